@@ -1,0 +1,76 @@
+//! An environment: the definition of the room that a session gets. Not versioned; a change affects new rooms only.
+
+use crate::agent::Metadata;
+use crate::{EnvironmentId, Timestamp, WorkspaceId, limits};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    pub id: EnvironmentId,
+    pub workspace: WorkspaceId,
+    pub name: String,
+    pub description: Option<String>,
+    pub config: EnvironmentConfig,
+    pub metadata: Metadata,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub archived_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EnvironmentConfig {
+    #[serde(default)]
+    pub networking: Networking,
+    #[serde(default)]
+    pub isolation: Isolation,
+    #[serde(default)]
+    pub limits: RoomLimits,
+}
+
+/// What the caller asked for. Rooms have no way out yet, whatever stands here; see docs/ARCHITECTURE.md.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Networking {
+    #[default]
+    Unrestricted,
+    Limited {
+        #[serde(default)]
+        allowed_hosts: Vec<String>,
+        #[serde(default)]
+        allow_mcp_servers: bool,
+        #[serde(default)]
+        allow_package_managers: bool,
+    },
+}
+
+/// The kind of walls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    #[default]
+    Namespaces,
+}
+
+/// What one room may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoomLimits {
+    pub memory_bytes: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Open files of one process.
+    pub open_files: u64,
+    /// Largest file that a process may write.
+    pub file_bytes: u64,
+}
+
+impl Default for RoomLimits {
+    fn default() -> Self {
+        RoomLimits {
+            memory_bytes: limits::ROOM_MEMORY_BYTES_DEFAULT,
+            pids: limits::ROOM_PIDS_DEFAULT,
+            open_files: limits::ROOM_OPEN_FILES_DEFAULT,
+            file_bytes: limits::ROOM_FILE_BYTES_DEFAULT,
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! What a session *is*: a fold of its journal.
+//!
+//! ```text
+//!              StatusRunning(turn)                 StatusIdle(requires_action)
+//!   [idle] ───────────────────────► [turn open] ──────────────────────────────► [turn open, waiting]
+//!     ▲                               │     ▲                                       │
+//!     └───────────────────────────────┘     └───────────────────────────────────────┘
+//!        StatusIdle(any other reason)             StatusRunning(same turn)
+//! ```
+//!
+//! Within an open turn a step goes `ModelRequestStart → (thinking | message | tool use)* → ModelRequestEnd → results`,
+//! and the next request starts only when every call of the step has its result. [`SessionFold::apply`] refuses whatever
+//! is not legal, so a journal that folds is a legal history.
+
+use crate::event::{Event, EventBody, Permission, RequestOutcome, RunsIn, Verdict};
+use crate::session::{Status, StopDetails, StopReason, TurnSettings};
+use crate::usage::{MicroUsd, Usage};
+use crate::{CallId, EventId, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionFold {
+    pub last_seq: Seq,
+    pub last_at: Timestamp,
+    pub status: Status,
+    pub stop_reason: Option<StopReason>,
+    pub stop_details: Option<StopDetails>,
+    /// Some from the first `status_running` of a turn until an idle that is not `requires_action`.
+    pub turn: Option<OpenTurn>,
+    /// Turns begun so far.
+    pub turns: u32,
+    /// Accepted inputs that no turn has taken up, oldest first.
+    pub queued: Vec<Queued>,
+    pub steps: u64,
+    pub usage: Usage,
+    /// `None` once a call with an unknown price was made.
+    pub cost: Option<MicroUsd>,
+    /// Time spent running, without the stretch that runs now.
+    pub active_ms: u64,
+    pub running_since: Option<Timestamp>,
+    /// Takeovers since the last finished step.
+    pub recoveries: u32,
+}
+
+/// An accepted input that waits; its body is in the journal at `seq`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    pub seq: Seq,
+    pub id: EventId,
+    pub weight: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenTurn {
+    pub number: u32,
+    pub started_at: Timestamp,
+    pub settings: TurnSettings,
+    /// Steps whose model call was answered.
+    pub steps: u32,
+    pub output_tokens: u64,
+    pub cost: Option<MicroUsd>,
+    pub output_rejections: u32,
+    /// The model request that is under way.
+    pub request: Option<OpenRequest>,
+    /// The calls of the last answer, in the model's order, until the next request starts.
+    pub calls: Vec<OpenCall>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRequest {
+    pub id: EventId,
+    pub step: u32,
+    pub attempt: u32,
+    pub started_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenCall {
+    pub id: CallId,
+    pub name: String,
+    pub runs_in: RunsIn,
+    pub effect: crate::event::EffectClass,
+    pub permission: Permission,
+    pub malformed: Option<String>,
+    pub verdict: Option<Verdict>,
+    pub deny_message: Option<String>,
+    /// Its result is in the journal.
+    pub settled: bool,
+    pub asked_at: Timestamp,
+}
+
+impl OpenCall {
+    /// Nothing can happen to it until the client acts.
+    pub fn waits_for_client(&self) -> bool {
+        let unanswered = self.permission == Permission::Ask && self.verdict.is_none();
+        !self.settled && self.malformed.is_none() && (self.runs_in == RunsIn::Client || unanswered)
+    }
+}
+
+/// An event that cannot stand where it was put.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{kind}` at {seq} cannot follow: {reason}")]
+pub struct IllegalEvent {
+    pub seq: Seq,
+    pub kind: &'static str,
+    pub reason: &'static str,
+}
+
+impl Default for SessionFold {
+    fn default() -> Self {
+        SessionFold {
+            last_seq: 0,
+            last_at: Timestamp(0),
+            status: Status::Idle,
+            stop_reason: None,
+            stop_details: None,
+            turn: None,
+            turns: 0,
+            queued: Vec::new(),
+            steps: 0,
+            usage: Usage::default(),
+            cost: Some(MicroUsd(0)),
+            active_ms: 0,
+            running_since: None,
+            recoveries: 0,
+        }
+    }
+}
+
+impl SessionFold {
+    /// The fold after `event`. On an error the fold is unchanged.
+    pub fn apply(&mut self, event: &Event) -> Result<(), IllegalEvent> {
+        let illegal = |reason| Err(IllegalEvent { seq: event.seq, kind: event.body.kind(), reason });
+        if event.seq != self.last_seq + 1 {
+            return illegal("its seq is not the next");
+        }
+        if event.at < self.last_at {
+            return illegal("its time is before its predecessor's");
+        }
+        if self.status == Status::Terminated {
+            return illegal("the session is terminated");
+        }
+        match self.transition(event) {
+            Ok(()) => {
+                self.last_seq = event.seq;
+                self.last_at = event.at;
+                Ok(())
+            }
+            Err(reason) => illegal(reason),
+        }
+    }
+
+    fn transition(&mut self, event: &Event) -> Result<(), &'static str> {
+        match &event.body {
+            EventBody::InputQueued { input } => {
+                let weight = match input.body.as_ref() {
+                    EventBody::UserMessage { content } => content.iter().map(|c| c.weight()).sum(),
+                    _ => 0,
+                };
+                self.queued.push(Queued { seq: event.seq, id: input.id.clone(), weight });
+            }
+            EventBody::UserMessage { .. } | EventBody::SystemMessage { .. } => {
+                if self.turn.as_ref().is_some_and(|t| t.request.is_some() || t.calls.iter().any(|c| !c.settled)) {
+                    return Err("a step is under way; it must be queued");
+                }
+                self.queued.retain(|q| q.id != event.id);
+            }
+            EventBody::UserInterrupt { .. } => self.queued.retain(|q| q.id != event.id),
+            EventBody::UserToolConfirmation { tool_use_id, result, deny_message } => {
+                let call = self.open_call(tool_use_id)?;
+                if call.permission != Permission::Ask || call.verdict.is_some() {
+                    return Err("the call does not wait for a confirmation");
+                }
+                call.verdict = Some(*result);
+                call.deny_message = deny_message.clone();
+            }
+            EventBody::UserCustomToolResult { custom_tool_use_id, .. } => {
+                let call = self.open_call(custom_tool_use_id)?;
+                if call.runs_in != RunsIn::Client {
+                    return Err("the call is not the client's to answer");
+                }
+                call.settled = true;
+            }
+            EventBody::AgentMessage { .. } | EventBody::AgentThinking { .. } => {
+                self.open_request()?;
+            }
+            EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => {
+                self.open_request()?;
+                let (name, _, permission, intent) = event.body.intent().ok_or("a call without an intent")?;
+                let call = OpenCall {
+                    id: event.id.clone(),
+                    name: name.to_owned(),
+                    runs_in: intent.runs_in,
+                    effect: intent.effect,
+                    permission,
+                    malformed: intent.malformed.clone(),
+                    verdict: None,
+                    deny_message: None,
+                    settled: false,
+                    asked_at: event.at,
+                };
+                self.turn.as_mut().ok_or("no turn is open")?.calls.push(call);
+            }
+            EventBody::AgentToolResult { tool_use_id, .. } => self.open_call(tool_use_id)?.settled = true,
+            EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event.at)?,
+            EventBody::StatusIdle { stop_reason, stop_details } => self.rest(stop_reason, stop_details, event.at)?,
+            EventBody::StatusRescheduled { .. } => {
+                if self.status != Status::Running {
+                    return Err("the session does not run");
+                }
+                self.status = Status::Rescheduling;
+            }
+            EventBody::StatusTerminated { .. } => {
+                self.stop_clock(event.at);
+                self.turn = None;
+                self.queued.clear();
+                self.status = Status::Terminated;
+            }
+            EventBody::ModelRequestStart { step, attempt, .. } => {
+                let turn = self.turn.as_mut().ok_or("no turn is open")?;
+                if turn.request.is_some() || turn.calls.iter().any(|c| !c.settled) {
+                    return Err("the step before is not finished");
+                }
+                if *step != turn.steps + 1 {
+                    return Err("its step is not the next");
+                }
+                turn.calls.clear();
+                let id = event.id.clone();
+                turn.request = Some(OpenRequest { id, step: *step, attempt: *attempt, started_at: event.at });
+                self.status = Status::Running;
+            }
+            EventBody::ModelRequestEnd { model_request_start_id, model_usage, outcome, cost, .. } => {
+                let turn = self.turn.as_mut().ok_or("no turn is open")?;
+                if turn.request.as_ref().map(|r| &r.id) != Some(model_request_start_id) {
+                    return Err("it does not end the open request");
+                }
+                turn.request = None;
+                let add = |total: Option<MicroUsd>| Some(MicroUsd(total?.0.saturating_add(cost.as_ref()?.0)));
+                turn.output_tokens = turn.output_tokens.saturating_add(model_usage.output_tokens);
+                turn.cost = add(turn.cost);
+                if matches!(outcome, RequestOutcome::Answered { .. }) {
+                    turn.steps += 1;
+                    self.steps += 1;
+                    self.recoveries = 0;
+                }
+                self.cost = add(self.cost);
+                self.usage.add(model_usage);
+            }
+            EventBody::OutputRejected { .. } => {
+                self.turn.as_mut().ok_or("no turn is open")?.output_rejections += 1;
+            }
+            EventBody::SessionRecovered { recoveries, .. } => self.recoveries = *recoveries,
+            EventBody::ThreadStatusRunning { .. }
+            | EventBody::ThreadStatusIdle { .. }
+            | EventBody::ThreadStatusRescheduled { .. }
+            | EventBody::ThreadStatusTerminated { .. }
+            | EventBody::SessionUsage { .. }
+            | EventBody::SessionUpdated { .. }
+            | EventBody::SessionError { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, number: u32, settings: &TurnSettings, at: Timestamp) -> Result<(), &'static str> {
+        if self.status == Status::Running {
+            return Err("the session runs already");
+        }
+        match &self.turn {
+            Some(turn) if turn.number != number => return Err("another turn is open"),
+            Some(_) => {}
+            None if number != self.turns + 1 => return Err("its turn is not the next"),
+            None => {
+                self.turns = number;
+                self.turn = Some(OpenTurn {
+                    number,
+                    started_at: at,
+                    settings: settings.clone(),
+                    steps: 0,
+                    output_tokens: 0,
+                    cost: Some(MicroUsd(0)),
+                    output_rejections: 0,
+                    request: None,
+                    calls: Vec::new(),
+                });
+            }
+        }
+        self.status = Status::Running;
+        self.stop_reason = None;
+        self.stop_details = None;
+        self.running_since.get_or_insert(at);
+        Ok(())
+    }
+
+    fn rest(&mut self, reason: &StopReason, details: &Option<StopDetails>, at: Timestamp) -> Result<(), &'static str> {
+        let turn = self.turn.as_ref().ok_or("no turn is open")?;
+        if turn.request.is_some() {
+            return Err("a model request is under way");
+        }
+        match reason {
+            StopReason::RequiresAction { event_ids } => {
+                let waits = |id: &EventId| turn.calls.iter().any(|c| &c.id == id && c.waits_for_client());
+                if event_ids.is_empty() || !event_ids.iter().all(waits) {
+                    return Err("it names a call that does not wait for the client");
+                }
+            }
+            _ if turn.calls.iter().any(|c| !c.settled) => return Err("a call has no result"),
+            _ => self.turn = None,
+        }
+        self.stop_clock(at);
+        self.status = Status::Idle;
+        self.stop_reason = Some(reason.clone());
+        self.stop_details = details.clone();
+        Ok(())
+    }
+
+    fn stop_clock(&mut self, at: Timestamp) {
+        if let Some(since) = self.running_since.take() {
+            self.active_ms += at.since_ms(since);
+        }
+    }
+
+    fn open_request(&self) -> Result<&OpenRequest, &'static str> {
+        self.turn.as_ref().and_then(|t| t.request.as_ref()).ok_or("no model request is under way")
+    }
+
+    fn open_call(&mut self, id: &CallId) -> Result<&mut OpenCall, &'static str> {
+        let calls = self.turn.as_mut().map(|t| &mut t.calls).ok_or("no turn is open")?;
+        calls.iter_mut().find(|c| &c.id == id && !c.settled).ok_or("no such call is open")
+    }
+
+    /// Calls that only the client can move, in the model's order.
+    pub fn waiting(&self) -> Vec<CallId> {
+        let calls = self.turn.iter().flat_map(|t| &t.calls);
+        calls.filter(|c| c.waits_for_client()).map(|c| c.id.clone()).collect()
+    }
+
+    /// The stop reason `requires_action` while the session rests in the middle of a turn.
+    pub fn is_waiting(&self) -> bool {
+        self.turn.is_some() && self.status == Status::Idle
+    }
+
+    /// Somebody must own it: a turn is under way and not waiting for the client, or inputs wait for a turn.
+    pub fn needs_owner(&self) -> bool {
+        match self.status {
+            Status::Running | Status::Rescheduling => true,
+            Status::Idle => !self.is_waiting() && !self.queued.is_empty(),
+            Status::Terminated => false,
+        }
+    }
+}

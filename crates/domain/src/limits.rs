@@ -1,0 +1,88 @@
+//! Every maximum in one place. A limit that is not here does not exist.
+
+/// Characters of a system prompt.
+pub const SYSTEM_CHARS_MAX: usize = 100_000;
+/// Characters of an agent's or an environment's name.
+pub const NAME_CHARS_MAX: usize = 256;
+/// Characters of a description.
+pub const DESCRIPTION_CHARS_MAX: usize = 2_048;
+/// Pairs, key characters and value characters of a metadata object.
+pub const METADATA_PAIRS_MAX: usize = 16;
+pub const METADATA_KEY_CHARS_MAX: usize = 64;
+pub const METADATA_VALUE_CHARS_MAX: usize = 512;
+/// Entries of an agent's `tools`.
+pub const TOOLS_MAX: usize = 128;
+/// Characters of a custom tool's name and description; bytes of its schema.
+pub const TOOL_NAME_CHARS_MAX: usize = 128;
+pub const TOOL_DESCRIPTION_CHARS_MAX: usize = 10_000;
+pub const TOOL_SCHEMA_BYTES_MAX: usize = 64 << 10;
+/// Events in one `POST …/events`, and `initial_events`.
+pub const EVENTS_PER_REQUEST_MAX: usize = 50;
+/// Content blocks in one message.
+pub const BLOCKS_PER_MESSAGE_MAX: usize = 200;
+/// Bytes of one HTTP request body.
+pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Nesting depth of a JSON request body.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Client inputs that wait in one session while a turn runs.
+pub const QUEUED_INPUTS_MAX: usize = 256;
+/// Bytes of all those inputs together.
+pub const QUEUED_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one tool result that enter the journal and the model's context; the rest is spilled to a file in the room.
+pub const TOOL_RESULT_BYTES_MAX: usize = 100 << 10;
+/// Bytes of one frame between cell and host.
+pub const FRAME_BYTES_MAX: usize = 48 << 20;
+/// Tool calls that one model answer may ask for; more are answered with an error the model can mend.
+pub const CALLS_PER_STEP_MAX: usize = 64;
+/// Calls of one step that run at the same time.
+pub const CALLS_PARALLEL_MAX: usize = 8;
+/// Bytes of one model answer, all blocks together; a longer one is cut off and the call fails.
+pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Commands that wait for one session's driver.
+pub const MAILBOX_MAX: usize = 64;
+/// Frames that wait for one cell to read them.
+pub const CELL_OUTBOX_MAX: usize = 256;
+/// Previews (text deltas) that wait for one follower before it is told to re-read.
+pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
+/// Appends that wait for the journal's writer, over all sessions.
+pub const APPENDS_QUEUED_MAX: usize = 4_096;
+/// Appends in one commit.
+pub const APPENDS_PER_COMMIT_MAX: usize = 256;
+/// Rows on one page of a list.
+pub const PAGE_ROWS_MAX: usize = 1_000;
+pub const PAGE_ROWS_DEFAULT: usize = 20;
+pub const EVENT_PAGE_ROWS_DEFAULT: usize = 1_000;
+/// How long a claim on a session lasts without renewal, in milliseconds.
+pub const LEASE_MS: u64 = 10_000;
+/// How long an idle session keeps its room, in milliseconds.
+pub const ROOM_IDLE_MS: u64 = 300_000;
+/// Window in which a repeated POST (same key, or an SDK's retry with the same body) gets the first answer, in milliseconds.
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 3_600_000;
+/// Longest idempotency key, in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Times that a session may be recovered without finishing a step before it is parked.
+pub const RECOVERIES_MAX: u32 = 8;
+/// Times that the model is asked again when its final answer is not of `output_schema`.
+pub const OUTPUT_REPAIRS_MAX: u32 = 2;
+
+/// Defaults of a turn's limits; all of them finite.
+pub const TURN_STEPS_DEFAULT: u32 = 200;
+pub const TURN_STEPS_MAX: u32 = 10_000;
+pub const TURN_OUTPUT_TOKENS_DEFAULT: u64 = 1_000_000;
+pub const TURN_SECONDS_DEFAULT: u64 = 4 * 3_600;
+pub const TURN_SECONDS_MAX: u64 = 7 * 24 * 3_600;
+
+/// Defaults of a room.
+pub const ROOM_MEMORY_BYTES_DEFAULT: u64 = 2 << 30;
+pub const ROOM_PIDS_DEFAULT: u64 = 512;
+pub const ROOM_OPEN_FILES_DEFAULT: u64 = 4_096;
+pub const ROOM_FILE_BYTES_DEFAULT: u64 = 8 << 30;
+
+/// Model requests: attempts in all, first wait and longest wait, in milliseconds.
+pub const MODEL_ATTEMPTS_MAX: u32 = 6;
+pub const MODEL_BACKOFF_FIRST_MS: u64 = 500;
+pub const MODEL_BACKOFF_MAX_MS: u64 = 60_000;
+/// A provider that sends no byte for this long is given up, in milliseconds.
+pub const MODEL_SILENCE_MS: u64 = 300_000;
+/// Output tokens asked of a model when the caller names no number.
+pub const MODEL_MAX_TOKENS_DEFAULT: u64 = 16_384;

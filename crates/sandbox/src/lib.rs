@@ -1,0 +1,8 @@
+//! The port [`Sandbox`]: walls around a cell. Backends know nothing of each other; each passes [`conformance`].
+//!
+//! To add a kind of room: a directory beside `namespaces/`, its line in `loopd/`'s composition root, the conformance suite
+//! called from its tests.
+
+pub mod port;
+
+pub use port::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};

@@ -1,0 +1,89 @@
+//! What a kind of room must be able to do.
+
+use async_trait::async_trait;
+use loopd_domain::SessionId;
+use loopd_domain::environment::RoomLimits;
+use std::path::PathBuf;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+/// What a room is built from. Holds no secret.
+#[derive(Debug, Clone)]
+pub struct RoomSpec {
+    pub session: SessionId,
+    /// The session's own directory on the host. It outlives the room: what the session wrote is found there again.
+    pub directory: PathBuf,
+    pub limits: RoomLimits,
+}
+
+/// A living room with a cell in it. Dropping it kills every process of the room; its directory stays.
+pub struct Room {
+    /// The host's end of the channel to the cell.
+    pub channel: UnixStream,
+    /// Becomes `Some` when the room is gone.
+    pub exit: watch::Receiver<Option<RoomExit>>,
+    /// Kills the room when dropped.
+    pub guard: Box<dyn RoomGuard>,
+}
+
+/// The hold on a room. Dropping it kills the room.
+pub trait RoomGuard: Send + Sync {
+    /// Kills every process of the room at once. Does not wait.
+    fn kill(&self);
+    /// Process id of the room's first process as the host sees it, where there is one.
+    fn pid(&self) -> Option<u32>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomExit {
+    /// The cell ended by itself.
+    Code(i32),
+    Signal(i32),
+    /// The walls could not be built, or the backend lost sight of the room.
+    Failed(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// This machine cannot build such rooms; `loopd doctor` says what to do.
+    #[error("rooms of kind `{kind}` do not work here: {reason}")]
+    Unavailable { kind: &'static str, reason: String },
+    #[error("the room's directory `{path}`: {source}")]
+    Directory { path: PathBuf, source: std::io::Error },
+    /// The launcher is gone and could not be started again.
+    #[error("the launcher: {0}")]
+    Launcher(String),
+}
+
+/// One fact that `loopd doctor` found out by trying.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What was tried: `user namespaces`.
+    pub name: String,
+    pub verdict: CheckVerdict,
+    /// What was seen.
+    pub detail: String,
+    /// What to do about it; empty when nothing is to be done.
+    pub remedy: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckVerdict {
+    Works,
+    /// Rooms can be built, with a weaker wall or without a limit; the detail says which.
+    Degraded,
+    Broken,
+}
+
+#[async_trait]
+pub trait Sandbox: Send + Sync {
+    /// `namespaces`, `microvm`.
+    fn kind(&self) -> &'static str;
+    /// Builds a room and starts its cell. Returns as soon as the channel can be written to; a failure to build the walls
+    /// after that shows as `Room::exit`.
+    async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError>;
+    /// Removes what a session wrote. The room must be gone. Absent is fine.
+    async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError>;
+    /// Tries everything that rooms of this kind need.
+    async fn probe(&self) -> Vec<Check>;
+}

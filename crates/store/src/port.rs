@@ -1,0 +1,251 @@
+//! What a store must be able to do. Errors name facts; "absent" is `Ok(None)`.
+
+use async_trait::async_trait;
+use loopd_domain::agent::Agent;
+use loopd_domain::chain::{Entry, Hash};
+use loopd_domain::environment::Environment;
+use loopd_domain::event::Event;
+use loopd_domain::fold::SessionFold;
+use loopd_domain::session::{Session, Status};
+use loopd_domain::{AgentId, EnvironmentId, Epoch, Seq, SessionId, Timestamp, WorkspaceId};
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// The store cannot do its work now. What was acknowledged is safe; the call had no effect unless it says otherwise.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Disk full, read-only, locked by another process: may pass.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// Stored data that cannot be read.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// A random id per process start. Never a host name: two processes must not take each other for themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OwnerId(pub String);
+
+/// The right to write one session's journal, until somebody else claims it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    pub session: Session,
+    /// Hash of the last entry.
+    pub last_hash: Hash,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClaimOutcome {
+    Claimed(Box<Claim>),
+    /// Another owner's lease runs until then.
+    Held {
+        until: Timestamp,
+    },
+    Absent,
+}
+
+/// One transaction on one journal.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub session: SessionId,
+    pub epoch: Epoch,
+    /// Seq of the last entry that the writer knows.
+    pub expected_seq: Seq,
+    /// Dense from `expected_seq + 1`. May be empty: then only the fold is written.
+    pub entries: Vec<Entry>,
+    /// The fold after the entries.
+    pub fold: SessionFold,
+    /// Written with the entries, or not at all. A key that exists already makes the whole append a [`AppendError::Repeated`].
+    pub once: Option<OnceRecord>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// Another owner has claimed the session: stop at once.
+    #[error("session is owned by epoch {current:?}")]
+    Fenced { current: Epoch },
+    /// The journal is not where the writer believed it to be: re-read.
+    #[error("journal is at {actual}, not where expected")]
+    Conflict { actual: Seq },
+    /// The same request was done before; this is the record that it left.
+    #[error("the request was done before")]
+    Repeated(OnceRecord),
+    #[error("no such session")]
+    Absent,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes a repeated request have one effect. Lives for `limits::IDEMPOTENCY_WINDOW_MS`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OnceRecord {
+    pub workspace: WorkspaceId,
+    /// Scope and key, e.g. `sessions.create:<key>`.
+    pub key: String,
+    /// Digest of the request: the same key with another request is the caller's mistake.
+    pub request_digest: String,
+    /// What the first request made, for its answer to be found again.
+    pub reference: Value,
+    pub at: Timestamp,
+}
+
+/// The one truth. All methods are safe to call concurrently; appends of many sessions share commits.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Makes a session and its first entries, owned by `owner` at epoch 1, in one transaction.
+    async fn create(
+        &self,
+        session: Session,
+        entries: Vec<Entry>,
+        owner: &OwnerId,
+        lease_until: Timestamp,
+        once: Option<OnceRecord>,
+    ) -> Result<(), AppendError>;
+    /// Returns after the commit is on disk.
+    async fn append(&self, append: Append) -> Result<(), AppendError>;
+    /// Events after `after`, ascending, at most `limit`.
+    async fn read(&self, session: &SessionId, after: Seq, limit: usize) -> Result<Vec<Event>, StoreError>;
+    /// Follows the seq of the last durable entry that this process appended; a hint, never a promise.
+    fn watch(&self, session: &SessionId) -> watch::Receiver<Seq>;
+
+    /// Takes ownership if nobody holds it, its lease is over, or `owner` holds it already. Raises the epoch.
+    async fn claim(
+        &self,
+        session: &SessionId,
+        owner: &OwnerId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<ClaimOutcome, StoreError>;
+    /// Extends every lease of this owner. Returns how many.
+    async fn renew(&self, owner: &OwnerId, lease_until: Timestamp) -> Result<u64, StoreError>;
+    /// Gives ownership up, if `epoch` still holds it.
+    async fn release(&self, session: &SessionId, epoch: Epoch) -> Result<(), StoreError>;
+    /// Sessions whose fold `needs_owner` and that nobody holds at `now`, oldest first.
+    async fn claimable(&self, now: Timestamp, limit: usize) -> Result<Vec<SessionId>, StoreError>;
+}
+
+/// Which sessions, and in which order.
+#[derive(Debug, Clone)]
+pub struct SessionFilter {
+    pub workspace: WorkspaceId,
+    pub agent: Option<AgentId>,
+    pub agent_version: Option<u64>,
+    /// Empty: all.
+    pub statuses: Vec<Status>,
+    pub include_archived: bool,
+    pub created: TimeRange,
+    pub ascending: bool,
+    /// Continue after (in list order) this row, not including it. Rows are ordered by `(created_at, id)`.
+    pub after: Option<(Timestamp, SessionId)>,
+    pub limit: usize,
+}
+
+/// Each bound is absent or in force. `gt`/`lt` exclude the moment itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    pub gt: Option<Timestamp>,
+    pub gte: Option<Timestamp>,
+    pub lt: Option<Timestamp>,
+    pub lte: Option<Timestamp>,
+}
+
+/// What a caller may change of a session; the journal's `session.updated` is the caller's business.
+#[derive(Debug, Clone)]
+pub struct SessionChange {
+    pub title: Option<String>,
+    pub metadata: loopd_domain::agent::Metadata,
+    pub agent: loopd_domain::session::SessionAgent,
+    pub archived_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
+}
+
+#[async_trait]
+pub trait Sessions: Send + Sync {
+    async fn get(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Option<Session>, StoreError>;
+    async fn list(&self, filter: SessionFilter) -> Result<Vec<Session>, StoreError>;
+    /// Replaces the changeable part. False when the session is not there.
+    async fn change(&self, id: &SessionId, change: SessionChange) -> Result<bool, StoreError>;
+    /// Removes the session and its journal. False when it is not there.
+    async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<bool, StoreError>;
+}
+
+/// Which agents or environments; newest first.
+#[derive(Debug, Clone)]
+pub struct ListFilter {
+    pub workspace: WorkspaceId,
+    pub include_archived: bool,
+    pub created: TimeRange,
+    /// Continue after this row, not including it. Rows are ordered by `(created_at, id)` descending.
+    pub after: Option<(Timestamp, String)>,
+    pub limit: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    #[error("version is {current}, not {expected}")]
+    VersionMismatch { expected: u64, current: u64 },
+    #[error("no such row")]
+    Absent,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[async_trait]
+pub trait Agents: Send + Sync {
+    /// Writes version 1. `once` as in [`Append`].
+    async fn create(&self, agent: Agent, once: Option<OnceRecord>) -> Result<(), AppendError>;
+    /// The latest version, or the one asked for.
+    async fn get(
+        &self,
+        workspace: &WorkspaceId,
+        id: &AgentId,
+        version: Option<u64>,
+    ) -> Result<Option<Agent>, StoreError>;
+    /// Adds a version (`agent.version` must be `expected + 1`) if the latest is still `expected`.
+    async fn update(&self, agent: Agent, expected: u64) -> Result<(), UpdateError>;
+    /// Sets `archived_at` on the agent. Archiving twice keeps the first time.
+    async fn archive(&self, workspace: &WorkspaceId, id: &AgentId, at: Timestamp) -> Result<Option<Agent>, StoreError>;
+    async fn list(&self, filter: ListFilter) -> Result<Vec<Agent>, StoreError>;
+    /// Versions of one agent, newest first, older than `before`.
+    async fn versions(
+        &self,
+        workspace: &WorkspaceId,
+        id: &AgentId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Agent>, StoreError>;
+}
+
+#[async_trait]
+pub trait Environments: Send + Sync {
+    async fn create(&self, environment: Environment, once: Option<OnceRecord>) -> Result<(), AppendError>;
+    async fn get(&self, workspace: &WorkspaceId, id: &EnvironmentId) -> Result<Option<Environment>, StoreError>;
+    /// Replaces the row. False when it is not there.
+    async fn update(&self, environment: Environment) -> Result<bool, StoreError>;
+    async fn list(&self, filter: ListFilter) -> Result<Vec<Environment>, StoreError>;
+    async fn delete(&self, workspace: &WorkspaceId, id: &EnvironmentId) -> Result<bool, StoreError>;
+}
+
+#[async_trait]
+pub trait Once: Send + Sync {
+    /// The record of an earlier request, if it is younger than `not_before`.
+    async fn find(
+        &self,
+        workspace: &WorkspaceId,
+        key: &str,
+        not_before: Timestamp,
+    ) -> Result<Option<OnceRecord>, StoreError>;
+    /// Forgets records older than that. Returns how many.
+    async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// A whole store.
+pub trait Store: Send + Sync {
+    fn journal(&self) -> &dyn Journal;
+    fn sessions(&self) -> &dyn Sessions;
+    fn agents(&self) -> &dyn Agents;
+    fn environments(&self) -> &dyn Environments;
+    fn once(&self) -> &dyn Once;
+}
