@@ -41,8 +41,8 @@ pub struct SessionFold {
     pub running_since: Option<Timestamp>,
     /// Takeovers since the last finished step.
     pub recoveries: u32,
-    /// Where the latest turn begins: its first input, or its `status_running`.
-    pub turn_first_seq: Seq,
+    /// Where the latest stretch of running begins: the input that started it, or its `status_running`.
+    pub run_first_seq: Seq,
     /// First input since the last turn, when no turn is open.
     pub input_first_seq: Option<Seq>,
 }
@@ -144,7 +144,7 @@ impl Default for SessionFold {
             active_ms: 0,
             running_since: None,
             recoveries: 0,
-            turn_first_seq: 0,
+            run_first_seq: 0,
             input_first_seq: None,
         }
     }
@@ -308,7 +308,6 @@ impl SessionFold {
             None if number != self.turns + 1 => return Err("its turn is not the next"),
             None => {
                 self.turns = number;
-                self.turn_first_seq = self.input_first_seq.take().unwrap_or(event.seq);
                 self.turn = Some(OpenTurn {
                     number,
                     started_at: event.at,
@@ -324,6 +323,9 @@ impl SessionFold {
                     active_ms: 0,
                 });
             }
+        }
+        if self.status == Status::Idle {
+            self.run_first_seq = self.input_first_seq.take().unwrap_or(event.seq);
         }
         self.status = Status::Running;
         self.stop_reason = None;
