@@ -6,8 +6,10 @@
 //! - `service`: admission; what a caller's request may do to a session in its present state.
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
 //! - `follow`: journal and previews, for those who watch.
+//! - `output`: does a final answer satisfy the turn's output schema?
 //! - `recovery`: claims what has lost its owner and settles what was in flight.
 
+pub mod output;
 pub mod service;
 
 pub use service::*;
