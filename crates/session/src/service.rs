@@ -53,7 +53,7 @@ pub struct Accepted {
     pub session: Session,
     /// The inputs in the order of the request.
     pub inputs: Vec<AcceptedInput>,
-    /// The first seq after everything that this request appended: follow from here to see only what comes of it.
+    /// The last seq before anything that this request appended: follow from here to see the request and what comes of it.
     pub seq: Seq,
     /// The request had been accepted before; nothing was done this time.
     pub repeated: bool,
