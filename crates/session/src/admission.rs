@@ -118,7 +118,9 @@ fn answer(
 ) -> Result<EventId, ServiceError> {
     let (field, call_id) = match &body {
         EventBody::UserToolConfirmation { tool_use_id, .. } => ("tool_use_id", tool_use_id.clone()),
-        EventBody::UserCustomToolResult { custom_tool_use_id, .. } => ("custom_tool_use_id", custom_tool_use_id.clone()),
+        EventBody::UserCustomToolResult { custom_tool_use_id, .. } => {
+            ("custom_tool_use_id", custom_tool_use_id.clone())
+        }
         other => return Err(ServiceError::Refused(format!("`{}` answers no call", other.kind()))),
     };
     let refuse = |why: &str| Err(ServiceError::Refused(format!("`{field}` is `{call_id}`: {why}")));

@@ -25,9 +25,8 @@ pub fn event_of(block: &Block, tools: &[ResolvedTool], stop: AnswerStop) -> Opti
                 raw_arguments: raw_arguments.clone(),
                 native: native.clone(),
             };
-            let permission = tool.map_or(Permission::Allow, |tool| {
-                loopd_policy::decide(loopd_policy::Action { tool }).permission
-            });
+            let permission =
+                tool.map_or(Permission::Allow, |tool| loopd_policy::decide(loopd_policy::Action { tool }).permission);
             Some(intent_event(name, input, permission, intent))
         }
         Block::System(_) | Block::ToolResult { .. } => None,

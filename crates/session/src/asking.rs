@@ -20,7 +20,6 @@ pub struct Asking {
     pub seen: Arc<Mutex<Seen>>,
     pub resolved: Resolved,
     pub attempt: u32,
-    pub started: Instant,
 }
 
 /// What has arrived of the answer. Ids are given when a block starts, so that previews and history agree.
@@ -61,7 +60,7 @@ impl Asking {
             let mut on_delta = |delta| watcher.see(delta);
             provider.call(&request, &mut on_delta).await
         });
-        Asking { future, seen, resolved, attempt, started }
+        Asking { future, seen, resolved, attempt }
     }
 }
 

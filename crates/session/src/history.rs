@@ -114,7 +114,8 @@ pub async fn first_answer(store: &dyn Store, record: OnceRecord) -> Result<Accep
     let id = SessionId::parse("session", text).map_err(|_| damaged())?;
     let seq = record.reference["seq"].as_u64().ok_or_else(damaged)?;
     let ids = record.reference["inputs"].as_array().ok_or_else(damaged)?;
-    let session = store.sessions().get(&record.workspace, &id).await?.ok_or_else(|| ServiceError::Absent(id.clone()))?;
+    let session =
+        store.sessions().get(&record.workspace, &id).await?.ok_or_else(|| ServiceError::Absent(id.clone()))?;
     let events = store.journal().read(&id, seq, FIRST_ANSWER_ROWS).await?;
     let inputs = ids.iter().filter_map(|id| accepted(&events, id.as_str()?)).collect();
     Ok(Accepted { session, inputs, seq, repeated: true })

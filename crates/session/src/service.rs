@@ -117,8 +117,7 @@ impl SessionService {
             fold: SessionFold::default(),
             epoch: Epoch(1),
         };
-        let mut ledger =
-            Ledger::fresh(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), session, GENESIS);
+        let mut ledger = Ledger::fresh(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), session, GENESIS);
         let mut draft = ledger.draft();
         let starts = !new.inputs.is_empty();
         let admitted = admission::admit(&mut draft, &ledger.session, &[], new.inputs, &new.settings)?;
@@ -131,9 +130,8 @@ impl SessionService {
         });
         let entries = seal(&GENESIS, &draft.events)?;
         let last_hash = entries.last().map_or(GENESIS, |e| e.hash);
-        let once = once.map(|key| {
-            once_record(&ledger.session.workspace, key, &ledger.session.id, &admitted.inputs, 0, now)
-        });
+        let once =
+            once.map(|key| once_record(&ledger.session.workspace, key, &ledger.session.id, &admitted.inputs, 0, now));
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
         // A session that only rests is nobody's.
         let owner = if starts { self.owner() } else { OwnerId(String::new()) };
@@ -417,11 +415,10 @@ async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
     };
     driver.close().await;
     match &halt {
-        Halt::Hibernate | Halt::Stopping => tracing::debug!(session = %id, ?halt, "a session rests"),
-        Halt::Deleted => tracing::debug!(session = %id, "a session was deleted"),
-        Halt::Fenced => tracing::warn!(session = %id, "another owner has taken the session"),
+        Halt::Hibernate | Halt::Stopping | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
+        Halt::Fenced => tracing::warn!(session = %id, %halt, "a driver ends"),
         Halt::Broken(_) | Halt::Store(_) => {
-            tracing::error!(session = %id, ?halt, "a session was given up; it will be taken up again");
+            tracing::error!(session = %id, %halt, "a session was given up; it will be taken up again");
             service.0.abandoned.lock().push(id.clone());
         }
     }

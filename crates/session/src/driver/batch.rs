@@ -63,7 +63,12 @@ impl Driver {
         Ok(())
     }
 
-    fn plan(&mut self, draft: &mut Draft, results: Vec<CallResult>, commands: Vec<Command>) -> Result<After, Violation> {
+    fn plan(
+        &mut self,
+        draft: &mut Draft,
+        results: Vec<CallResult>,
+        commands: Vec<Command>,
+    ) -> Result<After, Violation> {
         let mut after = After::default();
         for result in results {
             self.take_result(draft, result)?;
@@ -73,7 +78,8 @@ impl Driver {
                 Command::CallModel { step, take, repair } => {
                     for id in take {
                         let waiting = self.ledger.waiting.iter().find(|w| w.id == id);
-                        let body = waiting.ok_or_else(|| Violation(format!("input `{id}` does not wait")))?.body.clone();
+                        let body =
+                            waiting.ok_or_else(|| Violation(format!("input `{id}` does not wait")))?.body.clone();
                         draft.push_as(id, *body)?;
                     }
                     if let Some(message) = repair {

@@ -50,17 +50,21 @@ const WRITE_PAUSE: Duration = Duration::from_millis(100);
 const HURRY: Duration = Duration::from_secs(20);
 
 /// Why a driver ends.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Halt {
-    /// Nothing to do for a while. The next event starts a new driver.
+    /// The next event starts a new driver.
+    #[error("nothing to do for a while")]
     Hibernate,
-    /// Another owner has the session.
+    #[error("another owner has the session")]
     Fenced,
-    /// The store does not take writes.
+    #[error("the store does not take writes: {0}")]
     Store(StoreError),
-    /// An event was refused by the fold where only a mistake of ours can explain it.
+    /// Only a mistake of ours can explain it.
+    #[error("an event of our own was refused: {0}")]
     Broken(IllegalEvent),
+    #[error("the session was deleted")]
     Deleted,
+    #[error("the service stops")]
     Stopping,
 }
 
@@ -233,7 +237,8 @@ impl Driver {
     async fn commit(&mut self, draft: Draft) -> Result<Vec<Event>, Halt> {
         let mut pause = WRITE_PAUSE;
         for _ in 1..WRITE_TRIES {
-            let again = Draft { at: draft.at, ids: draft.ids.clone(), fold: draft.fold.clone(), events: draft.events.clone() };
+            let again =
+                Draft { at: draft.at, ids: draft.ids.clone(), fold: draft.fold.clone(), events: draft.events.clone() };
             match self.ledger.commit(again, None).await {
                 Err(AppendError::Store(StoreError::Unavailable(reason))) => {
                     tracing::warn!(session = %self.id(), %reason, "the journal does not take a write; trying again");
