@@ -95,10 +95,10 @@ async fn queued(store: &dyn Store, session: &Session, query: &EventQuery) -> Res
     }
     for waiting in &session.fold.queued {
         let found = store.journal().read(&session.id, waiting.seq - 1, 1).await?;
-        if let Some(EventBody::InputQueued { input }) = found.into_iter().next().map(|e| e.body) {
-            if wants(query, input.body.kind()) {
-                inputs.push(AcceptedInput { id: input.id, body: *input.body, processed_at: None });
-            }
+        if let Some(EventBody::InputQueued { input }) = found.into_iter().next().map(|e| e.body)
+            && wants(query, input.body.kind())
+        {
+            inputs.push(AcceptedInput { id: input.id, body: *input.body, processed_at: None });
         }
     }
     if !query.ascending {

@@ -106,6 +106,7 @@ pub enum FollowFrom {
 }
 
 /// What a follower is given.
+#[allow(clippy::large_enum_variant, reason = "one at a time, and mostly events")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Followed {
     /// From the journal, each once, in order, no gap. Only public events (`EventBody::is_public`).

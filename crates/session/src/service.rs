@@ -177,7 +177,7 @@ impl SessionService {
             })
             .await?;
         match sent {
-            Sent::Accepted(accepted) => Ok(accepted),
+            Sent::Accepted(accepted) => Ok(*accepted),
             Sent::Repeated(record) => self.repeated(record).await,
         }
     }

@@ -23,7 +23,7 @@ pub enum Mail {
 
 /// What became of a `Send`.
 pub enum Sent {
-    Accepted(Accepted),
+    Accepted(Box<Accepted>),
     Repeated(OnceRecord),
 }
 
@@ -69,7 +69,7 @@ impl Driver {
         let session = self.ledger.session.clone();
         let accepted = Accepted { session, inputs: admitted.inputs, seq: before, repeated: false };
         // A caller that has gone away still has its input taken.
-        let _ = reply.send(Ok(Sent::Accepted(accepted)));
+        let _ = reply.send(Ok(Sent::Accepted(Box::new(accepted))));
         for input in admitted.tell {
             self.tell(input).await?;
         }
