@@ -46,7 +46,7 @@ impl Driver {
         };
         let went_on = draft.fold.turn.as_ref().map(|t| t.number) != self.ledger.fold().turn.as_ref().map(|t| t.number);
         if !draft.events.is_empty() {
-            self.commit(draft).await?;
+            self.commit(&draft).await?;
         }
         if after.rested {
             self.rested();

@@ -29,7 +29,6 @@ use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
 use crate::requests::Parts;
 use crate::{recovery, turn};
-use loopd_domain::event::Event;
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
@@ -187,7 +186,7 @@ impl Driver {
             turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;
         }
         if !draft.events.is_empty() {
-            self.commit(draft).await?;
+            self.commit(&draft).await?;
         }
         self.go_on().await
     }
@@ -234,12 +233,10 @@ impl Driver {
     }
 
     /// Writes what the session itself does. Patient with a store that is not available for a moment.
-    async fn commit(&mut self, draft: Draft) -> Result<Vec<Event>, Halt> {
+    async fn commit(&mut self, draft: &Draft) -> Result<(), Halt> {
         let mut pause = WRITE_PAUSE;
         for _ in 1..WRITE_TRIES {
-            let again =
-                Draft { at: draft.at, ids: draft.ids.clone(), fold: draft.fold.clone(), events: draft.events.clone() };
-            match self.ledger.commit(again, None).await {
+            match self.ledger.commit(draft, None).await {
                 Err(AppendError::Store(StoreError::Unavailable(reason))) => {
                     tracing::warn!(session = %self.id(), %reason, "the journal does not take a write; trying again");
                     tokio::time::sleep(pause).await;

@@ -117,7 +117,7 @@ impl Driver {
         }
         let outcome = RequestOutcome::Answered { stop: answer.stop, stop_details: answer.stop_details.clone() };
         let cost = self.end_request(&mut draft, &asking, outcome, answer.usage, first_token_ms, Some(&answer))?;
-        self.commit(draft).await?;
+        self.commit(&draft).await?;
         self.rooms_lost = 0;
         if !self.begun {
             return self.begin().await;
@@ -158,13 +158,13 @@ impl Driver {
                     session_thread_id: ThreadId::primary(self.id()),
                     agent_name: self.ledger.session.agent.spec.name.clone(),
                 })?;
-                self.commit(draft).await?;
+                self.commit(&draft).await?;
                 self.retry = Some((Instant::now() + Duration::from_millis(after_ms), asking.attempt + 1));
                 Ok(())
             }
             Retry::GiveUp => {
                 draft.push(session_error(kind, fault.message, RetryStatus::Exhausted))?;
-                self.commit(draft).await?;
+                self.commit(&draft).await?;
                 self.model_failed().await
             }
         }
@@ -179,7 +179,7 @@ impl Driver {
         let session = &self.ledger.session;
         turn::rest(&mut draft, session, loopd_domain::session::StopReason::RetriesExhausted, None)?;
         turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
-        self.commit(draft).await?;
+        self.commit(&draft).await?;
         self.rested();
         self.go_on().await
     }
@@ -191,7 +191,7 @@ impl Driver {
         let (step, settings) = (turn.steps + 1, turn.settings.clone());
         turn::run(&mut draft, &self.ledger.session, &settings)?;
         let question = self.question(&mut draft, step, attempt)?;
-        self.commit(draft).await?;
+        self.commit(&draft).await?;
         match question {
             Some(question) => {
                 self.ask(question);
