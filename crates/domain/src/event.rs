@@ -267,13 +267,11 @@ pub enum Outcome {
 pub enum RequestOutcome {
     Answered {
         stop: AnswerStop,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_details: Option<StopDetails>,
     },
     /// `class` is the error class of `models`, e.g. `rate_limited`.
-    Failed {
-        class: String,
-        message: String,
-        status: Option<u16>,
-    },
+    Failed { class: String, message: String, status: Option<u16> },
     /// Cut off by an interrupt, a limit, or the loss of its owner. Its usage is what had been reported until then.
     Interrupted,
 }

@@ -12,7 +12,7 @@
 //! and the next request starts only when every call of the step has its result. [`SessionFold::apply`] refuses whatever
 //! is not legal, so a journal that folds is a legal history.
 
-use crate::event::{Event, EventBody, Permission, RequestOutcome, RunsIn, Verdict};
+use crate::event::{AnswerStop, Event, EventBody, Permission, RequestOutcome, RunsIn, Verdict};
 use crate::session::{Status, StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
 use crate::{CallId, EventId, Seq, Timestamp};
@@ -41,6 +41,10 @@ pub struct SessionFold {
     pub running_since: Option<Timestamp>,
     /// Takeovers since the last finished step.
     pub recoveries: u32,
+    /// Where the latest stretch of running begins: the input that started it, or its `status_running`.
+    pub run_first_seq: Seq,
+    /// First input since the last turn, when no turn is open.
+    pub input_first_seq: Option<Seq>,
 }
 
 /// An accepted input that waits; its body is in the journal at `seq`.
@@ -65,6 +69,20 @@ pub struct OpenTurn {
     pub request: Option<OpenRequest>,
     /// The calls of the last answer, in the model's order, until the next request starts.
     pub calls: Vec<OpenCall>,
+    /// The last answer, when it asked for no call: only the turn's end, or another request, can follow.
+    pub answered: Option<FinalAnswer>,
+    /// The client asked for its end.
+    pub interrupted: bool,
+    /// Time spent running before the turn last waited for the client.
+    pub active_ms: u64,
+}
+
+/// An answer without calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalAnswer {
+    pub stop: AnswerStop,
+    pub stop_details: Option<StopDetails>,
+    pub has_text: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +91,8 @@ pub struct OpenRequest {
     pub step: u32,
     pub attempt: u32,
     pub started_at: Timestamp,
+    /// A message belongs to its answer already.
+    pub has_text: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +144,8 @@ impl Default for SessionFold {
             active_ms: 0,
             running_since: None,
             recoveries: 0,
+            run_first_seq: 0,
+            input_first_seq: None,
         }
     }
 }
@@ -164,9 +186,16 @@ impl SessionFold {
                 if self.turn.as_ref().is_some_and(|t| t.request.is_some() || t.calls.iter().any(|c| !c.settled)) {
                     return Err("a step is under way; it must be queued");
                 }
+                if self.turn.is_none() {
+                    self.input_first_seq.get_or_insert(event.seq);
+                }
                 self.queued.retain(|q| q.id != event.id);
             }
-            EventBody::UserInterrupt { .. } => self.queued.retain(|q| q.id != event.id),
+            EventBody::UserInterrupt { .. } => {
+                if let Some(turn) = self.turn.as_mut() {
+                    turn.interrupted = true;
+                }
+            }
             EventBody::UserToolConfirmation { tool_use_id, result, deny_message } => {
                 let call = self.open_call(tool_use_id)?;
                 if call.permission != Permission::Ask || call.verdict.is_some() {
@@ -182,7 +211,8 @@ impl SessionFold {
                 }
                 call.settled = true;
             }
-            EventBody::AgentMessage { .. } | EventBody::AgentThinking { .. } => {
+            EventBody::AgentMessage { .. } => self.open_request()?.has_text = true,
+            EventBody::AgentThinking { .. } => {
                 self.open_request()?;
             }
             EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => {
@@ -203,7 +233,7 @@ impl SessionFold {
                 self.turn.as_mut().ok_or("no turn is open")?.calls.push(call);
             }
             EventBody::AgentToolResult { tool_use_id, .. } => self.open_call(tool_use_id)?.settled = true,
-            EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event.at)?,
+            EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event)?,
             EventBody::StatusIdle { stop_reason, stop_details } => self.rest(stop_reason, stop_details, event.at)?,
             EventBody::StatusRescheduled { .. } => {
                 if self.status != Status::Running {
@@ -226,8 +256,10 @@ impl SessionFold {
                     return Err("its step is not the next");
                 }
                 turn.calls.clear();
+                turn.answered = None;
                 let id = event.id.clone();
-                turn.request = Some(OpenRequest { id, step: *step, attempt: *attempt, started_at: event.at });
+                let (step, attempt) = (*step, *attempt);
+                turn.request = Some(OpenRequest { id, step, attempt, started_at: event.at, has_text: false });
                 self.status = Status::Running;
             }
             EventBody::ModelRequestEnd { model_request_start_id, model_usage, outcome, cost, .. } => {
@@ -235,11 +267,15 @@ impl SessionFold {
                 if turn.request.as_ref().map(|r| &r.id) != Some(model_request_start_id) {
                     return Err("it does not end the open request");
                 }
-                turn.request = None;
+                let has_text = turn.request.take().is_some_and(|r| r.has_text);
                 let add = |total: Option<MicroUsd>| Some(MicroUsd(total?.0.saturating_add(cost.as_ref()?.0)));
                 turn.output_tokens = turn.output_tokens.saturating_add(model_usage.output_tokens);
                 turn.cost = add(turn.cost);
-                if matches!(outcome, RequestOutcome::Answered { .. }) {
+                if let RequestOutcome::Answered { stop, stop_details } = outcome {
+                    if turn.calls.is_empty() {
+                        let (stop, stop_details) = (*stop, stop_details.clone());
+                        turn.answered = Some(FinalAnswer { stop, stop_details, has_text });
+                    }
                     turn.steps += 1;
                     self.steps += 1;
                     self.recoveries = 0;
@@ -262,7 +298,7 @@ impl SessionFold {
         Ok(())
     }
 
-    fn run(&mut self, number: u32, settings: &TurnSettings, at: Timestamp) -> Result<(), &'static str> {
+    fn run(&mut self, number: u32, settings: &TurnSettings, event: &Event) -> Result<(), &'static str> {
         if self.status == Status::Running {
             return Err("the session runs already");
         }
@@ -274,7 +310,7 @@ impl SessionFold {
                 self.turns = number;
                 self.turn = Some(OpenTurn {
                     number,
-                    started_at: at,
+                    started_at: event.at,
                     settings: settings.clone(),
                     steps: 0,
                     output_tokens: 0,
@@ -282,13 +318,19 @@ impl SessionFold {
                     output_rejections: 0,
                     request: None,
                     calls: Vec::new(),
+                    answered: None,
+                    interrupted: false,
+                    active_ms: 0,
                 });
             }
+        }
+        if self.status == Status::Idle {
+            self.run_first_seq = self.input_first_seq.take().unwrap_or(event.seq);
         }
         self.status = Status::Running;
         self.stop_reason = None;
         self.stop_details = None;
-        self.running_since.get_or_insert(at);
+        self.running_since.get_or_insert(event.at);
         Ok(())
     }
 
@@ -316,12 +358,16 @@ impl SessionFold {
 
     fn stop_clock(&mut self, at: Timestamp) {
         if let Some(since) = self.running_since.take() {
-            self.active_ms += at.since_ms(since);
+            let stretch_ms = at.since_ms(since);
+            self.active_ms += stretch_ms;
+            if let Some(turn) = self.turn.as_mut() {
+                turn.active_ms += stretch_ms;
+            }
         }
     }
 
-    fn open_request(&self) -> Result<&OpenRequest, &'static str> {
-        self.turn.as_ref().and_then(|t| t.request.as_ref()).ok_or("no model request is under way")
+    fn open_request(&mut self) -> Result<&mut OpenRequest, &'static str> {
+        self.turn.as_mut().and_then(|t| t.request.as_mut()).ok_or("no model request is under way")
     }
 
     fn open_call(&mut self, id: &CallId) -> Result<&mut OpenCall, &'static str> {

@@ -38,6 +38,8 @@ pub const CALLS_PER_STEP_MAX: usize = 64;
 pub const CALLS_PARALLEL_MAX: usize = 8;
 /// Bytes of one model answer, all blocks together; a longer one is cut off and the call fails.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// Sessions that one process keeps alive (running, or idle with a room) at the same time.
+pub const SESSIONS_LIVING_MAX: usize = 4_096;
 /// Commands that wait for one session's driver.
 pub const MAILBOX_MAX: usize = 64;
 /// Frames that wait for one cell to read them.

@@ -1,6 +1,7 @@
 //! A session as a resource: what it was made from, its status, why it stopped, what a turn may spend.
 
 use crate::agent::{AgentSpec, Metadata};
+use crate::environment::EnvironmentConfig;
 use crate::fold::SessionFold;
 use crate::limits;
 use crate::{AgentId, EnvironmentId, Epoch, EventId, Invalid, SessionId, Timestamp, WorkspaceId};
@@ -127,6 +128,9 @@ pub struct Session {
     pub agent: SessionAgent,
     /// `None`: the default environment.
     pub environment: Option<EnvironmentId>,
+    /// The environment's configuration when the session was made.
+    #[serde(default)]
+    pub room: EnvironmentConfig,
     pub title: Option<String>,
     pub metadata: Metadata,
     pub created_at: Timestamp,

@@ -9,6 +9,7 @@
 
 pub mod provider;
 pub mod registry;
+pub mod retry;
 
 pub use provider::{Answer, Delta, ErrorClass, ModelError, ModelRequest, Provider};
 pub use registry::{ModelInfo, Registry, ResolveError, Resolved};

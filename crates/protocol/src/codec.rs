@@ -46,6 +46,7 @@ impl Decoder {
     }
 
     /// The next whole frame, if it has arrived. After an error the channel is of no more use.
+    #[allow(clippy::should_implement_trait, reason = "the caller chooses the type; no iterator can")]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let rest = &self.buffer[self.read..];
         let Some((head, body)) = rest.split_first_chunk::<4>() else { return Ok(None) };

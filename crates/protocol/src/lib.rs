@@ -26,6 +26,7 @@ pub const VERSION: u32 = 1;
 pub const CHANNEL_FD: i32 = 3;
 
 /// From the host to the cell.
+#[allow(clippy::large_enum_variant, reason = "made one at a time, to be written at once")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "snake_case")]
 pub enum ToCell {

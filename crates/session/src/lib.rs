@@ -3,11 +3,31 @@
 //! [`SessionService`] is the door: the server asks it to create, feed, follow, change and end sessions. Behind it stands one
 //! *driver* task per living session, which alone writes that session's journal, holds its room and calls its model.
 //!
-//! - `service`: admission; what a caller's request may do to a session in its present state.
+//! - `requests`, `service`: what may be asked, and how a request finds its session's driver.
+//! - `admission`: what a client's inputs do to a session in its present state. Pure.
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
-//! - `follow`: journal and previews, for those who watch.
-//! - `recovery`: claims what has lost its owner and settles what was in flight.
+//! - `ledger`: the pen: drafts of legal events, written in one transaction.
+//! - `recovery`: what was in flight when somebody vanished.
+//! - `keeper`: leases, and sessions that have lost their owner.
+//! - [`follow`]: journal and previews, for those who watch.
 
-pub mod service;
+mod admission;
+mod answer;
+mod asking;
+mod driver;
+pub mod follow;
+mod history;
+mod hub;
+mod keeper;
+mod ledger;
+mod link;
+pub mod output;
+mod recovery;
+mod requests;
+mod resume;
+mod service;
+mod turn;
 
-pub use service::*;
+pub use follow::Follower;
+pub use requests::*;
+pub use service::SessionService;

@@ -1,190 +1,162 @@
-//! What the server may ask of sessions.
+//! The door to all sessions: how a request finds its session's driver, and what needs none.
+//!
+//! At most one driver of a session lives in this process: its *slot* is locked while a driver is started or put away, so
+//! nobody starts a second one beside it. Between processes the journal's epoch does the same.
 
-use loopd_domain::agent::Metadata;
-use loopd_domain::environment::EnvironmentConfig;
-use loopd_domain::event::{Event, EventBody};
-use loopd_domain::session::{Session, SessionAgent, TurnSettings};
-use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, WorkspaceId};
-use loopd_models::Registry;
-use loopd_sandbox::Sandbox;
-use loopd_store::{AppendError, SessionFilter, Store, StoreError};
-
-use std::path::PathBuf;
+use crate::driver::{self, Driver, Halt, Mail, Sent};
+use crate::follow::Follower;
+use crate::hub::{Channel, Hub};
+use crate::ledger::{Ledger, seal};
+use crate::requests::*;
+use crate::{admission, keeper};
+use loopd_domain::chain::GENESIS;
+use loopd_domain::event::EventBody;
+use loopd_domain::fold::SessionFold;
+use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS, MAILBOX_MAX, SESSIONS_LIVING_MAX};
+use loopd_domain::session::{Session, Status, TurnSettings};
+use loopd_domain::{Epoch, Seq, SessionId, Timestamp, WorkspaceId, ids};
+use loopd_store::{AppendError, ClaimOutcome, OnceRecord, OwnerId, SessionFilter};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard, mpsc, oneshot, watch};
 
-/// All that sessions are built on. Made once, by the composition root.
-pub struct Parts {
-    pub store: Arc<dyn Store>,
-    pub sandbox: Arc<dyn Sandbox>,
-    pub models: Arc<Registry>,
-    pub clock: Arc<dyn Clock>,
-    pub ids: Arc<dyn IdSource>,
-    /// Directories of sessions live under `<data>/sessions/<id>`.
-    pub data: PathBuf,
-    /// How long an idle session keeps its room, in milliseconds.
-    pub room_idle_ms: u64,
-}
+/// Drivers that a request tries: each but the last was about to end when the request came.
+const DRIVER_TRIES: u32 = 8;
+/// How long a request waits for room in its session's mailbox.
+const MAILBOX_WAIT: Duration = Duration::from_secs(5);
+/// A turn that ended this recently and that nobody saw is shown to a late follower.
+const LATE_ATTACH_MS: u64 = 5_000;
 
-/// A session to be made.
-#[derive(Debug, Clone)]
-pub struct NewSession {
-    pub workspace: WorkspaceId,
-    pub agent: SessionAgent,
-    pub environment: Option<EnvironmentId>,
-    pub room: EnvironmentConfig,
-    pub title: Option<String>,
-    pub metadata: Metadata,
-    /// `user.message` only; may be empty. A non-empty list starts the first turn.
-    pub inputs: Vec<EventBody>,
-    pub settings: TurnSettings,
-}
-
-/// Makes a repeated request have one effect (see `loopd_store::OnceRecord`).
-#[derive(Debug, Clone)]
-pub struct OnceKey {
-    /// Scope and key, e.g. `sessions.create:<key>`.
-    pub key: String,
-    pub request_digest: String,
-}
-
-/// What was accepted, durably.
-#[derive(Debug, Clone)]
-pub struct Accepted {
-    pub session: Session,
-    /// The inputs in the order of the request.
-    pub inputs: Vec<AcceptedInput>,
-    /// The first seq after everything that this request appended: follow from here to see only what comes of it.
-    pub seq: Seq,
-    /// The request had been accepted before; nothing was done this time.
-    pub repeated: bool,
-}
-
-/// One accepted input. Its id is the id of the event that the stream shows when a turn takes it up.
-#[derive(Debug, Clone)]
-pub struct AcceptedInput {
-    pub id: EventId,
-    pub body: EventBody,
-    /// `None` while it is queued.
-    pub processed_at: Option<loopd_domain::Timestamp>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ServiceError {
-    #[error("no session `{0}`")]
-    Absent(SessionId),
-    /// The request cannot be done in the session's present state; the sentence says why and what to do.
-    #[error("{0}")]
-    Refused(String),
-    /// The key was used with another request.
-    #[error("idempotency key `{key}` was used before with another request; accepted: the same request, or a new key")]
-    KeyReused { key: String },
-    /// Too much waits already; try again.
-    #[error("{0}")]
-    Busy(String),
-    #[error("{0}")]
-    Model(#[from] loopd_models::ResolveError),
-    /// Another process owns the session.
-    #[error("the session is owned by another server process for now; try again")]
-    Elsewhere,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    #[error("the server is shutting down")]
-    Stopping,
-}
-
-/// Where a follower starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FollowFrom {
-    /// Everything after this seq, then what comes.
-    After(Seq),
-    /// What comes; but a turn that is under way, or that ended moments ago unseen, is shown from its start (late attach).
-    Live,
-}
-
-/// What a follower is given.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Followed {
-    /// From the journal, each once, in order, no gap. Only public events (`EventBody::is_public`).
-    Event(Event),
-    /// Previews: never history, may stop at any point; the event with the same id supersedes them.
-    MessageStart {
-        id: EventId,
-    },
-    MessageText {
-        id: EventId,
-        index: usize,
-        text: String,
-    },
-    ThinkingStart {
-        id: EventId,
-    },
-    ToolOutput {
-        id: EventId,
-        text: String,
-    },
-    /// The session was deleted; nothing follows.
-    Deleted,
-}
-
-/// A place in a session's journal that moves on as the journal grows.
-pub struct Follower {}
-
-impl Follower {
-    /// The next item; waits for it. `None` when the service stops.
-    pub async fn next(&mut self) -> Option<Result<Followed, StoreError>> {
-        None
-    }
-}
-
-/// Which events of a session, in journal order or against it.
-#[derive(Debug, Clone)]
-pub struct EventQuery {
-    /// Empty: all.
-    pub kinds: Vec<String>,
-    pub range: loopd_store::TimeRange,
-    pub ascending: bool,
-    /// Continue after this seq (in list order).
-    pub after: Option<Seq>,
-    pub limit: usize,
-}
-
-/// One page of events.
-#[derive(Debug, Clone)]
-pub struct EventPage {
-    pub events: Vec<Event>,
-    /// Inputs that are accepted and wait, after all events of an ascending list (before them in a descending one).
-    pub queued: Vec<AcceptedInput>,
-    /// Pass as `after` to go on.
-    pub next: Option<Seq>,
-}
-
-/// Changes that a caller may make to a session; `None` leaves as it is.
-#[derive(Debug, Clone, Default)]
-pub struct SessionEdit {
-    pub title: Option<Option<String>>,
-    /// Key-level patch: `Some` sets, `None` removes.
-    pub metadata: Vec<(String, Option<String>)>,
-    /// Replaces the tools; only while idle.
-    pub tools: Option<Vec<loopd_domain::agent::Tool>>,
-}
+/// The driver's mailbox, when one lives.
+type Slot = Arc<AsyncMutex<Option<mpsc::Sender<Mail>>>>;
 
 /// The door to all sessions. Cheap to clone.
 #[derive(Clone)]
-pub struct SessionService {
-    _parts: Arc<Parts>,
+pub struct SessionService(Arc<Inner>);
+
+struct Inner {
+    parts: Arc<Parts>,
+    owner: OwnerId,
+    hub: Hub,
+    slots: Mutex<HashMap<SessionId, Slot>>,
+    /// Sessions whose driver gave up because of the store.
+    abandoned: Mutex<Vec<SessionId>>,
+    stopping: watch::Sender<bool>,
 }
 
 impl SessionService {
-    /// Starts the service: recovers what has lost its owner, then keeps leases.
+    /// Starts the service; what has lost its owner is taken up in the background.
     pub async fn start(parts: Parts) -> Result<Self, ServiceError> {
-        Ok(SessionService { _parts: Arc::new(parts) })
+        let owner = OwnerId(format!("own_{}", ids::encode_ulid(parts.ids.ulid())));
+        let sole_owner = parts.sole_owner;
+        let service = SessionService(Arc::new(Inner {
+            parts: Arc::new(parts),
+            owner,
+            hub: Hub::default(),
+            slots: Mutex::default(),
+            abandoned: Mutex::default(),
+            stopping: watch::Sender::new(false),
+        }));
+        let first = service.clone();
+        tokio::spawn(async move {
+            // Where nobody else can be alive, every lease of an earlier process is over.
+            let now = if sole_owner { Timestamp(i64::MAX) } else { first.parts().clock.now() };
+            loop {
+                match keeper::take_up(&first, now).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(fault) => {
+                        tracing::warn!(%fault, "sessions without an owner could not be found");
+                        break;
+                    }
+                }
+            }
+            keeper::keep(first).await;
+        });
+        Ok(service)
+    }
+
+    pub(crate) fn parts(&self) -> &Arc<Parts> {
+        &self.0.parts
+    }
+
+    pub(crate) fn owner(&self) -> OwnerId {
+        self.0.owner.clone()
+    }
+
+    pub(crate) fn abandoned(&self) -> Vec<SessionId> {
+        std::mem::take(&mut *self.0.abandoned.lock())
+    }
+
+    /// Returns when the service is told to stop.
+    pub(crate) async fn stopping(&self) {
+        // An error means that the service is gone, which is the same.
+        let _ = self.0.stopping.subscribe().wait_for(|stop| *stop).await;
     }
 
     pub async fn create(&self, new: NewSession, once: Option<OnceKey>) -> Result<Accepted, ServiceError> {
-        let _ = (new, once);
-        Err(ServiceError::Stopping)
+        let parts = self.parts();
+        parts.models.resolve(&new.agent.spec.model)?;
+        if let Some(first) = self.first_answer(&new.workspace, once.as_ref()).await? {
+            return Ok(first);
+        }
+        let now = parts.clock.now();
+        let session = Session {
+            id: SessionId::generate(parts.ids.as_ref()),
+            workspace: new.workspace,
+            agent: new.agent,
+            environment: new.environment,
+            room: new.room,
+            title: new.title,
+            metadata: new.metadata,
+            created_at: now,
+            updated_at: now,
+            archived_at: None,
+            fold: SessionFold::default(),
+            epoch: Epoch(1),
+        };
+        let mut ledger = Ledger::fresh(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), session, GENESIS);
+        let mut draft = ledger.draft();
+        let starts = !new.inputs.is_empty();
+        let admitted = admission::admit(&mut draft, &ledger.session, &[], new.inputs, &new.settings)?;
+        let slot = self.slot(&ledger.session.id)?;
+        let mut held = slot.lock().await;
+        // The room is built while the session is being written.
+        let room = starts.then(|| {
+            let start = driver::start(parts, &ledger.session.id, ledger.session.room.limits);
+            tokio::spawn(start)
+        });
+        let entries = seal(&GENESIS, &draft.events)?;
+        let last_hash = entries.last().map_or(GENESIS, |e| e.hash);
+        let once =
+            once.map(|key| once_record(&ledger.session.workspace, key, &ledger.session.id, &admitted.inputs, 0, now));
+        let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
+        // A session that only rests is nobody's.
+        let owner = if starts { self.owner() } else { OwnerId(String::new()) };
+        let lease_until = if starts { now.plus_ms(LEASE_MS) } else { now };
+        let created = parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await;
+        if let Err(fault) = created {
+            drop(held);
+            self.forget_slot(&stored.id, slot);
+            return match fault {
+                AppendError::Repeated(record) => self.repeated(record).await,
+                fault => Err(fault.into()),
+            };
+        }
+        ledger.adopt(draft.fold, last_hash, &draft.events);
+        let accepted = Accepted { session: stored, inputs: admitted.inputs, seq: 0, repeated: false };
+        if let Some(room) = room {
+            let room: driver::StartingRoom = Box::pin(async move {
+                let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
+                room.await.map_err(lost)?
+            });
+            self.spawn(&mut held, ledger, Some(room), false);
+        }
+        drop(held);
+        self.forget_slot(&accepted.session.id, slot);
+        Ok(accepted)
     }
 
     /// Accepts inputs (client kinds of `EventBody`), all or none.
@@ -196,18 +168,31 @@ impl SessionService {
         settings: TurnSettings,
         once: Option<OnceKey>,
     ) -> Result<Accepted, ServiceError> {
-        let _ = (workspace, inputs, settings, once);
-        Err(ServiceError::Absent(id.clone()))
+        self.get(workspace, id).await?;
+        if let Some(first) = self.first_answer(workspace, once.as_ref()).await? {
+            return Ok(first);
+        }
+        let sent = self
+            .ask(id, |reply| Mail::Send {
+                inputs: inputs.clone(),
+                settings: settings.clone(),
+                once: once.clone(),
+                reply,
+            })
+            .await?;
+        match sent {
+            Sent::Accepted(accepted) => Ok(*accepted),
+            Sent::Repeated(record) => self.repeated(record).await,
+        }
     }
 
     pub async fn get(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Session, ServiceError> {
-        let _ = workspace;
-        Err(ServiceError::Absent(id.clone()))
+        let session = self.parts().store.sessions().get(workspace, id).await?;
+        session.ok_or_else(|| ServiceError::Absent(id.clone()))
     }
 
     pub async fn list(&self, filter: SessionFilter) -> Result<Vec<Session>, ServiceError> {
-        let _ = filter;
-        Ok(Vec::new())
+        Ok(self.parts().store.sessions().list(filter).await?)
     }
 
     /// Appends `session.updated` when something changed.
@@ -217,20 +202,48 @@ impl SessionService {
         id: &SessionId,
         edit: SessionEdit,
     ) -> Result<Session, ServiceError> {
-        let _ = (workspace, edit);
-        Err(ServiceError::Absent(id.clone()))
+        self.get(workspace, id).await?;
+        self.ask(id, |reply| Mail::Edit { edit: edit.clone(), reply }).await
     }
 
     /// Ends the session for good; its history stays readable. Refused while a turn runs.
     pub async fn archive(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Session, ServiceError> {
-        let _ = workspace;
-        Err(ServiceError::Absent(id.clone()))
+        self.get(workspace, id).await?;
+        self.ask(id, |reply| Mail::Archive { reply }).await
     }
 
     /// Removes history and files. Refused while a turn runs.
     pub async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<(), ServiceError> {
-        let _ = workspace;
-        Err(ServiceError::Absent(id.clone()))
+        let session = self.get(workspace, id).await?;
+        for _ in 0..DRIVER_TRIES {
+            self.ask(id, |reply| Mail::Delete { reply }).await?;
+            let slot = self.slot(id)?;
+            if let Some(mailbox) = slot.lock().await.clone() {
+                // The driver that agreed puts its room away before it lets go of the slot.
+                mailbox.closed().await;
+            }
+            let held = slot.lock().await;
+            // Another request may have woken the session in between: then it has to agree anew.
+            if held.is_none() {
+                self.remove(&session).await?;
+                drop(held);
+                self.forget_slot(id, slot);
+                return Ok(());
+            }
+        }
+        Err(ServiceError::Busy(format!("session `{id}` is in use; try again")))
+    }
+
+    /// Removes what is stored of a session that nobody drives.
+    async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
+        let parts = self.parts();
+        parts.store.sessions().delete(&session.workspace, &session.id).await?;
+        let spec = driver::spec(parts, &session.id, session.room.limits);
+        if let Err(fault) = parts.sandbox.remove(&spec).await {
+            tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
+        }
+        self.0.hub.channel(&session.id).publish(0, Followed::Deleted);
+        Ok(())
     }
 
     pub async fn events(
@@ -239,8 +252,8 @@ impl SessionService {
         id: &SessionId,
         query: EventQuery,
     ) -> Result<EventPage, ServiceError> {
-        let _ = (workspace, query);
-        Err(ServiceError::Absent(id.clone()))
+        let session = self.get(workspace, id).await?;
+        Ok(crate::history::page(self.parts().store.as_ref(), &session, query).await?)
     }
 
     /// Registered before it returns: nothing that is appended afterwards is missed.
@@ -250,10 +263,206 @@ impl SessionService {
         id: &SessionId,
         from: FollowFrom,
     ) -> Result<Follower, ServiceError> {
-        let _ = (workspace, from);
-        Err(ServiceError::Absent(id.clone()))
+        let session = self.get(workspace, id).await?;
+        let channel = self.0.hub.channel(id);
+        let after = match from {
+            FollowFrom::After(seq) => seq,
+            FollowFrom::Live => live_start(&session.fold, &channel, self.parts().clock.now()),
+        };
+        let store = self.parts().store.clone();
+        Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach()))
     }
 
     /// Lets running sessions go (their turns are taken up at the next start) and ends every room.
-    pub async fn stop(&self) {}
+    pub async fn stop(&self) {
+        self.0.stopping.send_replace(true);
+        let slots: Vec<Slot> = self.0.slots.lock().values().cloned().collect();
+        let mut mailboxes = Vec::new();
+        for slot in &slots {
+            if let Some(mailbox) = slot.lock().await.clone() {
+                // A closed mailbox belongs to a driver that ends anyway.
+                let _ = mailbox.send(Mail::Stop).await;
+                mailboxes.push((slot, mailbox));
+            }
+        }
+        for (slot, mailbox) in mailboxes {
+            mailbox.closed().await;
+            drop(slot.lock().await);
+        }
+    }
+
+    /// Makes sure that a session which needs an owner has one here. A lease that is over at `now` is taken.
+    pub(crate) async fn wake(&self, id: &SessionId, now: Timestamp) -> Result<(), ServiceError> {
+        self.mailbox(id, now).await.map(|_| ())
+    }
+
+    /// Puts a request to the session's driver and waits for the answer.
+    async fn ask<T>(
+        &self,
+        id: &SessionId,
+        mail: impl Fn(oneshot::Sender<Result<T, ServiceError>>) -> Mail,
+    ) -> Result<T, ServiceError> {
+        for _ in 0..DRIVER_TRIES {
+            let mailbox = self.mailbox(id, self.parts().clock.now()).await?;
+            let (reply, answer) = oneshot::channel();
+            match mailbox.send_timeout(mail(reply), MAILBOX_WAIT).await {
+                Ok(()) => {}
+                Err(mpsc::error::SendTimeoutError::Closed(_)) => continue,
+                Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
+                    return Err(ServiceError::Busy(format!("session `{id}` has too many requests waiting; try again")));
+                }
+            }
+            if let Ok(answer) = answer.await {
+                return answer;
+            }
+        }
+        Err(ServiceError::Elsewhere)
+    }
+
+    /// The mailbox of the session's driver, started if none lives.
+    async fn mailbox(&self, id: &SessionId, now: Timestamp) -> Result<mpsc::Sender<Mail>, ServiceError> {
+        let slot = self.slot(id)?;
+        let mut held = slot.lock().await;
+        let outcome = match held.as_ref().filter(|mailbox| !mailbox.is_closed()) {
+            Some(mailbox) => Ok(mailbox.clone()),
+            None => self.claim(&mut held, id, now).await,
+        };
+        drop(held);
+        if outcome.is_err() {
+            self.forget_slot(id, slot);
+        }
+        outcome
+    }
+
+    async fn claim(
+        &self,
+        held: &mut MutexGuard<'_, Option<mpsc::Sender<Mail>>>,
+        id: &SessionId,
+        now: Timestamp,
+    ) -> Result<mpsc::Sender<Mail>, ServiceError> {
+        let parts = self.parts();
+        let lease_until = parts.clock.now().plus_ms(LEASE_MS);
+        // Where nobody else can be alive, whoever holds the session is gone.
+        let now = if parts.sole_owner { Timestamp(i64::MAX) } else { now };
+        let claim = match parts.store.journal().claim(id, &self.0.owner, now, lease_until).await? {
+            ClaimOutcome::Claimed(claim) => *claim,
+            ClaimOutcome::Held { .. } => return Err(ServiceError::Elsewhere),
+            ClaimOutcome::Absent => return Err(ServiceError::Absent(id.clone())),
+        };
+        let ledger = Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await?;
+        Ok(self.spawn(held, ledger, None, true))
+    }
+
+    fn spawn(
+        &self,
+        held: &mut MutexGuard<'_, Option<mpsc::Sender<Mail>>>,
+        ledger: Ledger,
+        room: Option<driver::StartingRoom>,
+        taken_over: bool,
+    ) -> mpsc::Sender<Mail> {
+        let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
+        **held = Some(sender.clone());
+        let channel = self.0.hub.channel(&ledger.session.id);
+        if room.is_some() {
+            channel.work_accepted();
+        }
+        let mut driver = Driver::new(self.parts().clone(), ledger, channel, mailbox);
+        if let Some(room) = room {
+            driver = driver.with_room(room);
+        }
+        tokio::spawn(live(self.clone(), driver, taken_over));
+        sender
+    }
+
+    /// Answers a repeated request, if its record is there already.
+    async fn first_answer(
+        &self,
+        workspace: &WorkspaceId,
+        once: Option<&OnceKey>,
+    ) -> Result<Option<Accepted>, ServiceError> {
+        let Some(once) = once else { return Ok(None) };
+        let parts = self.parts();
+        let not_before = Timestamp(parts.clock.now().micros() - (IDEMPOTENCY_WINDOW_MS as i64) * 1_000);
+        match parts.store.once().find(workspace, &once.key, not_before).await? {
+            None => Ok(None),
+            Some(record) if record.request_digest != once.request_digest => {
+                Err(ServiceError::KeyReused { key: once.key.clone() })
+            }
+            Some(record) => self.repeated(record).await.map(Some),
+        }
+    }
+
+    async fn repeated(&self, record: OnceRecord) -> Result<Accepted, ServiceError> {
+        crate::history::first_answer(self.parts().store.as_ref(), record).await
+    }
+
+    fn slot(&self, id: &SessionId) -> Result<Slot, ServiceError> {
+        if *self.0.stopping.borrow() {
+            return Err(ServiceError::Stopping);
+        }
+        let mut slots = self.0.slots.lock();
+        if let Some(slot) = slots.get(id) {
+            return Ok(slot.clone());
+        }
+        if slots.len() >= SESSIONS_LIVING_MAX {
+            let text = format!("{SESSIONS_LIVING_MAX} sessions are alive on this server; try again when some are idle");
+            return Err(ServiceError::Busy(text));
+        }
+        let slot = Slot::default();
+        slots.insert(id.clone(), slot.clone());
+        Ok(slot)
+    }
+
+    /// Forgets a slot without a driver that nobody else is looking at.
+    fn forget_slot(&self, id: &SessionId, slot: Slot) {
+        let mut slots = self.0.slots.lock();
+        let is_empty = slot.try_lock().is_ok_and(|held| held.as_ref().is_none_or(mpsc::Sender::is_closed));
+        // Two: the map's and ours. Slots are handed out under the map's lock, so nobody can join now.
+        if is_empty && Arc::strong_count(&slot) == 2 {
+            slots.remove(id);
+        }
+    }
+}
+
+/// A driver's whole life, and its orderly end.
+async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
+    let id = driver.id().clone();
+    let halt = driver.run(taken_over).await;
+    let slot = service.0.slots.lock().get(&id).cloned();
+    let mut held = match &slot {
+        Some(slot) => Some(slot.lock().await),
+        None => None,
+    };
+    driver.close().await;
+    match &halt {
+        Halt::Hibernate | Halt::Stopping | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
+        Halt::Fenced => tracing::warn!(session = %id, %halt, "a driver ends"),
+        Halt::Broken(_) | Halt::Store(_) => {
+            tracing::error!(session = %id, %halt, "a session was given up; it will be taken up again");
+            service.0.abandoned.lock().push(id.clone());
+        }
+    }
+    if !matches!(halt, Halt::Fenced | Halt::Deleted) {
+        let released = service.parts().store.journal().release(&id, driver.epoch()).await;
+        if let Err(fault) = released {
+            tracing::warn!(session = %id, %fault, "the claim could not be given up; its lease will end");
+        }
+    }
+    if let Some(held) = held.as_mut() {
+        **held = None;
+    }
+    drop(held);
+    if let Some(slot) = slot {
+        service.forget_slot(&id, slot);
+    }
+}
+
+/// Where a follower that names no place begins.
+fn live_start(fold: &SessionFold, channel: &Arc<Channel>, now: Timestamp) -> Seq {
+    let unseen = !channel.was_seen() && now.since_ms(fold.last_at) < LATE_ATTACH_MS;
+    let shows_run = fold.status != Status::Idle || unseen;
+    match shows_run && fold.run_first_seq > 0 && fold.status != Status::Terminated {
+        true => fold.run_first_seq - 1,
+        false => fold.last_seq,
+    }
 }

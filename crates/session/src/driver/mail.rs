@@ -1,0 +1,193 @@
+//! What a caller may ask of a living session, and what it is answered.
+
+use super::{Driver, Halt};
+use crate::admission;
+use crate::requests::{Accepted, OnceKey, ServiceError, SessionEdit, once_record};
+use loopd_domain::event::EventBody;
+use loopd_domain::session::{Session, Status, TurnSettings};
+use loopd_domain::{ThreadId, Timestamp};
+use loopd_store::{AppendError, OnceRecord, SessionChange};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
+
+/// A request to a session's driver. A reply that never comes means: the driver ended, ask the next one.
+pub enum Mail {
+    Send { inputs: Vec<EventBody>, settings: TurnSettings, once: Option<OnceKey>, reply: Reply<Sent> },
+    Edit { edit: SessionEdit, reply: Reply<Session> },
+    Archive { reply: Reply<Session> },
+    Delete { reply: Reply<()> },
+    Stop,
+}
+
+/// What became of a `Send`.
+pub enum Sent {
+    Accepted(Box<Accepted>),
+    Repeated(OnceRecord),
+}
+
+impl Driver {
+    pub(super) async fn on_mail(&mut self, mail: Mail) -> Result<(), Halt> {
+        match mail {
+            Mail::Send { inputs, settings, once, reply } => self.on_send(inputs, &settings, once, reply).await,
+            Mail::Edit { edit, reply } => {
+                let outcome = self.edit(edit).await;
+                finish(outcome, reply)
+            }
+            Mail::Archive { reply } => {
+                let outcome = self.archive().await;
+                finish(outcome, reply)
+            }
+            Mail::Delete { reply } => self.delete(reply).await,
+            Mail::Stop => Err(Halt::Stopping),
+        }
+    }
+
+    async fn on_send(
+        &mut self,
+        inputs: Vec<EventBody>,
+        settings: &TurnSettings,
+        once: Option<OnceKey>,
+        reply: Reply<Sent>,
+    ) -> Result<(), Halt> {
+        let before = self.ledger.fold().last_seq;
+        let mut draft = self.ledger.draft();
+        let session = &self.ledger.session;
+        let admitted = match admission::admit(&mut draft, session, &self.ledger.waiting, inputs, settings) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return finish(Err(refusal), reply),
+        };
+        let at = draft.at;
+        let once = once.map(|key| once_record(&session.workspace, key, &session.id, &admitted.inputs, before, at));
+        match self.ledger.commit(&draft, once).await {
+            Ok(()) => {}
+            Err(AppendError::Repeated(record)) => return finish(Ok(Sent::Repeated(record)), reply),
+            Err(fault) => return refuse_write(fault, reply),
+        }
+        self.channel.work_accepted();
+        let session = self.ledger.session.clone();
+        let accepted = Accepted { session, inputs: admitted.inputs, seq: before, repeated: false };
+        // A caller that has gone away still has its input taken.
+        let _ = reply.send(Ok(Sent::Accepted(Box::new(accepted))));
+        for input in admitted.tell {
+            self.tell(input).await?;
+        }
+        if self.ledger.fold().status == Status::Idle {
+            self.rested();
+        }
+        self.go_on().await
+    }
+
+    async fn edit(&mut self, edit: SessionEdit) -> Result<Session, ServiceError> {
+        let mut next = self.ledger.session.clone();
+        let mut changed = Map::new();
+        if let Some(title) = edit.title.filter(|title| *title != next.title) {
+            changed.insert("title".to_owned(), json!(title));
+            next.title = title;
+        }
+        let metadata = next.metadata.clone();
+        for (key, value) in edit.metadata {
+            match value {
+                Some(value) => next.metadata.insert(key, value),
+                None => next.metadata.remove(&key),
+            };
+        }
+        if metadata != next.metadata {
+            changed.insert("metadata".to_owned(), json!(next.metadata));
+        }
+        if let Some(tools) = edit.tools.filter(|tools| *tools != next.agent.spec.tools) {
+            if next.fold.turn.is_some() {
+                let text = "the agent's tools can be changed only while the session is idle; interrupt it first";
+                return Err(ServiceError::Refused(text.to_owned()));
+            }
+            next.agent.spec.tools = tools;
+            changed.insert("agent".to_owned(), json!({"tools": next.agent.spec.tools}));
+        }
+        if changed.is_empty() {
+            return Ok(next);
+        }
+        self.write_change(next, EventBody::SessionUpdated { changed: Value::Object(changed) }, None).await
+    }
+
+    async fn archive(&mut self) -> Result<Session, ServiceError> {
+        let session = self.ledger.session.clone();
+        if session.fold.status == Status::Terminated {
+            return Ok(session);
+        }
+        if session.fold.needs_owner() {
+            let text = format!("session `{}` is running; interrupt it and wait until it is idle", session.id);
+            return Err(ServiceError::Refused(text));
+        }
+        let body = EventBody::StatusTerminated { reason: "archived".to_owned() };
+        let at = self.ledger.now();
+        self.write_change(session, body, Some(at)).await
+    }
+
+    /// One change of the resource and the event that tells of it.
+    async fn write_change(
+        &mut self,
+        next: Session,
+        body: EventBody,
+        archived_at: Option<Timestamp>,
+    ) -> Result<Session, ServiceError> {
+        let mut draft = self.ledger.draft();
+        if let EventBody::StatusTerminated { .. } = &body {
+            let session_thread_id = ThreadId::primary(&next.id);
+            let agent_name = next.agent.spec.name.clone();
+            draft
+                .push(EventBody::ThreadStatusTerminated { session_thread_id, agent_name })
+                .map_err(admission::broken)?;
+        }
+        draft.push(body).map_err(admission::broken)?;
+        let change = SessionChange {
+            title: next.title.clone(),
+            metadata: next.metadata.clone(),
+            agent: next.agent.clone(),
+            archived_at: archived_at.or(next.archived_at),
+            updated_at: draft.at,
+        };
+        self.ledger.commit(&draft, None).await?;
+        self.parts.store.sessions().change(&next.id, change.clone()).await?;
+        let session = &mut self.ledger.session;
+        session.title = change.title;
+        session.metadata = change.metadata;
+        session.archived_at = change.archived_at;
+        session.updated_at = change.updated_at;
+        self.ledger.set_tools(next.agent.spec.tools);
+        Ok(self.ledger.session.clone())
+    }
+
+    /// Checks that nothing runs, then ends the driver: the service removes what is stored.
+    async fn delete(&mut self, reply: Reply<()>) -> Result<(), Halt> {
+        if self.ledger.fold().needs_owner() {
+            let text = format!("session `{}` is running; interrupt it and wait until it is idle", self.id());
+            return finish(Err(ServiceError::Refused(text)), reply);
+        }
+        let _ = reply.send(Ok(()));
+        Err(Halt::Deleted)
+    }
+}
+
+/// Answers; a fault that means that this driver is no longer the owner also ends it.
+fn finish<T>(outcome: Result<T, ServiceError>, reply: Reply<T>) -> Result<(), Halt> {
+    match outcome {
+        Err(ServiceError::Append(fault)) => refuse_write(fault, reply),
+        outcome => {
+            let _ = reply.send(outcome);
+            Ok(())
+        }
+    }
+}
+
+/// A write that was not taken: the caller is told, and nothing was acknowledged.
+fn refuse_write<T>(fault: AppendError, reply: Reply<T>) -> Result<(), Halt> {
+    match fault {
+        AppendError::Fenced { .. } | AppendError::Conflict { .. } => Err(Halt::Fenced),
+        AppendError::Absent => Err(Halt::Deleted),
+        fault => {
+            let _ = reply.send(Err(fault.into()));
+            Ok(())
+        }
+    }
+}

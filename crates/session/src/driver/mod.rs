@@ -1,0 +1,294 @@
+//! The driver: one task that owns one living session.
+//!
+//! It alone writes the session's journal, holds its room, and calls its model. Others reach it through its mailbox. The
+//! loop that decides what happens next runs in the room; the driver validates each of its wishes as it would a stranger's
+//! request, writes it down, and only then acts.
+//!
+//! ```text
+//!            mail (admit) ──► commit ──► tell the loop
+//!  [resting] ───────────────► [room starting] ──► Begin ──► [loop decides]
+//!     ▲  idle: hibernate            ▲                          │ Batch: results + wishes, one commit
+//!     └── EndTurn ◄─────────────────┼── room lost: settle ◄────┤
+//!                                   └──────────────────────────┴──► [asking the model] ──► commit ──► Answered
+//! ```
+//!
+//! The task ends by itself when the session has been idle for a while (hibernation), when another owner took the session
+//! (fenced: it touches nothing more), when the store fails, or when the service stops.
+
+mod batch;
+mod mail;
+mod model;
+mod room;
+
+pub use mail::{Mail, Sent};
+pub use model::session_error;
+pub use room::{StartingRoom, spec, start};
+
+use crate::asking::Asking;
+use crate::hub::Channel;
+use crate::ledger::{Draft, Ledger};
+use crate::requests::Parts;
+use crate::{recovery, turn};
+use loopd_domain::fold::IllegalEvent;
+use loopd_domain::session::Status;
+use loopd_domain::{CallId, EventId, SessionId};
+use loopd_protocol::FromCell;
+use loopd_sandbox::{Room, SandboxError};
+use loopd_store::{AppendError, StoreError};
+use room::RoomState;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Tries of a write whose store is not available, before the driver gives the session up for somebody to take up later.
+const WRITE_TRIES: u32 = 6;
+const WRITE_PAUSE: Duration = Duration::from_millis(100);
+/// How long a loop may take to end its turn after an interrupt or at the end of its time.
+const HURRY: Duration = Duration::from_secs(20);
+
+/// Why a driver ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Halt {
+    /// The next event starts a new driver.
+    #[error("nothing to do for a while")]
+    Hibernate,
+    #[error("another owner has the session")]
+    Fenced,
+    #[error("the store does not take writes: {0}")]
+    Store(StoreError),
+    /// Only a mistake of ours can explain it.
+    #[error("an event of our own was refused: {0}")]
+    Broken(IllegalEvent),
+    #[error("the session was deleted")]
+    Deleted,
+    #[error("the service stops")]
+    Stopping,
+}
+
+impl From<IllegalEvent> for Halt {
+    fn from(fault: IllegalEvent) -> Self {
+        Halt::Broken(fault)
+    }
+}
+
+pub struct Driver {
+    parts: Arc<Parts>,
+    ledger: Ledger,
+    channel: Arc<Channel>,
+    mailbox: mpsc::Receiver<Mail>,
+    room: RoomState,
+    /// The turn's loop has had its `Begin` and has not ended the turn.
+    begun: bool,
+    asking: Option<Asking>,
+    /// When to ask the model again, and which attempt that is.
+    retry: Option<(Instant, u32)>,
+    /// When each running call was handed to the room.
+    dispatched: HashMap<CallId, Instant>,
+    /// Rooms lost since the last finished step.
+    rooms_lost: u32,
+    /// The turn's time is up and its loop was told so.
+    time_up: bool,
+    /// When a loop that was told to stop must have stopped.
+    hurry_by: Option<Instant>,
+    rest_since: Instant,
+}
+
+/// What woke the driver.
+enum Wake {
+    Mail(Option<Mail>),
+    Frame(Result<FromCell, crate::link::LinkError>),
+    Room(Result<Room, SandboxError>),
+    Restart,
+    Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
+    Retry(u32),
+    TimeUp,
+    Hurry,
+    Idle,
+}
+
+impl Driver {
+    pub fn new(parts: Arc<Parts>, ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
+        Driver {
+            parts,
+            ledger,
+            channel,
+            mailbox,
+            room: RoomState::None,
+            begun: false,
+            asking: None,
+            retry: None,
+            dispatched: HashMap::new(),
+            rooms_lost: 0,
+            time_up: false,
+            hurry_by: None,
+            rest_since: Instant::now(),
+        }
+    }
+
+    /// A room that was started while the session was being written.
+    pub fn with_room(mut self, room: StartingRoom) -> Self {
+        self.room = RoomState::Starting(room);
+        self
+    }
+
+    pub fn id(&self) -> &SessionId {
+        &self.ledger.session.id
+    }
+
+    /// Lives until there is a reason not to. Returns the claim's epoch for its release.
+    pub async fn run(&mut self, taken_over: bool) -> Halt {
+        match self.live(taken_over).await {
+            Ok(never) => match never {},
+            Err(halt) => halt,
+        }
+    }
+
+    /// No more mail (what is in the box is answered by nobody, and its senders try the next driver), and no more room.
+    pub async fn close(&mut self) {
+        self.mailbox.close();
+        while self.mailbox.try_recv().is_ok() {}
+        self.end_room().await;
+    }
+
+    pub fn epoch(&self) -> loopd_domain::Epoch {
+        self.ledger.session.epoch
+    }
+
+    async fn live(&mut self, taken_over: bool) -> Result<std::convert::Infallible, Halt> {
+        self.take_up(taken_over).await?;
+        loop {
+            match self.wake().await {
+                Wake::Mail(None) => return Err(Halt::Stopping),
+                Wake::Mail(Some(mail)) => self.on_mail(mail).await?,
+                Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
+                Wake::Frame(Err(fault)) => self.on_link_fault(fault).await?,
+                Wake::Room(outcome) => self.on_room(outcome).await?,
+                Wake::Restart => self.start_room(),
+                Wake::Answer(outcome) => self.on_answer(*outcome).await?,
+                Wake::Retry(attempt) => self.on_retry(attempt).await?,
+                Wake::TimeUp => self.on_time_up().await?,
+                Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
+                Wake::Idle => return Err(Halt::Hibernate),
+            }
+        }
+    }
+
+    /// Goes on where the journal stands.
+    async fn take_up(&mut self, taken_over: bool) -> Result<(), Halt> {
+        let fold = self.ledger.fold();
+        let mut draft = self.ledger.draft();
+        if taken_over && fold.turn.is_some() && !fold.is_waiting() {
+            recovery::take_over(&mut draft, &self.ledger.session, "the server that ran it ended")?;
+        }
+        if draft.fold.turn.is_none() && draft.fold.status == Status::Idle {
+            turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;
+        }
+        if !draft.events.is_empty() {
+            self.commit(&draft).await?;
+        }
+        self.go_on().await
+    }
+
+    /// Makes sure that a running turn has a room and its loop.
+    async fn go_on(&mut self) -> Result<(), Halt> {
+        if self.ledger.fold().status != Status::Running {
+            return Ok(());
+        }
+        if matches!(self.room, RoomState::None) {
+            self.start_room();
+        }
+        self.begin().await
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let time_up_at = self.time_up_at();
+        let idle_at = self.idle_at();
+        let retry = self.retry;
+        tokio::select! {
+            mail = self.mailbox.recv() => Wake::Mail(mail),
+            wake = self.room.wake() => wake,
+            answer = answer(&mut self.asking) => Wake::Answer(Box::new(answer)),
+            () = until(retry.map(|r| r.0)) => Wake::Retry(retry.map_or(1, |r| r.1)),
+            () = until(time_up_at) => Wake::TimeUp,
+            () = until(self.hurry_by) => Wake::Hurry,
+            () = until(idle_at) => Wake::Idle,
+        }
+    }
+
+    /// When the open turn has used its seconds.
+    fn time_up_at(&self) -> Option<Instant> {
+        let fold = self.ledger.fold();
+        let turn = fold.turn.as_ref().filter(|_| !self.time_up)?;
+        let since = fold.running_since?;
+        let spent_ms = turn.active_ms + self.ledger.now().since_ms(since);
+        let left_ms = turn.settings.limits.seconds.saturating_mul(1_000).saturating_sub(spent_ms);
+        Some(Instant::now() + Duration::from_millis(left_ms))
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        let resting = self.ledger.fold().status == Status::Idle && self.asking.is_none();
+        resting.then(|| self.rest_since + Duration::from_millis(self.parts.room_idle_ms))
+    }
+
+    /// Writes what the session itself does. Patient with a store that is not available for a moment.
+    async fn commit(&mut self, draft: &Draft) -> Result<(), Halt> {
+        let mut pause = WRITE_PAUSE;
+        for _ in 1..WRITE_TRIES {
+            match self.ledger.commit(draft, None).await {
+                Err(AppendError::Store(StoreError::Unavailable(reason))) => {
+                    tracing::warn!(session = %self.id(), %reason, "the journal does not take a write; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                outcome => return outcome.map_err(halt),
+            }
+        }
+        self.ledger.commit(draft, None).await.map_err(halt)
+    }
+
+    async fn on_time_up(&mut self) -> Result<(), Halt> {
+        self.time_up = true;
+        self.hurry_by = Some(Instant::now() + HURRY);
+        self.tell(loopd_agent_loop::Input::TimeUp).await
+    }
+
+    /// The turn is over or waits; the room stays for a while.
+    fn rested(&mut self) {
+        self.begun = false;
+        self.asking = None;
+        self.retry = None;
+        self.time_up = false;
+        self.hurry_by = None;
+        self.dispatched.clear();
+        self.rest_since = Instant::now();
+    }
+
+    fn new_event_id(&self) -> EventId {
+        self.ledger.new_event_id()
+    }
+}
+
+fn halt(fault: AppendError) -> Halt {
+    match fault {
+        AppendError::Store(fault) => Halt::Store(fault),
+        AppendError::Absent => Halt::Deleted,
+        // A driver writes no once-record of its own, so `Repeated` cannot be; a conflict means another writer.
+        AppendError::Fenced { .. } | AppendError::Conflict { .. } | AppendError::Repeated(_) => Halt::Fenced,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn answer(asking: &mut Option<Asking>) -> Result<loopd_models::Answer, loopd_models::ModelError> {
+    match asking {
+        Some(asking) => asking.future.as_mut().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,237 @@
+//! The driver and its room: starting it, telling its loop where the turn stands, and going on when it is lost.
+
+use super::{Driver, HURRY, Halt, Wake, until};
+use crate::link::{Link, LinkError};
+use crate::requests::Parts;
+use crate::{recovery, resume};
+use loopd_agent_loop::Input;
+use loopd_domain::environment::RoomLimits;
+use loopd_domain::event::RunsIn;
+use loopd_domain::session::Status;
+use loopd_domain::{CallId, SessionId};
+use loopd_protocol::{FromCell, ToCell, VERSION};
+use loopd_sandbox::port::RoomGuard;
+use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Rooms that may be lost in one step before the turn ends.
+const ROOMS_LOST_MAX: u32 = 3;
+/// How long the exit of a room may lag behind the end of its channel.
+const EXIT_LAG: Duration = Duration::from_millis(500);
+/// How long a killed room may take to go.
+const EXIT_WAIT: Duration = Duration::from_secs(3);
+
+pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Room, SandboxError>> + Send>>;
+
+pub enum RoomState {
+    None,
+    /// A lost room is replaced after a pause.
+    Pausing(Instant),
+    Starting(StartingRoom),
+    Ready(Box<ReadyRoom>),
+}
+
+pub struct ReadyRoom {
+    link: Link,
+    exit: watch::Receiver<Option<RoomExit>>,
+    guard: Box<dyn RoomGuard>,
+}
+
+impl RoomState {
+    pub(super) async fn wake(&mut self) -> Wake {
+        match self {
+            RoomState::None => std::future::pending().await,
+            RoomState::Pausing(at) => {
+                until(Some(*at)).await;
+                Wake::Restart
+            }
+            RoomState::Starting(start) => Wake::Room(start.as_mut().await),
+            RoomState::Ready(room) => Wake::Frame(room.link.next().await),
+        }
+    }
+}
+
+/// Starts a session's room; needs nothing of the session but its id and limits, so it can run beside its creation.
+pub fn start(parts: &Arc<Parts>, session: &SessionId, limits: RoomLimits) -> StartingRoom {
+    let sandbox = parts.sandbox.clone();
+    let spec = spec(parts, session, limits);
+    Box::pin(async move { sandbox.start(&spec).await })
+}
+
+pub fn spec(parts: &Parts, session: &SessionId, limits: RoomLimits) -> RoomSpec {
+    let directory = parts.data.join("sessions").join(session.as_str());
+    RoomSpec { session: session.clone(), directory, limits }
+}
+
+impl Driver {
+    pub(super) fn start_room(&mut self) {
+        self.room = RoomState::Starting(start(&self.parts, self.id(), self.ledger.session.room.limits));
+    }
+
+    pub(super) async fn on_room(&mut self, outcome: Result<Room, SandboxError>) -> Result<(), Halt> {
+        match outcome {
+            Ok(room) => {
+                let Room { channel, exit, guard } = room;
+                self.room = RoomState::Ready(Box::new(ReadyRoom { link: Link::new(channel), exit, guard }));
+                self.begin().await
+            }
+            Err(fault) => self.on_room_lost(&fault.to_string()).await,
+        }
+    }
+
+    /// Hands the open turn to the room's loop, if both are there and no model request is under way.
+    pub(super) async fn begin(&mut self) -> Result<(), Halt> {
+        let fold = self.ledger.fold();
+        let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
+        let Some(turn) = fold.turn.as_ref().filter(|t| t.request.is_none()) else { return Ok(()) };
+        if self.begun || fold.status != Status::Running || self.retry.is_some() {
+            return Ok(());
+        }
+        let interrupted = turn.interrupted;
+        let frame = ToCell::Begin {
+            version: VERSION,
+            session: self.ledger.session.id.clone(),
+            epoch: self.ledger.session.epoch,
+            config: resume::config(&self.ledger),
+            resume: resume::resume(&self.ledger, turn),
+            now: self.ledger.now(),
+        };
+        let sent = room.link.send(&frame);
+        self.begun = true;
+        self.mark_dispatched();
+        if let Err(fault) = sent {
+            return self.on_link_fault(fault).await;
+        }
+        if interrupted {
+            self.tell(Input::Interrupt).await?;
+        }
+        if self.time_up {
+            self.tell(Input::TimeUp).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the loop of the running turn. A loop that has not begun learns it from the journal.
+    pub(super) async fn tell(&mut self, input: Input) -> Result<(), Halt> {
+        let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
+        if !self.begun {
+            return Ok(());
+        }
+        if matches!(input, Input::Interrupt) {
+            self.hurry_by = Some(Instant::now() + HURRY);
+        }
+        let sent = room.link.send(&ToCell::Input { now: self.ledger.now(), input });
+        self.mark_dispatched();
+        match sent {
+            Ok(()) => Ok(()),
+            Err(fault) => self.on_link_fault(fault).await,
+        }
+    }
+
+    /// From now on the open calls of the room may be running.
+    fn mark_dispatched(&mut self) {
+        let now = Instant::now();
+        let calls = self.ledger.fold().turn.iter().flat_map(|t| &t.calls);
+        let runs = calls.filter(|c| c.runs_in == RunsIn::Room && !c.settled && !c.waits_for_client());
+        for call in runs {
+            self.dispatched.entry(call.id.clone()).or_insert(now);
+        }
+    }
+
+    /// How long a call ran, by the host's clock.
+    pub(super) fn ran_ms(&mut self, id: &CallId) -> u64 {
+        self.dispatched.remove(id).map_or(0, |since| since.elapsed().as_millis() as u64)
+    }
+
+    pub(super) async fn on_frame(&mut self, frame: FromCell) -> Result<(), Halt> {
+        match frame {
+            FromCell::Hello { version } if version == VERSION => Ok(()),
+            FromCell::Hello { version } => {
+                self.on_room_lost(&format!("the cell speaks version {version}, not {VERSION}")).await
+            }
+            FromCell::Batch { epoch, results, commands } if epoch == self.ledger.session.epoch => {
+                self.on_batch(results, commands).await
+            }
+            FromCell::Batch { epoch, .. } => {
+                tracing::warn!(session = %self.id(), ?epoch, "a batch of another epoch was dropped");
+                Ok(())
+            }
+            FromCell::Output { id, text } => {
+                let is_open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls).any(|c| c.id == id && !c.settled);
+                if is_open {
+                    let base = self.ledger.fold().last_seq;
+                    self.channel.publish(base, crate::requests::Followed::ToolOutput { id, text });
+                }
+                Ok(())
+            }
+            FromCell::Log { message } => {
+                tracing::info!(session = %self.id(), message = %message.escape_debug(), "the cell says");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn on_link_fault(&mut self, fault: LinkError) -> Result<(), Halt> {
+        let reason = match (&mut self.room, &fault) {
+            (RoomState::Ready(room), LinkError::Closed) => exit_reason(&mut room.exit).await,
+            _ => fault.to_string(),
+        };
+        self.on_room_lost(&reason).await
+    }
+
+    /// Kills the room and waits until it is gone: two rooms must never share a directory.
+    pub(super) async fn end_room(&mut self) {
+        let RoomState::Ready(mut room) = std::mem::replace(&mut self.room, RoomState::None) else { return };
+        room.guard.kill();
+        let gone = tokio::time::timeout(EXIT_WAIT, room.exit.wait_for(Option::is_some)).await;
+        if gone.is_err() {
+            tracing::warn!(session = %self.id(), "a killed room is still not gone");
+        }
+    }
+
+    /// The room is of no more use. An open turn goes on in a new one; what was running there is settled by its class.
+    pub(super) async fn on_room_lost(&mut self, reason: &str) -> Result<(), Halt> {
+        self.end_room().await;
+        self.begun = false;
+        self.hurry_by = None;
+        self.dispatched.clear();
+        let fold = self.ledger.fold();
+        if fold.turn.is_none() || fold.is_waiting() {
+            tracing::info!(session = %self.id(), reason, "a resting room ended");
+            return Ok(());
+        }
+        self.rooms_lost += 1;
+        tracing::warn!(session = %self.id(), reason, lost = self.rooms_lost, "a room was lost");
+        let mut draft = self.ledger.draft();
+        recovery::lose_room(&mut draft, reason)?;
+        if self.rooms_lost > ROOMS_LOST_MAX {
+            if let Some(asking) = self.asking.take() {
+                self.cut(&mut draft, &asking)?;
+            }
+            recovery::park(&mut draft, &self.ledger.session, reason)?;
+            self.commit(&draft).await?;
+            self.rested();
+            return Ok(());
+        }
+        self.commit(&draft).await?;
+        let pause = Duration::from_millis(50 << (2 * self.rooms_lost));
+        self.room = RoomState::Pausing(Instant::now() + pause);
+        Ok(())
+    }
+}
+
+/// Why a room whose channel ended is gone.
+async fn exit_reason(exit: &mut watch::Receiver<Option<RoomExit>>) -> String {
+    let gone = tokio::time::timeout(EXIT_LAG, exit.wait_for(Option::is_some)).await;
+    match gone.ok().and_then(Result::ok).and_then(|exit| exit.clone()) {
+        Some(RoomExit::Failed(cause)) => format!("the room could not be built: {cause}"),
+        Some(RoomExit::Code(code)) => format!("the cell ended with code {code}"),
+        Some(RoomExit::Signal(signal)) => format!("the cell was killed by signal {signal}"),
+        None => LinkError::Closed.to_string(),
+    }
+}

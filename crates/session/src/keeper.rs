@@ -1,0 +1,50 @@
+//! Keeps what this process owns, and takes up what has lost its owner.
+
+use crate::service::SessionService;
+use loopd_domain::Timestamp;
+use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
+use loopd_store::StoreError;
+use std::time::Duration;
+
+/// Sessions taken up in one round.
+const CLAIMS_PER_ROUND: usize = 256;
+/// Rounds between two sweeps of old idempotency records.
+const ROUNDS_PER_SWEEP: u64 = 256;
+
+/// Runs until the service stops.
+pub async fn keep(service: SessionService) {
+    for round in 0u64.. {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(LEASE_MS / 3)) => {}
+            () = service.stopping() => return,
+        }
+        if let Err(fault) = tend(&service, round).await {
+            tracing::warn!(%fault, "leases could not be kept; trying again");
+        }
+    }
+}
+
+async fn tend(service: &SessionService, round: u64) -> Result<(), StoreError> {
+    let parts = service.parts();
+    let now = parts.clock.now();
+    parts.store.journal().renew(&service.owner(), now.plus_ms(LEASE_MS)).await?;
+    take_up(service, now).await?;
+    if round.is_multiple_of(ROUNDS_PER_SWEEP) {
+        let before = Timestamp(now.micros() - (IDEMPOTENCY_WINDOW_MS as i64) * 1_000);
+        parts.store.once().expire(before).await?;
+    }
+    Ok(())
+}
+
+/// Takes up sessions that nobody holds at `now`, and those that a failed driver of ours left. Returns how many.
+pub async fn take_up(service: &SessionService, now: Timestamp) -> Result<usize, StoreError> {
+    let mut ids = service.abandoned();
+    ids.extend(service.parts().store.journal().claimable(now, CLAIMS_PER_ROUND).await?);
+    let count = ids.len();
+    for id in ids {
+        if let Err(fault) = service.wake(&id, now).await {
+            tracing::warn!(session = %id, %fault, "a session could not be taken up");
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,210 @@
+//! The pen of one session: plans entries against the fold, then writes them in one transaction.
+//!
+//! A [`Draft`] is a set of events that are legal one after the other. Nothing of it is visible, to this process or any
+//! other, until [`Ledger::commit`] has it on disk. There is one ledger per living session, and only its driver holds it.
+
+use loopd_domain::agent::{ResolvedTool, Tool, ToolSpec};
+use loopd_domain::chain::{Entry, Hash};
+use loopd_domain::conversation::{Block, Conversation};
+use loopd_domain::event::{Event, EventBody, QueuedInput};
+use loopd_domain::fold::{IllegalEvent, SessionFold};
+use loopd_domain::session::Session;
+use loopd_domain::{CallId, Clock, EventId, IdSource, Seq, Timestamp};
+use loopd_store::{Append, AppendError, Claim, OnceRecord, Store, StoreError};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Events read at a time when a session is taken up.
+const READ_ROWS: usize = 512;
+
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    /// Its fold is that of the journal as written.
+    pub session: Session,
+    last_hash: Hash,
+    pub conversation: Conversation,
+    /// Bodies of the inputs that wait, oldest first.
+    pub waiting: Vec<QueuedInput>,
+    /// Arguments of the open step's calls.
+    arguments: HashMap<CallId, Value>,
+    /// The agent's tools, resolved once.
+    pub tools: Vec<ResolvedTool>,
+    /// What the model is told of them; shared, because every request needs it.
+    pub specs: Arc<Vec<ToolSpec>>,
+}
+
+impl Ledger {
+    /// The ledger of a session whose journal is still empty, or whose events are applied by the caller.
+    pub fn fresh(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        session: Session,
+        last_hash: Hash,
+    ) -> Self {
+        let tools = session.agent.spec.resolve_tools();
+        let specs = Arc::new(tools.iter().map(|t| t.spec.clone()).collect());
+        Ledger {
+            store,
+            clock,
+            ids,
+            session,
+            last_hash,
+            conversation: Conversation::default(),
+            waiting: Vec::new(),
+            arguments: HashMap::new(),
+            tools,
+            specs,
+        }
+    }
+
+    /// Takes up a claimed session: reads its whole journal.
+    pub async fn load(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn IdSource>,
+        claim: Claim,
+    ) -> Result<Self, StoreError> {
+        let mut ledger = Ledger::fresh(store.clone(), clock, ids, claim.session, claim.last_hash);
+        let mut after = 0;
+        loop {
+            let events = store.journal().read(&ledger.session.id, after, READ_ROWS).await?;
+            let Some(last) = events.last() else { return Ok(ledger) };
+            after = last.seq;
+            events.iter().for_each(|e| ledger.remember(e));
+        }
+    }
+
+    pub fn fold(&self) -> &SessionFold {
+        &self.session.fold
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn new_event_id(&self) -> EventId {
+        EventId::generate(self.ids.as_ref())
+    }
+
+    pub fn ids(&self) -> Arc<dyn IdSource> {
+        self.ids.clone()
+    }
+
+    /// The arguments of a call of the open step.
+    pub fn arguments(&self, id: &CallId) -> Option<&Value> {
+        self.arguments.get(id)
+    }
+
+    /// Text of the last answer, all of it.
+    pub fn last_answer_text(&self) -> String {
+        let messages = self.conversation.messages();
+        let blocks = messages.last().map(|m| m.blocks.as_slice()).unwrap_or_default();
+        let texts = blocks.iter().filter_map(|b| match b {
+            Block::Content(loopd_domain::content::ContentBlock::Text { text }) => Some(text.as_str()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    /// Other tools from now on.
+    pub fn set_tools(&mut self, tools: Vec<Tool>) {
+        self.session.agent.spec.tools = tools;
+        self.tools = self.session.agent.spec.resolve_tools();
+        self.specs = Arc::new(self.tools.iter().map(|t| t.spec.clone()).collect());
+    }
+
+    pub fn draft(&self) -> Draft {
+        Draft {
+            at: self.clock.now().max(self.session.fold.last_at),
+            ids: self.ids.clone(),
+            fold: self.session.fold.clone(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Writes a draft. On an error nothing was written and the ledger is as before.
+    pub async fn commit(&mut self, draft: &Draft, once: Option<OnceRecord>) -> Result<(), AppendError> {
+        let expected_seq = self.session.fold.last_seq;
+        let entries = seal(&self.last_hash, &draft.events)?;
+        let last_hash = entries.last().map_or(self.last_hash, |e| e.hash);
+        let append = Append {
+            session: self.session.id.clone(),
+            epoch: self.session.epoch,
+            expected_seq,
+            entries,
+            fold: draft.fold.clone(),
+            once,
+        };
+        self.store.journal().append(append).await?;
+        self.adopt(draft.fold.clone(), last_hash, &draft.events);
+        Ok(())
+    }
+
+    /// Takes over what has been written already, as `create` does.
+    pub fn adopt(&mut self, fold: SessionFold, last_hash: Hash, events: &[Event]) {
+        self.session.fold = fold;
+        self.last_hash = last_hash;
+        events.iter().for_each(|e| self.remember(e));
+    }
+
+    fn remember(&mut self, event: &Event) {
+        self.conversation.apply(event);
+        match &event.body {
+            EventBody::InputQueued { input } => self.waiting.push(input.clone()),
+            EventBody::ModelRequestStart { .. } => self.arguments.clear(),
+            EventBody::UserMessage { .. } | EventBody::SystemMessage { .. } => {
+                self.waiting.retain(|w| w.id != event.id);
+            }
+            body => {
+                if let Some((_, input, _, _)) = body.intent() {
+                    self.arguments.insert(event.id.clone(), input.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Serialises events and links them.
+pub fn seal(last_hash: &Hash, events: &[Event]) -> Result<Vec<Entry>, StoreError> {
+    let mut hash = *last_hash;
+    let mut entries = Vec::with_capacity(events.len());
+    for event in events {
+        let entry = Entry::seal(&hash, event)
+            .map_err(|e| StoreError::Damaged(format!("event {} does not serialise: {e}", event.id)))?;
+        hash = entry.hash;
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// Events that are legal one after the other, not yet written.
+pub struct Draft {
+    pub at: Timestamp,
+    pub ids: Arc<dyn IdSource>,
+    /// The fold after the events.
+    pub fold: SessionFold,
+    pub events: Vec<Event>,
+}
+
+impl Draft {
+    pub fn push(&mut self, body: EventBody) -> Result<EventId, IllegalEvent> {
+        let id = EventId::generate(self.ids.as_ref());
+        self.push_as(id, body)
+    }
+
+    /// With an id that was given away earlier: a queued input, a previewed message.
+    pub fn push_as(&mut self, id: EventId, body: EventBody) -> Result<EventId, IllegalEvent> {
+        let event = Event { seq: self.next_seq(), id: id.clone(), at: self.at, body };
+        self.fold.apply(&event)?;
+        self.events.push(event);
+        Ok(id)
+    }
+
+    fn next_seq(&self) -> Seq {
+        self.fold.last_seq + 1
+    }
+}

@@ -1,0 +1,99 @@
+//! The host's end of the channel to a cell: frames in, frames out, everything bounded, every method safe to cancel.
+
+use loopd_domain::limits::FRAME_BYTES_MAX;
+use loopd_protocol::codec::{Decoder, FrameError, encode};
+use loopd_protocol::{FromCell, ToCell};
+use std::io::ErrorKind;
+use tokio::net::UnixStream;
+
+/// Bytes taken from the socket at a time.
+const READ_BYTES: usize = 64 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("the cell closed its channel")]
+    Closed,
+    #[error("the cell sent {0}")]
+    Frame(#[from] FrameError),
+    #[error("the cell reads too slowly: {bytes} bytes wait for it")]
+    Stalled { bytes: usize },
+    #[error("the channel: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+pub struct Link {
+    stream: UnixStream,
+    decoder: Decoder,
+    outbox: Vec<u8>,
+    sent: usize,
+    scratch: Box<[u8]>,
+}
+
+impl Link {
+    pub fn new(stream: UnixStream) -> Self {
+        Link {
+            stream,
+            decoder: Decoder::default(),
+            outbox: Vec::new(),
+            sent: 0,
+            scratch: vec![0; READ_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Queues a frame and sends what the socket takes now; the rest goes out while [`Link::next`] waits.
+    pub fn send(&mut self, frame: &ToCell) -> Result<(), LinkError> {
+        encode(frame, &mut self.outbox)?;
+        self.flush()?;
+        let bytes = self.outbox.len() - self.sent;
+        match bytes > 2 * FRAME_BYTES_MAX {
+            true => Err(LinkError::Stalled { bytes }),
+            false => Ok(()),
+        }
+    }
+
+    /// The next frame.
+    pub async fn next(&mut self) -> Result<FromCell, LinkError> {
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(frame);
+            }
+            if self.sent < self.outbox.len() {
+                tokio::select! {
+                    ready = self.stream.readable() => ready?,
+                    ready = self.stream.writable() => ready?,
+                }
+                self.flush()?;
+            } else {
+                self.stream.readable().await?;
+            }
+            self.fill()?;
+        }
+    }
+
+    fn fill(&mut self) -> Result<(), LinkError> {
+        match self.stream.try_read(&mut self.scratch) {
+            Ok(0) => Err(LinkError::Closed),
+            Ok(n) => {
+                self.decoder.push(&self.scratch[..n]);
+                Ok(())
+            }
+            Err(fault) if fault.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(fault) if fault.kind() == ErrorKind::ConnectionReset => Err(LinkError::Closed),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), LinkError> {
+        while self.sent < self.outbox.len() {
+            match self.stream.try_write(&self.outbox[self.sent..]) {
+                Ok(n) => self.sent += n,
+                Err(fault) if fault.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(fault) if fault.kind() == ErrorKind::BrokenPipe => return Err(LinkError::Closed),
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        self.outbox.clear();
+        self.sent = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! Where a turn stands, as its loop must know it: a fold of the journal into the loop's own words.
+
+use crate::ledger::Ledger;
+use loopd_agent_loop::{Answer, Call, LoopConfig, Resume};
+use loopd_domain::fold::{OpenCall, OpenTurn};
+use loopd_domain::limits;
+use serde_json::Value;
+
+/// What does not change while a cell lives.
+pub fn config(ledger: &Ledger) -> LoopConfig {
+    LoopConfig {
+        tools: ledger.tools.iter().map(|t| t.spec.name.clone()).collect(),
+        parallel_max: limits::CALLS_PARALLEL_MAX,
+        calls_max: limits::CALLS_PER_STEP_MAX,
+        output_repairs_max: limits::OUTPUT_REPAIRS_MAX,
+    }
+}
+
+/// The open turn for a loop that knows nothing yet. Only between model requests.
+pub fn resume(ledger: &Ledger, turn: &OpenTurn) -> Resume {
+    let fold = ledger.fold();
+    let running_ms = fold.running_since.map_or(0, |since| ledger.now().since_ms(since));
+    let spent_ms = turn.active_ms + running_ms;
+    Resume {
+        limits: turn.settings.limits.clone(),
+        // Time in which the turn waited for the client does not count.
+        started_at: loopd_domain::Timestamp(ledger.now().micros() - (spent_ms as i64) * 1_000),
+        steps: turn.steps,
+        output_tokens: turn.output_tokens,
+        cost: turn.cost,
+        output_rejections: turn.output_rejections,
+        calls: calls(ledger, turn),
+        queued: fold.queued.iter().map(|q| q.id.clone()).collect(),
+        answered: turn.answered.as_ref().map(|answer| Answer {
+            stop: answer.stop,
+            calls: Vec::new(),
+            has_text: answer.has_text,
+            // Counted in `output_tokens` and `cost` above.
+            output_tokens: 0,
+            cost: Some(Default::default()),
+            stop_details: answer.stop_details.clone(),
+            output_error: output_error(ledger, turn),
+        }),
+    }
+}
+
+pub fn calls(ledger: &Ledger, turn: &OpenTurn) -> Vec<Call> {
+    turn.calls.iter().map(|c| call(ledger, c)).collect()
+}
+
+fn call(ledger: &Ledger, open: &OpenCall) -> Call {
+    Call {
+        id: open.id.clone(),
+        name: open.name.clone(),
+        input: ledger.arguments(&open.id).cloned().unwrap_or(Value::Null),
+        runs_in: open.runs_in,
+        permission: open.permission,
+        malformed: open.malformed.clone(),
+        verdict: open.verdict,
+        deny_message: open.deny_message.clone(),
+        settled: open.settled,
+    }
+}
+
+/// What is wrong with the final answer, when the turn has an output schema.
+pub fn output_error(ledger: &Ledger, turn: &OpenTurn) -> Option<String> {
+    let schema = turn.settings.output_schema.as_ref()?;
+    let answer = turn.answered.as_ref()?;
+    if answer.stop != loopd_domain::event::AnswerStop::EndTurn {
+        return None;
+    }
+    crate::output::check(schema, &ledger.last_answer_text()).err()
+}

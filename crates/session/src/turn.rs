@@ -1,0 +1,93 @@
+//! The shapes of a turn in the journal: how it begins, rests, and how a call gets a result that nobody ran for.
+
+use crate::ledger::Draft;
+use loopd_domain::content::ContentBlock;
+use loopd_domain::event::{EventBody, Outcome, QueuedInput};
+use loopd_domain::fold::{IllegalEvent, OpenCall};
+use loopd_domain::session::{Session, StopDetails, StopReason, TurnSettings};
+use loopd_domain::{CallId, ThreadId};
+
+/// What the model reads when a call was stopped or never started because of an interrupt.
+pub const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
+
+/// Begins the next turn, or goes on with the one that waited for the client.
+pub fn run(draft: &mut Draft, session: &Session, settings: &TurnSettings) -> Result<(), IllegalEvent> {
+    let (turn, settings) = match &draft.fold.turn {
+        Some(open) => (open.number, open.settings.clone()),
+        None => (draft.fold.turns + 1, settings.clone()),
+    };
+    draft.push(EventBody::StatusRunning { turn, settings })?;
+    draft.push(EventBody::ThreadStatusRunning {
+        session_thread_id: ThreadId::primary(&session.id),
+        agent_name: session.agent.spec.name.clone(),
+    })?;
+    Ok(())
+}
+
+/// Ends the turn, or lets it wait (`requires_action`).
+pub fn rest(
+    draft: &mut Draft,
+    session: &Session,
+    reason: StopReason,
+    details: Option<StopDetails>,
+) -> Result<(), IllegalEvent> {
+    draft.push(EventBody::ThreadStatusIdle {
+        session_thread_id: ThreadId::primary(&session.id),
+        agent_name: session.agent.spec.name.clone(),
+        stop_reason: reason.clone(),
+        stop_details: details.clone(),
+    })?;
+    let running_ms = draft.fold.running_since.map_or(0, |since| draft.at.since_ms(since));
+    draft.push(EventBody::SessionUsage {
+        usage: draft.fold.usage,
+        cost: draft.fold.cost,
+        active_ms: draft.fold.active_ms + running_ms,
+    })?;
+    draft.push(EventBody::StatusIdle { stop_reason: reason, stop_details: details })?;
+    Ok(())
+}
+
+/// Takes up everything that waits and begins a turn with it. Nothing when nothing waits.
+pub fn take_up_queue(draft: &mut Draft, session: &Session, waiting: &[QueuedInput]) -> Result<bool, IllegalEvent> {
+    let Some(first) = waiting.first() else { return Ok(false) };
+    let settings = first.settings.clone();
+    for input in waiting {
+        draft.push_as(input.id.clone(), (*input.body).clone())?;
+    }
+    run(draft, session, &settings)?;
+    Ok(true)
+}
+
+/// Gives a call an error for its result without anybody having run it to its end.
+pub fn settle(draft: &mut Draft, id: &CallId, outcome: Outcome, message: &str) -> Result<(), IllegalEvent> {
+    draft.push(EventBody::AgentToolResult {
+        tool_use_id: id.clone(),
+        content: vec![ContentBlock::text(message)],
+        is_error: true,
+        outcome,
+        duration_ms: 0,
+    })?;
+    Ok(())
+}
+
+/// Calls of the open step without a result, in the model's order.
+pub fn unsettled(draft: &Draft) -> Vec<OpenCall> {
+    let calls = draft.fold.turn.iter().flat_map(|t| &t.calls);
+    calls.filter(|c| !c.settled).cloned().collect()
+}
+
+/// Ends the model request that is under way, if there is one, as cut off.
+pub fn cut_request(draft: &mut Draft, first_token_ms: Option<u64>) -> Result<(), IllegalEvent> {
+    let Some(request) = draft.fold.turn.as_ref().and_then(|t| t.request.clone()) else { return Ok(()) };
+    draft.push(EventBody::ModelRequestEnd {
+        model_request_start_id: request.id,
+        is_error: true,
+        model_usage: Default::default(),
+        outcome: loopd_domain::event::RequestOutcome::Interrupted,
+        cost: Some(Default::default()),
+        first_token_ms,
+        provider_request_id: None,
+        response_model: None,
+    })?;
+    Ok(())
+}

@@ -1,0 +1,378 @@
+//! A session service with real store, real scripted models and a room without walls: its cell is a task of this process
+//! that runs the real loop and a tool of the test's choosing.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use async_trait::async_trait;
+use loopd_agent_loop::{AgentLoop, Call, Command, Input};
+use loopd_domain::agent::{AgentSpec, Metadata, ModelRef, Tool, ToolConfig};
+use loopd_domain::content::ContentBlock;
+use loopd_domain::event::{Event, EventBody, Outcome};
+use loopd_domain::fold::SessionFold;
+use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
+use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
+use loopd_protocol::codec::{Decoder, encode};
+use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
+use loopd_sandbox::port::RoomGuard;
+use loopd_sandbox::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
+use loopd_store::Store;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+
+/// What the room of the test does with a call.
+#[derive(Debug, Clone)]
+pub enum Act {
+    Say(String),
+    /// Never ends by itself.
+    Hang,
+    /// The room is gone before the result.
+    Die,
+}
+
+pub type Tools = Arc<dyn Fn(&Call) -> Act + Send + Sync>;
+
+/// Answers every call with its arguments.
+pub fn echo() -> Tools {
+    Arc::new(|call| Act::Say(call.input.to_string()))
+}
+
+pub struct OpenRoom {
+    pub tools: Tools,
+    pub started: Arc<AtomicUsize>,
+}
+
+struct Guard(watch::Sender<bool>);
+
+impl RoomGuard for Guard {
+    fn kill(&self) {
+        self.0.send_replace(true);
+    }
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[async_trait]
+impl Sandbox for OpenRoom {
+    fn kind(&self) -> &'static str {
+        "open"
+    }
+
+    async fn start(&self, _spec: &RoomSpec) -> Result<Room, SandboxError> {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        let (host, cell) = UnixStream::pair().expect("a socket pair");
+        let (exit, exited) = watch::channel(None);
+        let kill = watch::Sender::new(false);
+        let mut killed = kill.subscribe();
+        let tools = self.tools.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = run_cell(cell, tools) => {}
+                _ = killed.wait_for(|k| *k) => {}
+            }
+            exit.send_replace(Some(RoomExit::Signal(9)));
+        });
+        Ok(Room { channel: host, exit: exited, guard: Box::new(Guard(kill)) })
+    }
+
+    async fn remove(&self, _spec: &RoomSpec) -> Result<(), SandboxError> {
+        Ok(())
+    }
+
+    async fn probe(&self) -> Vec<Check> {
+        Vec::new()
+    }
+}
+
+async fn run_cell(mut stream: UnixStream, tools: Tools) {
+    let mut decoder = Decoder::default();
+    let mut buffer = vec![0; 64 << 10];
+    send(&mut stream, &FromCell::Hello { version: VERSION }).await;
+    let mut live: Option<(AgentLoop, Epoch)> = None;
+    let mut hanging: Vec<CallId> = Vec::new();
+    loop {
+        while let Some(frame) = decoder.next::<ToCell>().expect("a frame") {
+            let (now, commands) = match frame {
+                ToCell::Begin { epoch, config, resume, now, .. } => {
+                    let (machine, commands) = AgentLoop::resume(config, resume, now);
+                    live = Some((machine, epoch));
+                    (now, commands)
+                }
+                ToCell::Input { now, input } => match &mut live {
+                    Some((machine, _)) => (now, machine.step(now, input)),
+                    None => continue,
+                },
+                ToCell::Shutdown => return,
+            };
+            let Some((machine, epoch)) = &mut live else { continue };
+            if !obey(&mut stream, machine, *epoch, now, commands, &tools, &mut hanging).await {
+                return;
+            }
+        }
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(n) => decoder.push(&buffer[..n]),
+        }
+    }
+}
+
+/// Does what the loop wants. False when the room is to die.
+async fn obey(
+    stream: &mut UnixStream,
+    machine: &mut AgentLoop,
+    epoch: Epoch,
+    now: Timestamp,
+    commands: Vec<Command>,
+    tools: &Tools,
+    hanging: &mut Vec<CallId>,
+) -> bool {
+    let mut queue: std::collections::VecDeque<Command> = commands.into();
+    let mut results = Vec::new();
+    let mut wishes = Vec::new();
+    while let Some(command) = queue.pop_front() {
+        let (id, act) = match command {
+            Command::RunTool { id } => {
+                let act = tools(machine.call(&id).expect("a call"));
+                (id, act)
+            }
+            Command::CancelTool { id } => {
+                hanging.retain(|h| h != &id);
+                (id, Act::Say("cancelled".to_owned()))
+            }
+            other => {
+                wishes.push(other);
+                continue;
+            }
+        };
+        match act {
+            Act::Say(text) => {
+                queue.extend(machine.step(now, Input::CallDone { id: id.clone() }));
+                results.push(CallResult {
+                    id,
+                    content: vec![ContentBlock::text(text)],
+                    is_error: false,
+                    outcome: Outcome::Completed,
+                    duration_ms: 1,
+                });
+            }
+            Act::Hang => hanging.push(id),
+            Act::Die => return false,
+        }
+    }
+    if !results.is_empty() || !wishes.is_empty() {
+        send(stream, &FromCell::Batch { epoch, results, commands: wishes }).await;
+    }
+    true
+}
+
+async fn send(stream: &mut UnixStream, frame: &FromCell) {
+    let mut bytes = Vec::new();
+    encode(frame, &mut bytes).expect("a frame");
+    // A host that is gone needs no frames.
+    let _ = stream.write_all(&bytes).await;
+}
+
+pub struct TestClock;
+
+impl Clock for TestClock {
+    #[allow(clippy::disallowed_methods, reason = "the composition root of these tests")]
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        Timestamp(since.as_micros() as i64)
+    }
+}
+
+/// Ids that differ between services of one test, too.
+pub struct TestIds(AtomicU64);
+
+static SEED: AtomicU64 = AtomicU64::new(1);
+
+impl IdSource for TestIds {
+    fn ulid(&self) -> u128 {
+        let n = self.0.fetch_add(1, Ordering::Relaxed);
+        (TestClock.now().millis() as u128) << 80 | u128::from(n) << 20 | u128::from(n % 1_000_003)
+    }
+}
+
+pub struct House {
+    pub service: SessionService,
+    pub store: Arc<dyn Store>,
+    pub rooms_started: Arc<AtomicUsize>,
+    pub directory: Arc<tempfile::TempDir>,
+}
+
+pub fn workspace() -> WorkspaceId {
+    WorkspaceId::default_workspace()
+}
+
+impl House {
+    pub async fn open(tools: Tools) -> House {
+        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+        let store = loopd_store::sqlite::SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
+        House::on(Arc::new(store), directory, tools).await
+    }
+
+    /// Another process on the same store; the one before is taken for dead.
+    pub async fn reopen(&self, tools: Tools) -> House {
+        House::on(self.store.clone(), self.directory.clone(), tools).await
+    }
+
+    async fn on(store: Arc<dyn Store>, directory: Arc<tempfile::TempDir>, tools: Tools) -> House {
+        let rooms_started = Arc::new(AtomicUsize::new(0));
+        let clock = Arc::new(TestClock);
+        let config = loopd_models::ModelsConfig::default();
+        let models = loopd_models::Registry::from_config(config, &|_| None, clock.clone()).expect("models");
+        let service = SessionService::start(Parts {
+            store: store.clone(),
+            sandbox: Arc::new(OpenRoom { tools, started: rooms_started.clone() }),
+            models: Arc::new(models),
+            clock,
+            ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
+            data: directory.path().to_owned(),
+            sole_owner: true,
+            room_idle_ms: 60_000,
+        })
+        .await
+        .expect("a service");
+        House { service, store, rooms_started, directory }
+    }
+
+    pub async fn create(&self, script: Value, tools: Vec<Tool>, text: &str) -> Accepted {
+        self.try_create(script, tools, text, TurnSettings::default()).await.expect("created")
+    }
+
+    pub async fn try_create(
+        &self,
+        script: Value,
+        tools: Vec<Tool>,
+        text: &str,
+        settings: TurnSettings,
+    ) -> Result<Accepted, ServiceError> {
+        let inputs = if text.is_empty() { Vec::new() } else { vec![message(text)] };
+        let new = NewSession {
+            workspace: workspace(),
+            agent: SessionAgent { id: None, version: 0, spec: agent(script, tools) },
+            environment: None,
+            room: Default::default(),
+            title: None,
+            metadata: Metadata::new(),
+            inputs,
+            settings,
+        };
+        self.service.create(new, None).await
+    }
+
+    pub async fn send(&self, id: &SessionId, inputs: Vec<EventBody>) -> Result<Accepted, ServiceError> {
+        self.service.send(&workspace(), id, inputs, TurnSettings::default(), None).await
+    }
+
+    /// Events up to and with the next `status_idle` after `after`.
+    pub async fn until_idle(&self, id: &SessionId, after: u64) -> Vec<Event> {
+        let is_idle = |body: &EventBody| matches!(body, EventBody::StatusIdle { .. });
+        self.until(id, after, is_idle).await
+    }
+
+    pub async fn until(&self, id: &SessionId, after: u64, last: impl Fn(&EventBody) -> bool) -> Vec<Event> {
+        let mut follower = self.service.follow(&workspace(), id, FollowFrom::After(after)).await.expect("a follower");
+        let mut events = Vec::new();
+        let wait = async {
+            while let Some(item) = follower.next().await {
+                if let Followed::Event(event) = item.expect("an item") {
+                    let done = last(&event.body);
+                    events.push(event);
+                    if done {
+                        return;
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(15), wait).await.is_err() {
+            panic!("the session did not get there; it has {:#?}", kinds(&events));
+        }
+        events
+    }
+
+    pub async fn session(&self, id: &SessionId) -> Session {
+        self.service.get(&workspace(), id).await.expect("a session")
+    }
+
+    /// Every entry is legal after the ones before, and the cached fold is that of the journal.
+    pub async fn assert_legal(&self, id: &SessionId) -> Vec<Event> {
+        let events = self.store.journal().read(id, 0, 10_000).await.expect("a journal");
+        let mut fold = SessionFold::default();
+        for event in &events {
+            fold.apply(event).expect("a legal history");
+        }
+        assert_eq!(fold, self.session(id).await.fold);
+        events
+    }
+}
+
+pub fn agent(script: Value, tools: Vec<Tool>) -> AgentSpec {
+    AgentSpec {
+        name: "tester".to_owned(),
+        description: None,
+        model: ModelRef {
+            id: "builtin/script".to_owned(),
+            effort: None,
+            base_url: None,
+            max_tokens: None,
+            temperature: None,
+            extra: None,
+        },
+        system: Some(script.to_string()),
+        tools,
+        metadata: Metadata::new(),
+    }
+}
+
+pub fn toolset(config: ToolConfig) -> Vec<Tool> {
+    vec![Tool::Toolset { default_config: config, configs: Vec::new() }]
+}
+
+pub fn custom(name: &str) -> Tool {
+    let input_schema = json!({"type": "object"});
+    Tool::Custom { name: name.to_owned(), description: "for tests".to_owned(), input_schema }
+}
+
+pub fn message(text: &str) -> EventBody {
+    EventBody::UserMessage { content: vec![ContentBlock::text(text)] }
+}
+
+pub fn kinds(events: &[Event]) -> Vec<&'static str> {
+    events.iter().map(|e| e.body.kind()).collect()
+}
+
+pub fn stop_reason(events: &[Event]) -> StopReason {
+    match &events.last().expect("an event").body {
+        EventBody::StatusIdle { stop_reason, .. } => stop_reason.clone(),
+        other => panic!("not idle but {}", other.kind()),
+    }
+}
+
+/// Texts and outcomes of all results, in order.
+pub fn results(events: &[Event]) -> Vec<(String, Outcome)> {
+    let one = |e: &Event| match &e.body {
+        EventBody::AgentToolResult { content, outcome, .. } => {
+            let text = content.iter().map(|c| match c {
+                ContentBlock::Text { text } => text.clone(),
+                _ => String::new(),
+            });
+            Some((text.collect(), *outcome))
+        }
+        _ => None,
+    };
+    events.iter().filter_map(one).collect()
+}
