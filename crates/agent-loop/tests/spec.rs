@@ -98,7 +98,8 @@ fn a_refusal_ends_the_turn_with_its_details() {
     let stop_details = Some(StopDetails::Refusal { category: Some("cyber".to_owned()), explanation: None });
     let refused = Answer { stop_details: stop_details.clone(), ..answer(AnswerStop::Refusal, vec![]) };
     let ended = Command::EndTurn { reason: StopReason::Refusal, details: stop_details };
-    assert_eq!(step(&mut asking(), Input::Answered { answer: refused.clone() }), [ended.clone()]);
+    let commands = step(&mut asking(), Input::Answered { answer: refused.clone() });
+    assert_eq!(commands, std::slice::from_ref(&ended));
     let commands = step(&mut asking(), Input::Answered { answer: Answer { calls: vec![room(1)], ..refused } });
     settle_text(&commands[0], 1, Outcome::NotRun);
     assert_eq!(commands[1..], [ended], "no call of a refused answer runs");
