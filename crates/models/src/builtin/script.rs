@@ -105,8 +105,12 @@ pub struct Fault {
 pub struct NotAScript(String);
 
 impl Script {
+    /// Reads the JSON value at the start. What follows it is for other models: loopd adds an output schema to a system
+    /// prompt, for instance.
     pub fn parse(text: &str) -> Result<Self, NotAScript> {
-        serde_json::from_str(text).map_err(|fault| NotAScript(fault.to_string()))
+        let mut values = serde_json::Deserializer::from_str(text).into_iter();
+        let first = values.next().unwrap_or_else(|| serde_json::from_str(""));
+        first.map_err(|fault| NotAScript(fault.to_string()))
     }
 
     /// The step to play after `answers` answers.
