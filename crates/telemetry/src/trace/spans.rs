@@ -109,7 +109,7 @@ pub(super) fn end_model_call(span: &mut Span, event: &Event) {
         span.set(semconv::LOOPD_FIRST_TOKEN_MS, *ms);
     }
     match outcome {
-        RequestOutcome::Answered { stop } => {
+        RequestOutcome::Answered { stop, .. } => {
             span.set(semconv::RESPONSE_FINISH_REASONS, json!([stop_name(*stop)]));
             span.close(event.at, SpanStatus::Ok);
         }
