@@ -3,8 +3,8 @@
 use super::{Driver, HURRY, Halt, Wake, until};
 use crate::link::{Link, LinkError};
 use crate::requests::Parts;
-use crate::{recovery, resume};
 use crate::turn;
+use crate::{recovery, resume};
 use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::INTERRUPTED;
 use loopd_domain::environment::RoomLimits;
