@@ -9,7 +9,7 @@
 //!
 //! Nothing here stores anything, retries anything or knows of sessions.
 //!
-//! To add a provider that speaks one of the two wires: a [`ProviderConfig`], or its row in `registry`. To add a wire: a
+//! To add a provider that speaks one of the two wires: a [`ProviderConfig`], or its row in `known`. To add a wire: a
 //! module with its codec (a request writer and a `wire::Decoder`) its kind in [`config`], and a
 //! fake of it in `testing`.
 
@@ -17,6 +17,7 @@ mod anthropic;
 pub mod builtin;
 pub mod config;
 mod draft;
+mod known;
 mod openai;
 mod prices;
 pub mod provider;

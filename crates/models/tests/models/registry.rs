@@ -158,3 +158,16 @@ fn an_address_is_checked() {
         assert!(matches!(registry.resolve(&reference).map(|_| ()), Err(ResolveError::Unusable { .. })), "{base_url}");
     }
 }
+
+/// Runs another test of this program where no certificate store can be found.
+#[test]
+fn a_machine_without_certificates_has_a_client() {
+    let program = std::env::current_exe().expect("this program");
+    let output = std::process::Command::new(program)
+        .args(["--exact", "registry::names_find_their_provider"])
+        .envs([("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")])
+        .output()
+        .expect("runs");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
