@@ -9,7 +9,7 @@
 //!
 //! The script has no memory: the step to play is the number of assistant messages in the conversation, so a later turn goes
 //! on where the last one stopped. `repeat` plays the list that often (once by default); after its end the answer is `then`
-//! ("done" by default). `{{last_result}}` in a text is replaced by what the last tool result says. A fault happens on each of
+//! ("done" by default). `{{last_result}}` in a text is replaced by what the last tool result since the last answer says. A fault happens on each of
 //! the first `times` attempts of its step (on every attempt by default), after `after_text` where it names one.
 
 use crate::provider::ErrorClass;
@@ -166,7 +166,12 @@ impl Call {
 
 impl Fault {
     pub fn message(&self) -> String {
-        self.message.clone().unwrap_or_else(|| format!("scripted fault of class `{}`", self.class))
+        let made_up = || match self.class {
+            // One of the wires has no other sign of this class than its words.
+            ErrorClass::ContextTooLong => "prompt is too long (scripted fault)".to_owned(),
+            class => format!("scripted fault of class `{class}`"),
+        };
+        self.message.clone().unwrap_or_else(made_up)
     }
 }
 
