@@ -105,8 +105,11 @@ pub struct Fault {
 pub struct NotAScript(String);
 
 impl Script {
+    /// The script that `text` starts with. What stands after it is loopd's own (the instruction of an output schema).
     pub fn parse(text: &str) -> Result<Self, NotAScript> {
-        serde_json::from_str(text).map_err(|fault| NotAScript(fault.to_string()))
+        let first = serde_json::Deserializer::from_str(text).into_iter().next();
+        let read = first.unwrap_or_else(|| serde_json::from_str(text));
+        read.map_err(|fault| NotAScript(fault.to_string()))
     }
 
     /// The step to play after `answers` answers.
@@ -185,6 +188,13 @@ mod tests {
         let texts: Vec<_> = (0..6).map(|n| script.step(n).text.expect("text")).collect();
         assert_eq!(texts, ["a", "b", "a", "b", "end", "end"]);
         assert_eq!(Script::parse(r#"{"steps":[]}"#).expect("a script").step(0).text.as_deref(), Some(DONE));
+    }
+
+    #[test]
+    fn what_follows_the_script_is_not_its_business() {
+        let text = "{\"steps\": [{\"text\": \"a\"}]}\n\nYour final answer must be one JSON value.";
+        assert_eq!(Script::parse(text).expect("a script").step(0).text.as_deref(), Some("a"));
+        assert!(Script::parse("").is_err());
     }
 
     #[test]
