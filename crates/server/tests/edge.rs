@@ -9,7 +9,7 @@ use loopd_server::AuthConfig;
 use loopd_store::StoreError;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
-use support::memory::Mood;
+use support::moody::Mood;
 use support::{House, Reply};
 
 async fn house() -> House {
@@ -125,7 +125,7 @@ async fn keys_are_asked_for_where_there_are_keys() {
 #[tokio::test]
 async fn a_store_that_fails_is_503_or_500_and_tells_nothing() {
     let house = house().await;
-    let mood = |mood: Mood| *house.store.mood.lock().expect("no panic while held") = mood;
+    let mood = |mood: Mood| house.store.feels(mood);
     mood(Mood::Fails(StoreError::Unavailable("/secret/path is full".into())));
     let away = house.get("/v1/environments").await;
     assert_envelope(&away, 503, "api_error");

@@ -1,19 +1,18 @@
-//! The interface over a store that does as it is told, spoken to without a socket.
+//! The interface over a store that can be made to fail, spoken to without a socket.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
-pub mod memory;
+pub mod moody;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_domain::{Clock, IdSource, Timestamp};
-use loopd_models::Registry;
+use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, ServerState, router};
 use loopd_session::{Parts, SessionService};
-use memory::MemoryStore;
+use loopd_store::sqlite::SqliteStore;
+use moody::MoodyStore;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -55,9 +54,10 @@ impl Sandbox for NoRooms {
 }
 
 pub struct House {
-    pub store: Arc<MemoryStore>,
+    pub store: Arc<MoodyStore>,
     pub clock: Arc<TestClock>,
     router: Router,
+    _directory: tempfile::TempDir,
 }
 
 /// An answer, read to its end.
@@ -79,16 +79,18 @@ impl Reply {
 
 impl House {
     pub async fn open(auth: AuthConfig) -> House {
-        let store = Arc::new(MemoryStore::default());
+        let directory = tempfile::tempdir().expect("a directory");
+        let real = SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
+        let store = Arc::new(MoodyStore::new(real));
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000_000)));
-        let (models, ids) = (Arc::new(models()), Arc::new(TestIds(AtomicU64::new(1))));
+        let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds(AtomicU64::new(1))));
         let sessions = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
             models: models.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
-            data: std::path::PathBuf::from("/nonexistent"),
+            data: directory.path().to_owned(),
             sole_owner: true,
             room_idle_ms: 1,
         });
@@ -100,7 +102,7 @@ impl House {
             ids,
             auth: Arc::new(auth),
         };
-        House { store, clock, router: router(state) }
+        House { store, clock, router: router(state), _directory: directory }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
@@ -129,6 +131,6 @@ impl House {
     }
 }
 
-fn models() -> Registry {
-    Registry {}
+fn models(clock: Arc<dyn Clock>) -> Registry {
+    Registry::from_config(ModelsConfig::default(), &|_| None, clock).expect("the default configuration")
 }
