@@ -266,7 +266,7 @@ fn attributes_follow_the_conventions() {
         cache_read_input_tokens: 100,
         ..Default::default()
     };
-    j.end(100, RequestOutcome::Answered { stop: AnswerStop::ToolUse }, usage, Some(9));
+    j.end(100, RequestOutcome::Answered { stop: AnswerStop::ToolUse, stop_details: None }, usage, Some(9));
     j.result(200, &call, Outcome::Completed, false, 100);
     let trace = j.trace();
     let spans = trace.root.walk();

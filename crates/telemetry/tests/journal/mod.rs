@@ -67,7 +67,7 @@ impl Journal {
 
     pub fn answered(&mut self, ms: i64, input_tokens: u64, output_tokens: u64, cost: Option<u64>) {
         let usage = Usage { input_tokens, output_tokens, ..Usage::default() };
-        self.end(ms, RequestOutcome::Answered { stop: AnswerStop::EndTurn }, usage, cost);
+        self.end(ms, RequestOutcome::Answered { stop: AnswerStop::EndTurn, stop_details: None }, usage, cost);
     }
 
     pub fn failed(&mut self, ms: i64, class: &str, message: &str) {
