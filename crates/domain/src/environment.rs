@@ -27,7 +27,7 @@ pub struct EnvironmentConfig {
     pub limits: RoomLimits,
 }
 
-/// What the caller asked for. Rooms have no way out yet, whatever stands here; see docs/ARCHITECTURE.md.
+/// What the caller asked for. Rooms have no way out yet, whatever stands here; see ARCHITECTURE.md.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Networking {

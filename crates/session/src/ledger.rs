@@ -127,7 +127,7 @@ impl Ledger {
     }
 
     /// Writes a draft. On an error nothing was written and the ledger is as before.
-    pub async fn commit(&mut self, draft: Draft, once: Option<OnceRecord>) -> Result<Vec<Event>, AppendError> {
+    pub async fn commit(&mut self, draft: &Draft, once: Option<OnceRecord>) -> Result<(), AppendError> {
         let expected_seq = self.session.fold.last_seq;
         let entries = seal(&self.last_hash, &draft.events)?;
         let last_hash = entries.last().map_or(self.last_hash, |e| e.hash);
@@ -140,8 +140,8 @@ impl Ledger {
             once,
         };
         self.store.journal().append(append).await?;
-        self.adopt(draft.fold, last_hash, &draft.events);
-        Ok(draft.events)
+        self.adopt(draft.fold.clone(), last_hash, &draft.events);
+        Ok(())
     }
 
     /// Takes over what has been written already, as `create` does.

@@ -136,10 +136,14 @@ impl SessionService {
         // A session that only rests is nobody's.
         let owner = if starts { self.owner() } else { OwnerId(String::new()) };
         let lease_until = if starts { now.plus_ms(LEASE_MS) } else { now };
-        match parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await {
-            Ok(()) => {}
-            Err(AppendError::Repeated(record)) => return self.repeated(record).await,
-            Err(fault) => return Err(fault.into()),
+        let created = parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await;
+        if let Err(fault) = created {
+            drop(held);
+            self.forget_slot(&stored.id, slot);
+            return match fault {
+                AppendError::Repeated(record) => self.repeated(record).await,
+                fault => Err(fault.into()),
+            };
         }
         ledger.adopt(draft.fold, last_hash, &draft.events);
         let accepted = Accepted { session: stored, inputs: admitted.inputs, seq: 0, repeated: false };
@@ -211,18 +215,34 @@ impl SessionService {
     /// Removes history and files. Refused while a turn runs.
     pub async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<(), ServiceError> {
         let session = self.get(workspace, id).await?;
-        self.ask(id, |reply| Mail::Delete { reply }).await?;
-        let slot = self.slot(id)?;
-        // The driver holds the slot until its room is gone.
-        let held = slot.lock().await;
-        let spec = driver::spec(self.parts(), id, session.room.limits);
-        self.parts().store.sessions().delete(workspace, id).await?;
-        if let Err(fault) = self.parts().sandbox.remove(&spec).await {
-            tracing::warn!(session = %id, %fault, "the files of a deleted session could not be removed");
+        for _ in 0..DRIVER_TRIES {
+            self.ask(id, |reply| Mail::Delete { reply }).await?;
+            let slot = self.slot(id)?;
+            if let Some(mailbox) = slot.lock().await.clone() {
+                // The driver that agreed puts its room away before it lets go of the slot.
+                mailbox.closed().await;
+            }
+            let held = slot.lock().await;
+            // Another request may have woken the session in between: then it has to agree anew.
+            if held.is_none() {
+                self.remove(&session).await?;
+                drop(held);
+                self.forget_slot(id, slot);
+                return Ok(());
+            }
         }
-        self.0.hub.channel(id).publish(0, Followed::Deleted);
-        drop(held);
-        self.forget_slot(id, slot);
+        Err(ServiceError::Busy(format!("session `{id}` is in use; try again")))
+    }
+
+    /// Removes what is stored of a session that nobody drives.
+    async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
+        let parts = self.parts();
+        parts.store.sessions().delete(&session.workspace, &session.id).await?;
+        let spec = driver::spec(parts, &session.id, session.room.limits);
+        if let Err(fault) = parts.sandbox.remove(&spec).await {
+            tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
+        }
+        self.0.hub.channel(&session.id).publish(0, Followed::Deleted);
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Driver {
         };
         let went_on = draft.fold.turn.as_ref().map(|t| t.number) != self.ledger.fold().turn.as_ref().map(|t| t.number);
         if !draft.events.is_empty() {
-            self.commit(draft).await?;
+            self.commit(&draft).await?;
         }
         if after.rested {
             self.rested();
@@ -151,9 +151,9 @@ impl Driver {
         after.rested = true;
         let session = &self.ledger.session;
         if matches!(reason, StopReason::RequiresAction { .. }) {
-            let left = draft.fold.waiting();
-            if !left.is_empty() && left.len() == turn::unsettled(draft).len() {
-                turn::rest(draft, session, StopReason::RequiresAction { event_ids: left }, None)?;
+            if draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client()) {
+                let event_ids = draft.fold.waiting();
+                turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None)?;
             }
             return Ok(());
         }

@@ -60,8 +60,8 @@ impl Driver {
         };
         let at = draft.at;
         let once = once.map(|key| once_record(&session.workspace, key, &session.id, &admitted.inputs, before, at));
-        match self.ledger.commit(draft, once).await {
-            Ok(_) => {}
+        match self.ledger.commit(&draft, once).await {
+            Ok(()) => {}
             Err(AppendError::Repeated(record)) => return finish(Ok(Sent::Repeated(record)), reply),
             Err(fault) => return refuse_write(fault, reply),
         }
@@ -147,7 +147,7 @@ impl Driver {
             archived_at: archived_at.or(next.archived_at),
             updated_at: draft.at,
         };
-        self.ledger.commit(draft, None).await?;
+        self.ledger.commit(&draft, None).await?;
         self.parts.store.sessions().change(&next.id, change.clone()).await?;
         let session = &mut self.ledger.session;
         session.title = change.title;

@@ -29,7 +29,6 @@ use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
 use crate::requests::Parts;
 use crate::{recovery, turn};
-use loopd_domain::event::Event;
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
@@ -187,7 +186,7 @@ impl Driver {
             turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;
         }
         if !draft.events.is_empty() {
-            self.commit(draft).await?;
+            self.commit(&draft).await?;
         }
         self.go_on().await
     }
@@ -221,9 +220,8 @@ impl Driver {
     /// When the open turn has used its seconds.
     fn time_up_at(&self) -> Option<Instant> {
         let fold = self.ledger.fold();
-        let turn = fold.turn.as_ref().filter(|_| !self.time_up)?;
-        let since = fold.running_since?;
-        let spent_ms = turn.active_ms + self.ledger.now().since_ms(since);
+        let turn = fold.turn.as_ref().filter(|_| !self.time_up && fold.status != Status::Idle)?;
+        let spent_ms = self.ledger.now().since_ms(turn.counts_from());
         let left_ms = turn.settings.limits.seconds.saturating_mul(1_000).saturating_sub(spent_ms);
         Some(Instant::now() + Duration::from_millis(left_ms))
     }
@@ -234,12 +232,10 @@ impl Driver {
     }
 
     /// Writes what the session itself does. Patient with a store that is not available for a moment.
-    async fn commit(&mut self, draft: Draft) -> Result<Vec<Event>, Halt> {
+    async fn commit(&mut self, draft: &Draft) -> Result<(), Halt> {
         let mut pause = WRITE_PAUSE;
         for _ in 1..WRITE_TRIES {
-            let again =
-                Draft { at: draft.at, ids: draft.ids.clone(), fold: draft.fold.clone(), events: draft.events.clone() };
-            match self.ledger.commit(again, None).await {
+            match self.ledger.commit(draft, None).await {
                 Err(AppendError::Store(StoreError::Unavailable(reason))) => {
                     tracing::warn!(session = %self.id(), %reason, "the journal does not take a write; trying again");
                     tokio::time::sleep(pause).await;

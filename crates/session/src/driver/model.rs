@@ -12,7 +12,7 @@ use loopd_domain::limits::MODEL_MAX_TOKENS_DEFAULT;
 use loopd_domain::session::LimitName;
 use loopd_domain::usage::{MicroUsd, Usage};
 use loopd_domain::{ThreadId, conversation::Conversation};
-use loopd_models::retry::{self, Retry};
+use loopd_models::retry::{self, Decision};
 use loopd_models::{Answer, ErrorClass, ModelError, ModelRequest, Resolved};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -117,7 +117,7 @@ impl Driver {
         }
         let outcome = RequestOutcome::Answered { stop: answer.stop, stop_details: answer.stop_details.clone() };
         let cost = self.end_request(&mut draft, &asking, outcome, answer.usage, first_token_ms, Some(&answer))?;
-        self.commit(draft).await?;
+        self.commit(&draft).await?;
         self.rooms_lost = 0;
         if !self.begun {
             return self.begin().await;
@@ -151,20 +151,20 @@ impl Driver {
         // 53 bits of an unpredictable id make a fraction of 1.
         let chance = (self.ledger.ids().ulid() & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64;
         match retry::decide(asking.attempt, &fault, chance) {
-            Retry::After { after_ms } => {
+            Decision::Retry { after_ms } => {
                 draft.push(session_error(kind, fault.message, RetryStatus::Retrying))?;
                 draft.push(EventBody::StatusRescheduled { retry_at: draft.at.plus_ms(after_ms) })?;
                 draft.push(EventBody::ThreadStatusRescheduled {
                     session_thread_id: ThreadId::primary(self.id()),
                     agent_name: self.ledger.session.agent.spec.name.clone(),
                 })?;
-                self.commit(draft).await?;
+                self.commit(&draft).await?;
                 self.retry = Some((Instant::now() + Duration::from_millis(after_ms), asking.attempt + 1));
                 Ok(())
             }
-            Retry::GiveUp => {
+            Decision::GiveUp => {
                 draft.push(session_error(kind, fault.message, RetryStatus::Exhausted))?;
-                self.commit(draft).await?;
+                self.commit(&draft).await?;
                 self.model_failed().await
             }
         }
@@ -179,7 +179,7 @@ impl Driver {
         let session = &self.ledger.session;
         turn::rest(&mut draft, session, loopd_domain::session::StopReason::RetriesExhausted, None)?;
         turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
-        self.commit(draft).await?;
+        self.commit(&draft).await?;
         self.rested();
         self.go_on().await
     }
@@ -191,7 +191,7 @@ impl Driver {
         let (step, settings) = (turn.steps + 1, turn.settings.clone());
         turn::run(&mut draft, &self.ledger.session, &settings)?;
         let question = self.question(&mut draft, step, attempt)?;
-        self.commit(draft).await?;
+        self.commit(&draft).await?;
         match question {
             Some(question) => {
                 self.ask(question);

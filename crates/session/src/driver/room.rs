@@ -214,11 +214,11 @@ impl Driver {
                 self.cut(&mut draft, &asking)?;
             }
             recovery::park(&mut draft, &self.ledger.session, reason)?;
-            self.commit(draft).await?;
+            self.commit(&draft).await?;
             self.rested();
             return Ok(());
         }
-        self.commit(draft).await?;
+        self.commit(&draft).await?;
         let pause = Duration::from_millis(50 << (2 * self.rooms_lost));
         self.room = RoomState::Pausing(Instant::now() + pause);
         Ok(())
