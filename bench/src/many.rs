@@ -92,7 +92,7 @@ async fn wait(loopd: &Loopd, ids: &[String]) -> Result<()> {
     for id in ids {
         loop {
             let session = loopd.session(id).await?;
-            if session["status"] != "running" {
+            if ["idle", "terminated"].iter().any(|rest| session["status"] == *rest) {
                 break;
             }
             ensure!(Instant::now() < until, "session `{id}` still runs after {WAIT:?}: {session}");

@@ -75,7 +75,7 @@ impl Subject for LoopdSubject {
 
     async fn turn(&mut self, turn: Turn) -> Result<()> {
         let answer = self.loopd.invoke(&request(turn, self.via)).await?;
-        ensure!(answer["status"] == "idle", "the turn answered {answer}");
+        ensure!(answer["status"] == "completed", "the turn answered {answer}");
         self.ran = Some((session_id(&answer)?, turn));
         Ok(())
     }

@@ -20,27 +20,8 @@ const WARM_UP: usize = 5;
 const REST: Duration = Duration::from_millis(15);
 
 /// All namespaces, a read-only /usr, its own /proc, /dev and /tmp: the nearest to a room that bubblewrap builds.
-const BWRAP: [&str; 18] = [
-    "--unshare-all",
-    "--ro-bind",
-    "/usr",
-    "/usr",
-    "--symlink",
-    "usr/bin",
-    "/bin",
-    "--symlink",
-    "usr/lib",
-    "/lib",
-    "--symlink",
-    "usr/lib64",
-    "/lib64",
-    "--proc",
-    "/proc",
-    "--dev",
-    "/dev",
-    "--tmpfs",
-];
-const BWRAP_REST: [&str; 2] = ["/tmp", "/bin/true"];
+const BWRAP: &str = "--unshare-all --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib \
+    --symlink usr/lib64 /lib64 --proc /proc --dev /dev --tmpfs /tmp /bin/true";
 
 /// One start of a session, in milliseconds from the request.
 struct Start {
@@ -49,44 +30,60 @@ struct Start {
     asked: f64,
 }
 
+#[derive(Default)]
+struct Taken {
+    whole: Samples,
+    accepted: Samples,
+    asked: Samples,
+    leaving: Samples,
+    bwrap: Samples,
+}
+
 pub async fn run(place: &Place) -> Result<Report> {
     let fake = Fake::start().await?;
     let work = tempfile::tempdir_in(&place.work)?;
     let loopd = Loopd::start(&place.loopd, &work.path().join("loopd"), &fake).await?;
-    let [mut whole, mut accepted, mut asked, mut leaving, mut bwrap] = <[Samples; 5]>::default();
+    let mut taken = Taken::default();
     for round in 0..WARM_UP + ROUNDS {
         let theirs = start_bwrap().await?;
         tokio::time::sleep(REST).await;
         let ours = start_session(&loopd, &fake).await?;
         tokio::time::sleep(REST).await;
         if round >= WARM_UP {
-            bwrap.push(theirs);
-            whole.push(ours.whole);
-            accepted.push(ours.accepted);
-            asked.push(ours.asked - ours.accepted);
-            leaving.push(ours.whole - ours.asked);
+            taken.bwrap.push(theirs);
+            taken.whole.push(ours.whole);
+            taken.accepted.push(ours.accepted);
+            taken.asked.push(ours.asked - ours.accepted);
+            taken.leaving.push(ours.whole - ours.asked);
         }
     }
     loopd.stop().await?;
+    Ok(tell(&taken))
+}
 
-    let ratio = whole.over(&bwrap);
-    let (low, high) = ratio.spread();
+fn tell(taken: &Taken) -> Report {
     let mut report = Report::new("start");
     report.say(&format!("{ROUNDS} rounds, one of each in turn, ms:"));
     let row = |name: &str, samples: &Samples| [&[name.to_owned()][..], &cells(samples)].concat();
     report.table(
         &["what", "p50", "p99", "p10 to p90"],
         &[
-            row("**loopd**: `POST /v1/invoke`, new session, to the model request at the provider", &whole),
-            row("of which: request read and checked, the input given its time", &accepted),
-            row("of which: session and input on disk, room built, cell up, model request in the journal", &asked),
-            row("of which: model request written out and read by the provider", &leaving),
-            row("bubblewrap, all namespaces, `/bin/true`", &bwrap),
+            row("**loopd**: `POST /v1/invoke`, new session, to the model request at the provider", &taken.whole),
+            row("of which: until the input has its time (request read and checked)", &taken.accepted),
+            row(
+                "of which: until the cell's question has its time (session on disk, room built, cell started)",
+                &taken.asked,
+            ),
+            row("of which: until it arrives (question on disk, request sent)", &taken.leaving),
+            row("bubblewrap, all namespaces, `/bin/true`", &taken.bwrap),
         ],
     );
+    let ratio = taken.whole.over(&taken.bwrap);
+    let (low, high) = ratio.spread();
     report.say(&format!("Ratio of each round: p50 {} ({} to {}).", short(ratio.p50()), short(low), short(high)));
-    report.figure("loopd / bubblewrap, p50 of each", whole.p50() / bwrap.p50(), Target::AtMost(0.75, ""));
-    Ok(report)
+    let medians = taken.whole.p50() / taken.bwrap.p50();
+    report.figure("loopd / bubblewrap, p50 of each", medians, Target::AtMost(0.75, ""));
+    report
 }
 
 async fn start_session(loopd: &Loopd, fake: &Fake) -> Result<Start> {
@@ -117,7 +114,7 @@ async fn start_bwrap() -> Result<f64> {
     tokio::task::spawn_blocking(|| {
         let start = Instant::now();
         let mut command = Command::new("bwrap");
-        command.args(BWRAP).args(BWRAP_REST).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(BWRAP.split_whitespace()).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().context("starting `bwrap`; the Debian package is `bubblewrap`")?;
         let took = start.elapsed().as_secs_f64() * 1e3;
         ensure!(status.success(), "`bwrap` failed: {status}");
