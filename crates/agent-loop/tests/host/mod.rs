@@ -86,7 +86,7 @@ impl Host {
             call.id = self.put(intent(call, self.ids));
         }
         let usage = Usage { output_tokens: answer.output_tokens, ..Usage::default() };
-        self.end_request(RequestOutcome::Answered { stop: answer.stop }, usage, answer.cost);
+        self.end_request(RequestOutcome::Answered { stop: answer.stop, stop_details: None }, usage, answer.cost);
         self.answered = answer.calls.is_empty().then(|| answer.clone());
         match delivered {
             true => self.deliver(Input::Answered { answer }),
