@@ -4,20 +4,17 @@
 //! goes only to the origin (scheme, host, port) that it was configured for: a caller who names another `base_url` gets the
 //! wire, never the key.
 
-use crate::anthropic::Anthropic;
 use crate::builtin::{self, Builtin, Scripted, Shell};
-use crate::config::{ConfigError, ModelsConfig, ProviderConfig, WireKind, base_url, ollama_url};
-use crate::openai::OpenAi;
+use crate::config::{ConfigError, ModelsConfig, base_url};
+use crate::known::{self, Known};
 use crate::prices;
 use crate::provider::Provider;
-use crate::transport::key::ApiKey;
-use crate::transport::{Client, Endpoint};
+use crate::transport::Client;
 use loopd_domain::Clock;
 use loopd_domain::agent::ModelRef;
 use loopd_domain::usage::Price;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use url::Url;
 
 const FREE: Price = Price { input: 0, output: 0, cache_read: 0, cache_write: 0 };
 
@@ -28,16 +25,6 @@ pub struct Registry {
     known: BTreeMap<String, Known>,
     builtin: BTreeMap<&'static str, Arc<dyn Provider>>,
     prices: BTreeMap<String, Price>,
-}
-
-/// A provider as configured.
-struct Known {
-    kind: WireKind,
-    base: Url,
-    key: Option<ApiKey>,
-    /// The variable that must hold a key before it can be called.
-    needs: Option<String>,
-    provider: Arc<dyn Provider>,
 }
 
 /// A model that can be called.
@@ -74,13 +61,6 @@ pub struct ModelInfo {
     pub price: Option<Price>,
 }
 
-/// What the environment configures: name, wire, address, the variable that replaces the address, the variable of the key.
-const FROM_ENVIRONMENT: [(&str, WireKind, &str, Option<&str>, &str); 3] = [
-    ("anthropic", WireKind::Anthropic, "https://api.anthropic.com", Some("ANTHROPIC_BASE_URL"), "ANTHROPIC_API_KEY"),
-    ("openai", WireKind::Openai, "https://api.openai.com/v1", Some("OPENAI_BASE_URL"), "OPENAI_API_KEY"),
-    ("gemini", WireKind::Openai, "https://generativelanguage.googleapis.com/v1beta/openai", None, "GEMINI_API_KEY"),
-];
-
 /// Beginnings of bare names and whose they are.
 const BARE: [(&str, &str); 8] = [
     ("claude-", "anthropic"),
@@ -109,10 +89,11 @@ impl Registry {
         let mut prices: BTreeMap<String, Price> =
             prices::built_in().map(|(id, price)| (id.to_owned(), price)).collect();
         prices.extend(config.prices);
-        let mut registry = Registry { client, known: BTreeMap::new(), builtin: builtin_models(), prices };
-        registry.add_from_environment(&env)?;
+        let known = known::from_environment(&client, &env)?;
+        let mut registry = Registry { client, known, builtin: builtin_models(), prices };
         for provider in config.providers {
-            registry.add_configured(provider, &env)?;
+            let name = provider.name.clone();
+            registry.known.insert(name, Known::configured(&registry.client, provider, &env)?);
         }
         Ok(registry)
     }
@@ -151,7 +132,7 @@ impl Registry {
             if !own || known.needs.is_none() {
                 let key = known.key.clone().filter(|_| own);
                 let price = self.price(&full_id).filter(|_| own);
-                return Ok(resolved(connect(&self.client, known.kind, &base, key), price));
+                return Ok(resolved(known::connect(&self.client, known.kind, &base, key), price));
             }
         }
         match &known.needs {
@@ -215,62 +196,9 @@ impl Registry {
         let names = self.known.keys().map(String::as_str).chain(["builtin"]);
         names.map(|name| format!("`{name}/…`")).collect::<Vec<_>>().join(", ")
     }
-
-    fn add_from_environment(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-        for (name, kind, address, address_variable, key_variable) in FROM_ENVIRONMENT {
-            let moved = address_variable.and_then(|variable| Some((variable, env(variable)?)));
-            let base = match &moved {
-                Some((variable, address)) => base_url(variable, address)?,
-                None => base_url(name, address)?,
-            };
-            let key = read_key(key_variable, env)?;
-            // A server of one's own may need no key; the provider itself does.
-            let needs = (key.is_none() && moved.is_none()).then(|| key_variable.to_owned());
-            self.add(name.to_owned(), kind, base, key, needs);
-        }
-        let ollama = ollama_url(env("OLLAMA_HOST").as_deref().unwrap_or("127.0.0.1"))?;
-        self.add("ollama".to_owned(), WireKind::Openai, ollama, None, None);
-        Ok(())
-    }
-
-    fn add_configured(
-        &mut self,
-        config: ProviderConfig,
-        env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(), ConfigError> {
-        let base = base_url(&format!("models.providers[{}].base_url", config.name), &config.base_url)?;
-        let key = match &config.api_key_env {
-            Some(variable) => read_key(variable, env)?,
-            None => None,
-        };
-        let needs = config.api_key_env.filter(|_| key.is_none());
-        self.add(config.name, config.kind, base, key, needs);
-        Ok(())
-    }
-
-    fn add(&mut self, name: String, kind: WireKind, base: Url, key: Option<ApiKey>, needs: Option<String>) {
-        let provider = connect(&self.client, kind, &base, key.clone());
-        self.known.insert(name, Known { kind, base, key, needs, provider });
-    }
-}
-
-fn connect(client: &Client, kind: WireKind, base: &Url, key: Option<ApiKey>) -> Arc<dyn Provider> {
-    let endpoint = Endpoint { url: kind.endpoint(base), key };
-    match kind {
-        WireKind::Anthropic => Arc::new(Anthropic::new(client.clone(), endpoint)),
-        WireKind::Openai => Arc::new(OpenAi::new(client.clone(), endpoint)),
-    }
 }
 
 fn builtin_models() -> BTreeMap<&'static str, Arc<dyn Provider>> {
     let shell: Arc<dyn Provider> = Arc::new(Builtin(Shell));
     BTreeMap::from([("shell", shell), ("script", Arc::new(Builtin(Scripted::default())))])
-}
-
-fn read_key(variable: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<ApiKey>, ConfigError> {
-    let Some(secret) = env(variable) else { return Ok(None) };
-    match ApiKey::new(variable, &secret) {
-        Some(key) => Ok(Some(key)),
-        None => Err(ConfigError::UnusableKey { variable: variable.to_owned() }),
-    }
 }

@@ -104,3 +104,59 @@ pub(crate) fn count(value: &Value, name: &str) -> Option<u64> {
     let number = value.get(name)?;
     number.as_u64().or_else(|| number.as_f64().filter(|n| *n >= 0.0).map(|n| n as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::Parser;
+    use proptest::prelude::*;
+
+    const ANTHROPIC: &str = include_str!("../tests/fixtures/anthropic_thinking_tools.sse");
+    const OPENAI: [&str; 3] = [
+        include_str!("../tests/fixtures/openai_tools.sse"),
+        include_str!("../tests/fixtures/openai_openrouter.sse"),
+        include_str!("../tests/fixtures/openai_gemini.sse"),
+    ];
+
+    /// Feeds a stream; an answer is only an answer when the decoder says so.
+    fn decode<D: Decoder>(mut decoder: D, stream: &str) -> Option<Answer> {
+        let mut events = Vec::new();
+        Parser::new(1 << 20).push(stream.as_bytes(), &mut events).ok()?;
+        for event in &events {
+            decoder.event(event, &mut |_| {}).ok()?;
+        }
+        (decoder.progress() != Progress::Open).then(|| decoder.finish().expect("a finished answer"))
+    }
+
+    /// The events of a stream in another order, some missing, some twice.
+    fn shuffle(stream: &str, order: &[prop::sample::Index]) -> String {
+        let events: Vec<&str> = stream.split_inclusive("\n\n").collect();
+        order.iter().map(|at| *at.get(&events)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn events_in_any_order_never_panic_and_never_make_nameless_calls(order in proptest::collection::vec(any::<prop::sample::Index>(), 0..40)) {
+            let anthropic = decode(crate::anthropic::MessageStream::default(), &shuffle(ANTHROPIC, &order));
+            let openai = OPENAI.iter().map(|stream| decode(crate::openai::ChatStream::new(1), &shuffle(stream, &order)));
+            for answer in openai.chain([anthropic]).flatten() {
+                for block in &answer.blocks {
+                    if let Block::ToolUse { provider_call_id, input, .. } = block {
+                        prop_assert!(!provider_call_id.is_empty() && input.is_object());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn a_changed_byte_never_panics(at in any::<prop::sample::Index>(), byte in 32u8..127) {
+            for stream in OPENAI.into_iter().chain([ANTHROPIC]) {
+                let mut bytes = stream.as_bytes().to_vec();
+                *at.get_mut(&mut bytes) = byte;
+                let text = String::from_utf8_lossy(&bytes);
+                decode(crate::anthropic::MessageStream::default(), &text);
+                decode(crate::openai::ChatStream::new(1), &text);
+            }
+        }
+    }
+}

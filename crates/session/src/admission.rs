@@ -4,6 +4,7 @@ use crate::ledger::Draft;
 use crate::requests::{AcceptedInput, ServiceError};
 use crate::turn;
 use loopd_agent_loop::Input;
+use loopd_agent_loop::messages::INTERRUPTED;
 use loopd_domain::event::{EventBody, Outcome, QueuedInput, Verdict};
 use loopd_domain::fold::{IllegalEvent, OpenCall};
 use loopd_domain::limits::{QUEUED_BYTES_MAX, QUEUED_INPUTS_MAX};
@@ -98,7 +99,7 @@ fn interrupt(
     let id = draft.push(body).map_err(broken)?;
     if draft.fold.is_waiting() {
         for call in turn::unsettled(draft) {
-            turn::settle(draft, &call.id, Outcome::Interrupted, turn::INTERRUPTED).map_err(broken)?;
+            turn::settle(draft, &call.id, Outcome::Interrupted, INTERRUPTED).map_err(broken)?;
         }
         turn::rest(draft, session, StopReason::EndTurn, None).map_err(broken)?;
         turn::take_up_queue(draft, session, waiting).map_err(broken)?;

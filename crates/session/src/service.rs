@@ -61,17 +61,8 @@ impl SessionService {
         }));
         let first = service.clone();
         tokio::spawn(async move {
-            // Where nobody else can be alive, every lease of an earlier process is over.
-            let now = if sole_owner { Timestamp(i64::MAX) } else { first.parts().clock.now() };
-            loop {
-                match keeper::take_up(&first, now).await {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(fault) => {
-                        tracing::warn!(%fault, "sessions without an owner could not be found");
-                        break;
-                    }
-                }
+            if sole_owner {
+                keeper::take_up_all(&first).await;
             }
             keeper::keep(first).await;
         });
@@ -291,9 +282,9 @@ impl SessionService {
         }
     }
 
-    /// Makes sure that a session which needs an owner has one here. A lease that is over at `now` is taken.
-    pub(crate) async fn wake(&self, id: &SessionId, now: Timestamp) -> Result<(), ServiceError> {
-        self.mailbox(id, now).await.map(|_| ())
+    /// Makes sure that a session which needs an owner has one here.
+    pub(crate) async fn wake(&self, id: &SessionId) -> Result<(), ServiceError> {
+        self.mailbox(id).await.map(|_| ())
     }
 
     /// Puts a request to the session's driver and waits for the answer.
@@ -303,7 +294,7 @@ impl SessionService {
         mail: impl Fn(oneshot::Sender<Result<T, ServiceError>>) -> Mail,
     ) -> Result<T, ServiceError> {
         for _ in 0..DRIVER_TRIES {
-            let mailbox = self.mailbox(id, self.parts().clock.now()).await?;
+            let mailbox = self.mailbox(id).await?;
             let (reply, answer) = oneshot::channel();
             match mailbox.send_timeout(mail(reply), MAILBOX_WAIT).await {
                 Ok(()) => {}
@@ -320,12 +311,12 @@ impl SessionService {
     }
 
     /// The mailbox of the session's driver, started if none lives.
-    async fn mailbox(&self, id: &SessionId, now: Timestamp) -> Result<mpsc::Sender<Mail>, ServiceError> {
+    async fn mailbox(&self, id: &SessionId) -> Result<mpsc::Sender<Mail>, ServiceError> {
         let slot = self.slot(id)?;
         let mut held = slot.lock().await;
         let outcome = match held.as_ref().filter(|mailbox| !mailbox.is_closed()) {
             Some(mailbox) => Ok(mailbox.clone()),
-            None => self.claim(&mut held, id, now).await,
+            None => self.claim(&mut held, id).await,
         };
         drop(held);
         if outcome.is_err() {
@@ -338,12 +329,11 @@ impl SessionService {
         &self,
         held: &mut MutexGuard<'_, Option<mpsc::Sender<Mail>>>,
         id: &SessionId,
-        now: Timestamp,
     ) -> Result<mpsc::Sender<Mail>, ServiceError> {
         let parts = self.parts();
         let lease_until = parts.clock.now().plus_ms(LEASE_MS);
         // Where nobody else can be alive, whoever holds the session is gone.
-        let now = if parts.sole_owner { Timestamp(i64::MAX) } else { now };
+        let now = if parts.sole_owner { Timestamp(i64::MAX) } else { parts.clock.now() };
         let claim = match parts.store.journal().claim(id, &self.0.owner, now, lease_until).await? {
             ClaimOutcome::Claimed(claim) => *claim,
             ClaimOutcome::Held { .. } => return Err(ServiceError::Elsewhere),

@@ -2,6 +2,7 @@
 //!
 //! `request` and `stream` are pure; this file only joins them to the transport.
 
+mod blocks;
 mod effort;
 mod request;
 mod stream;
@@ -9,6 +10,9 @@ mod stream;
 use crate::provider::{Answer, Delta, ModelError, ModelRequest, Provider};
 use crate::transport::{Client, Endpoint, Exchange};
 use async_trait::async_trait;
+
+#[cfg(test)]
+pub(crate) use stream::MessageStream;
 
 pub(crate) const DIALECT: &str = "anthropic";
 

@@ -15,6 +15,8 @@ use loopd_domain::conversation::{Block, Message, Role};
 use loopd_domain::usage::Usage;
 use std::io::Write;
 
+#[cfg(feature = "testing")]
+pub(crate) use scripted::Attempts;
 pub(crate) use scripted::Scripted;
 pub(crate) use shell::Shell;
 

@@ -9,7 +9,7 @@
 //!
 //! The script has no memory: the step to play is the number of assistant messages in the conversation, so a later turn goes
 //! on where the last one stopped. `repeat` plays the list that often (once by default); after its end the answer is `then`
-//! ("done" by default). `{{last_result}}` in a text is replaced by what the last tool result says. A fault happens on each of
+//! ("done" by default). `{{last_result}}` in a text is replaced by what the last tool result since the last answer says. A fault happens on each of
 //! the first `times` attempts of its step (on every attempt by default), after `after_text` where it names one.
 
 use crate::provider::ErrorClass;
@@ -105,11 +105,12 @@ pub struct Fault {
 pub struct NotAScript(String);
 
 impl Script {
-    /// The script that `text` starts with. What stands after it is loopd's own (the instruction of an output schema).
+    /// Reads the JSON value at the start. What follows it is for other models: loopd adds an output schema to a system
+    /// prompt, for instance.
     pub fn parse(text: &str) -> Result<Self, NotAScript> {
-        let first = serde_json::Deserializer::from_str(text).into_iter().next();
-        let read = first.unwrap_or_else(|| serde_json::from_str(text));
-        read.map_err(|fault| NotAScript(fault.to_string()))
+        let mut values = serde_json::Deserializer::from_str(text).into_iter();
+        let first = values.next().unwrap_or_else(|| serde_json::from_str(""));
+        first.map_err(|fault| NotAScript(fault.to_string()))
     }
 
     /// The step to play after `answers` answers.
@@ -165,7 +166,12 @@ impl Call {
 
 impl Fault {
     pub fn message(&self) -> String {
-        self.message.clone().unwrap_or_else(|| format!("scripted fault of class `{}`", self.class))
+        let made_up = || match self.class {
+            // One of the wires has no other sign of this class than its words.
+            ErrorClass::ContextTooLong => "prompt is too long (scripted fault)".to_owned(),
+            class => format!("scripted fault of class `{class}`"),
+        };
+        self.message.clone().unwrap_or_else(made_up)
     }
 }
 
@@ -188,13 +194,6 @@ mod tests {
         let texts: Vec<_> = (0..6).map(|n| script.step(n).text.expect("text")).collect();
         assert_eq!(texts, ["a", "b", "a", "b", "end", "end"]);
         assert_eq!(Script::parse(r#"{"steps":[]}"#).expect("a script").step(0).text.as_deref(), Some(DONE));
-    }
-
-    #[test]
-    fn what_follows_the_script_is_not_its_business() {
-        let text = "{\"steps\": [{\"text\": \"a\"}]}\n\nYour final answer must be one JSON value.";
-        assert_eq!(Script::parse(text).expect("a script").step(0).text.as_deref(), Some("a"));
-        assert!(Script::parse("").is_err());
     }
 
     #[test]

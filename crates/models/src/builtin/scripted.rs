@@ -71,9 +71,10 @@ fn blocks(step: &Step, request: &ModelRequest, answers: usize) -> Vec<Block> {
     blocks
 }
 
-/// What the last tool result of the conversation says.
+/// What the last tool result since the last answer says.
 fn last_result(request: &ModelRequest) -> String {
-    let blocks = request.messages.iter().rev().flat_map(|message| message.blocks.iter().rev());
+    let recent = request.messages.iter().rev().take_while(|message| message.role == Role::User);
+    let blocks = recent.flat_map(|message| message.blocks.iter().rev());
     let result = blocks.into_iter().find_map(|block| match block {
         Block::ToolResult { content, .. } => Some(result_text(content)),
         _ => None,

@@ -8,6 +8,7 @@ use crate::wire::{Decoder, Progress};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use loopd_domain::limits::ANSWER_BYTES_MAX;
+use reqwest::header::CONTENT_TYPE;
 use std::time::Duration;
 
 /// What may still follow a finished answer (its usage) is waited for this long.
@@ -26,6 +27,12 @@ pub(super) struct BodyReader<'a> {
 }
 
 impl<'a> BodyReader<'a> {
+    /// Does the response call itself an event stream?
+    fn says_stream(&self) -> bool {
+        let content_type = self.response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        content_type.is_some_and(|kind| kind.starts_with("text/event-stream"))
+    }
+
     pub fn new(response: &'a mut reqwest::Response, silence: Duration, shown: &'a str) -> Self {
         BodyReader { response, silence, read: 0, shown }
     }
@@ -130,7 +137,7 @@ async fn read_stream<D: Decoder>(
             .map_err(|fault| if fault.class == ErrorClass::Garbage { cut(body.shown) } else { fault })?;
     }
     match decoder.progress() {
-        Progress::Open if !seen => Err(classify::garbage(status, &head, body.shown)),
+        Progress::Open if !seen && !body.says_stream() => Err(classify::garbage(status, &head, body.shown)),
         Progress::Open => Err(cut(body.shown)),
         Progress::Answered | Progress::Done => Ok(()),
     }

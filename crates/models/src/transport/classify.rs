@@ -3,6 +3,7 @@
 //! The class decides what happens next (try again, give up, tell the caller to fix something), so providers that say the
 //! same thing under different statuses are brought together here.
 
+use super::fault::Fault;
 use super::hints::Hints;
 use crate::provider::{ErrorClass, ModelError};
 use serde_json::Value;
@@ -12,18 +13,10 @@ const DETAIL_CHARS_MAX: usize = 1_000;
 /// Of a body that is not of the wire format, in characters.
 const GARBAGE_CHARS_MAX: usize = 120;
 
-/// What a provider said went wrong, wherever in the document it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Fault {
-    kind: String,
-    code: String,
-    message: String,
-}
-
 /// A response with a status that is not 2xx. `address` is what was asked, without query.
 pub(crate) fn response(status: u16, body: &[u8], hints: Hints, address: &str) -> ModelError {
     let document = serde_json::from_slice::<Value>(body).ok();
-    let fault = document.as_ref().and_then(find_fault);
+    let fault = document.as_ref().and_then(Fault::find);
     let (class, detail) = match &fault {
         Some(fault) => (obey(of_status(status, fault), status, hints.should_retry), fault.message.clone()),
         None => unreadable(status, body, hints.should_retry),
@@ -39,7 +32,7 @@ pub(crate) fn response(status: u16, body: &[u8], hints: Hints, address: &str) ->
 
 /// An error object that arrived inside an answer whose status was 200.
 pub(crate) fn in_answer(document: &Value) -> ModelError {
-    let fault = find_fault(document).unwrap_or_default();
+    let fault = Fault::find(document).unwrap_or_default();
     let class = match of_words(&fault) {
         Some(class) => class,
         None => match fault.code.parse::<u16>() {
@@ -78,28 +71,6 @@ fn unreadable(status: u16, body: &[u8], should_retry: Option<bool>) -> (ErrorCla
 
 fn looks_like_html(text: &str) -> bool {
     text.trim_start().starts_with('<')
-}
-
-/// `{"error": {...}}`, `{"error": "…"}`, `{"message": …}`, `{"detail": …}`, or the first of a list of these.
-fn find_fault(document: &Value) -> Option<Fault> {
-    let document = document.as_array().and_then(|list| list.first()).unwrap_or(document);
-    let error = match document.get("error") {
-        Some(error @ Value::Object(_)) => error,
-        Some(Value::String(message)) => return Some(Fault { message: message.clone(), ..Fault::default() }),
-        _ => document,
-    };
-    let field = |name: &str| match error.get(name) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    };
-    let message = [field("message"), field("detail")].into_iter().find(|text| !text.is_empty());
-    let kind = [field("type"), field("status")].into_iter().find(|text| !text.is_empty()).unwrap_or_default();
-    match (message, error.get("type").is_some() && document.get("error").is_some()) {
-        (Some(message), _) => Some(Fault { kind, code: field("code"), message }),
-        (None, true) => Some(Fault { message: kind.clone(), kind, code: field("code") }),
-        (None, false) => None,
-    }
 }
 
 fn of_status(status: u16, fault: &Fault) -> ErrorClass {

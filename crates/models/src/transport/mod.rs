@@ -6,6 +6,7 @@
 
 mod body;
 pub(crate) mod classify;
+mod fault;
 pub(crate) mod hints;
 pub(crate) mod key;
 
@@ -68,7 +69,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub fn new(clock: Arc<dyn Clock>) -> Result<Self, ClientError> {
-        let refused = |fault: reqwest::Error| ClientError(fault.to_string());
+        let refused = |fault: reqwest::Error| ClientError(deepest_cause(&fault));
         // A machine without CA certificates makes the first one fail; the bundled Mozilla roots stand in there.
         let remote = builder().build().or_else(|_| builder().tls_certs_only(bundled_roots()?).build());
         let local = builder().no_proxy().tls_certs_only([]).build().map_err(refused)?;
@@ -196,16 +197,19 @@ fn silent(silence: Duration, shown: &str) -> ModelError {
     ModelError::new(ErrorClass::Timeout, format!("{shown} sent nothing for {} ms", silence.as_millis()))
 }
 
-/// Says what broke, with the causes that reqwest hides in `source`, and without the address (it may carry a query).
+/// Says what broke, without the address as reqwest would print it (it may carry a query).
 fn lost(fault: &reqwest::Error, shown: &str) -> ModelError {
-    let mut causes = Vec::new();
-    let mut source = std::error::Error::source(fault);
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
     let what = if fault.is_connect() { "cannot be reached" } else { "lost the connection" };
-    let cause = causes.pop().unwrap_or_else(|| "no cause was given".to_owned());
+    let cause = deepest_cause(fault);
     let class = if fault.is_timeout() && !fault.is_connect() { ErrorClass::Timeout } else { ErrorClass::Connection };
     ModelError::new(class, format!("{shown} {what}: {}", classify::shorten(&cause, 300)))
+}
+
+/// reqwest's own sentence says what it did; the last cause says why it failed.
+fn deepest_cause(fault: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = fault;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

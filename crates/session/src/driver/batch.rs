@@ -127,6 +127,10 @@ impl Driver {
     /// The host has the last word on limits, whatever the loop counted.
     fn plan_question(&mut self, draft: &mut Draft, step: u32, after: &mut After) -> Result<(), Violation> {
         let turn = draft.fold.turn.as_ref().ok_or_else(|| Violation("no turn is open".to_owned()))?;
+        if turn.interrupted || self.time_up {
+            // Said before the loop heard of it; its next word ends the turn.
+            return Ok(());
+        }
         if let Some(limit) = super::model::spent(turn) {
             turn::rest(draft, &self.ledger.session, StopReason::LimitReached { limit }, None)?;
             turn::take_up_queue(draft, &self.ledger.session, &self.waiting_after(draft))?;

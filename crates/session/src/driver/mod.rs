@@ -249,7 +249,6 @@ impl Driver {
 
     async fn on_time_up(&mut self) -> Result<(), Halt> {
         self.time_up = true;
-        self.hurry_by = Some(Instant::now() + HURRY);
         self.tell(loopd_agent_loop::Input::TimeUp).await
     }
 
