@@ -4,6 +4,7 @@ use crate::state::ServerState;
 use crate::v1;
 use axum::Json;
 use serde_json::Value;
+use std::sync::LazyLock;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
@@ -38,8 +39,9 @@ async fn healthz() -> Json<Value> {
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object)))]
-async fn openapi() -> Json<Document> {
-    Json(document())
+async fn openapi() -> Json<&'static Document> {
+    static DOCUMENT: LazyLock<Document> = LazyLock::new(document);
+    Json(&DOCUMENT)
 }
 
 #[cfg(test)]

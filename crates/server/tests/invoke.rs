@@ -37,6 +37,9 @@ async fn one_call_runs_the_whole_loop() {
     let session = live.get(&format!("/v1/sessions/{}", text(&answer["session_id"]))).await;
     assert_eq!((&session["status"], &session["metadata"]), (&json!("idle"), &json!({"k": "v", "user": "u1"})));
     assert_eq!(session["usage"]["output_tokens"], answer["usage"]["output_tokens"]);
+    let trace = live.get(&format!("/v1/sessions/{}/trace", text(&answer["session_id"]))).await;
+    assert_eq!((&trace["trace_id"], &trace["truncated"]), (&answer["trace_id"], &json!(false)));
+    assert_eq!(trace["root"]["children"][0]["children"].as_array().map(Vec::len), Some(2), "a turn of two steps");
     let again = live.post("/v1/invoke", json!({"input": "more", "session": answer["session_id"]})).await;
     assert_eq!((&again["session_id"], &again["steps"]), (&answer["session_id"], &json!(1)));
     assert_ne!(again["id"], answer["id"]);

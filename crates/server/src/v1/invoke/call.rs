@@ -14,10 +14,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use loopd_domain::SessionId;
-use loopd_domain::chain::sha256_hex;
 use loopd_domain::session::TurnSettings;
 use loopd_session::Accepted;
+use loopd_telemetry::trace::turn_trace_id;
 
 /// Runs the loop: a new session (or the next turn of one) from model, system prompt and tools, to the final answer.
 ///
@@ -51,7 +50,7 @@ pub async fn invoke(
         workspace: caller.workspace,
         before: accepted.seq,
         head: Head {
-            trace_id: trace_id(&accepted.session.id, settings.traceparent.as_deref()),
+            trace_id: turn_trace_id(&accepted.session.id, settings.traceparent.as_deref()),
             session: accepted.session.id,
             inputs: accepted.inputs.into_iter().map(|i| i.id).collect(),
             output_schema: settings.output_schema,
@@ -97,10 +96,4 @@ async fn accept(
         Ok(Done { repeated: accepted.repeated, value: accepted })
     });
     Ok(done.await?.value)
-}
-
-/// The caller's trace id where it sent one, else one that follows from the session's id.
-fn trace_id(session: &SessionId, traceparent: Option<&str>) -> String {
-    let joined = traceparent.and_then(|t| t.split('-').nth(1)).map(str::to_owned);
-    joined.unwrap_or_else(|| sha256_hex(session.as_str().as_bytes())[..32].to_owned())
 }

@@ -5,6 +5,7 @@ pub mod create;
 mod delete;
 mod list;
 mod retrieve;
+mod trace;
 mod update;
 
 use crate::state::ServerState;
@@ -16,4 +17,5 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .routes(routes!(create::create, list::list))
         .routes(routes!(retrieve::retrieve, update::update, delete::delete))
         .routes(routes!(archive::archive))
+        .routes(routes!(trace::trace))
 }
