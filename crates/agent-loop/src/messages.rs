@@ -63,10 +63,11 @@ pub(crate) fn output_rejected(error: &str) -> String {
     )
 }
 
-/// The known name that `name` was probably meant to be: at most a third of it differs.
+/// The known name that `name` was probably meant to be: at most a third of it differs, or two letters changed places.
 fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     let wanted = name.to_lowercase();
-    let allowed = (wanted.chars().count() / 3).max(1);
+    let length = wanted.chars().count();
+    let allowed = (length / 3).max(length.min(4) / 2);
     let distances = known.iter().map(|k| (distance(&wanted, &k.to_lowercase()), k.as_str()));
     distances.filter(|(d, _)| *d <= allowed).min_by_key(|(d, _)| *d).map(|(_, k)| k)
 }

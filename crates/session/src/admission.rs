@@ -155,12 +155,13 @@ fn find(draft: &Draft, id: &EventId) -> Option<OpenCall> {
     draft.fold.turn.iter().flat_map(|t| &t.calls).find(|c| &c.id == id).cloned()
 }
 
-/// After answers to a waiting turn: the rest is named again, or the turn goes on.
+/// After answers to a waiting turn: it goes on if anything can, or what is left is named again.
 fn go_on_or_wait(draft: &mut Draft, session: &Session) -> Result<(), ServiceError> {
-    let left = draft.fold.waiting();
-    match left.is_empty() {
-        true => turn::run(draft, session, &TurnSettings::default()),
-        false => turn::rest(draft, session, StopReason::RequiresAction { event_ids: left }, None),
+    let waits = draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client());
+    let event_ids = draft.fold.waiting();
+    match waits {
+        true => turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None),
+        false => turn::run(draft, session, &TurnSettings::default()),
     }
     .map_err(broken)
 }

@@ -151,9 +151,9 @@ impl Driver {
         after.rested = true;
         let session = &self.ledger.session;
         if matches!(reason, StopReason::RequiresAction { .. }) {
-            let left = draft.fold.waiting();
-            if !left.is_empty() && left.len() == turn::unsettled(draft).len() {
-                turn::rest(draft, session, StopReason::RequiresAction { event_ids: left }, None)?;
+            if draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client()) {
+                let event_ids = draft.fold.waiting();
+                turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None)?;
             }
             return Ok(());
         }
