@@ -4,7 +4,7 @@
 //! subreaper), so all that tools ever started is found among the cell's descendants.
 
 use crate::sys;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait};
 use std::collections::HashSet;
 use std::fs;
 
@@ -21,7 +21,7 @@ struct Row {
 
 /// A child that has ended, if there is one.
 pub fn reap() -> Option<(Pid, WaitStatus)> {
-    waitpid(None, WaitOptions::NOHANG).ok().flatten()
+    wait(WaitOptions::NOHANG).ok().flatten()
 }
 
 /// Kills `leader`'s session and every other descendant of the cell, but not those below `keep`. `leader` must not have been

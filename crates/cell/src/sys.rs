@@ -39,10 +39,11 @@ pub fn watch_children() -> io::Result<OwnedFd> {
 
 /// Gives a forked child the signal state that programs expect.
 pub fn default_signals() {
-    // SAFETY: as in `watch_children`; SIG_DFL is valid for both signals.
+    // SAFETY: as in `watch_children`; SIG_DFL is valid for every signal, and refused where it cannot be set.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        libc::signal(libc::SIGXFSZ, libc::SIG_DFL);
+        for signal in 1..libc::SIGSYS + 1 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
         libc::sigprocmask(libc::SIG_SETMASK, &set, std::ptr::null_mut());

@@ -7,7 +7,7 @@ use loopd_domain::environment::Environment;
 use loopd_domain::event::Event;
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, Status};
-use loopd_domain::{AgentId, EnvironmentId, Epoch, Seq, SessionId, Timestamp, WorkspaceId};
+use loopd_domain::{AgentId, EnvironmentId, Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -44,6 +44,26 @@ pub enum ClaimOutcome {
         until: Timestamp,
     },
     Absent,
+}
+
+/// The end of a journal, as its session's row records it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    pub seq: Seq,
+    pub hash: Hash,
+}
+
+/// An entry as it lies in the store. Unlike an [`Entry`] it may be wrong: see [`crate::chain::verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedEntry {
+    pub seq: Seq,
+    pub id: EventId,
+    pub kind: String,
+    pub payload: String,
+    pub at: Timestamp,
+    /// SHA-256 of the payload as it was written, when what is here is a tombstone in its place.
+    pub redacted: Option<Hash>,
+    pub hash: Hash,
 }
 
 /// One transaction on one journal.
@@ -94,7 +114,8 @@ pub struct OnceRecord {
 /// The one truth. All methods are safe to call concurrently; appends of many sessions share commits.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Makes a session and its first entries, owned by `owner` at epoch 1, in one transaction.
+    /// Makes a session and its first entries, owned by `owner` at epoch 1, in one transaction. An id that exists is an
+    /// [`AppendError::Conflict`].
     async fn create(
         &self,
         session: Session,
@@ -103,10 +124,15 @@ pub trait Journal: Send + Sync {
         lease_until: Timestamp,
         once: Option<OnceRecord>,
     ) -> Result<(), AppendError>;
-    /// Returns after the commit is on disk.
+    /// Returns after the commit is on disk. Checked in this order: absent, fenced, repeated, conflict. Entries that do not
+    /// continue the hash chain, or whose event id the journal holds already, are an [`AppendError::Conflict`] too.
     async fn append(&self, append: Append) -> Result<(), AppendError>;
     /// Events after `after`, ascending, at most `limit`.
     async fn read(&self, session: &SessionId, after: Seq, limit: usize) -> Result<Vec<Event>, StoreError>;
+    /// Entries after `after` as they are stored, ascending, at most `limit`: for proofs, exports and copies.
+    async fn sealed(&self, session: &SessionId, after: Seq, limit: usize) -> Result<Vec<SealedEntry>, StoreError>;
+    /// Where the journal ends, without claiming it. `None` when there is no such session.
+    async fn head(&self, session: &SessionId) -> Result<Option<Head>, StoreError>;
     /// Follows the seq of the last durable entry that this process appended; a hint, never a promise.
     fn watch(&self, session: &SessionId) -> watch::Receiver<Seq>;
 
@@ -118,7 +144,7 @@ pub trait Journal: Send + Sync {
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<ClaimOutcome, StoreError>;
-    /// Extends every lease of this owner. Returns how many.
+    /// Extends every lease of this owner, and shortens none. Returns how many it has.
     async fn renew(&self, owner: &OwnerId, lease_until: Timestamp) -> Result<u64, StoreError>;
     /// Gives ownership up, if `epoch` still holds it.
     async fn release(&self, session: &SessionId, epoch: Epoch) -> Result<(), StoreError>;

@@ -152,3 +152,65 @@ fn work(function: Function, input: &Value, directory: &Path, answer: OwnedFd) ->
         Err(_) => 123,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::limits::READ_DOCUMENT_BYTES_MAX;
+    use rustix::process::{WaitOptions, waitpid};
+    use std::time::Duration;
+
+    fn start(function: Function) -> Worker {
+        let user = ToolUser::for_test(Path::new("/"));
+        let id = CallId::parse("id", "sevt_1").expect("an id");
+        Worker::start(&user, id, "read", function, &Value::Null, clock::now()).expect("started")
+    }
+
+    /// As the event loop does, but on this process only: other tests have children too.
+    fn end(mut worker: Worker) -> CallResult {
+        loop {
+            worker = match worker.advance(clock::now()) {
+                Ok(running) => running,
+                Err(result) => return *result,
+            };
+            if let Ok(Some((pid, status))) = waitpid(Some(worker.pid), WaitOptions::NOHANG) {
+                worker.reaped(pid, status);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn sleep_long(_: &Value, _: &Path) -> Result<Ending, Fault> {
+        std::thread::sleep(Duration::from_secs(600));
+        Ok(Ending::fine("late"))
+    }
+
+    #[test]
+    fn a_call_ends_at_its_time_limit() {
+        let worker = start(sleep_long);
+        let (pid, started) = (worker.pid, worker.started);
+        let worker = worker.advance(started + WORKER_TIMEOUT - Duration::from_millis(1)).expect("still in time");
+        let result = worker.advance(started + WORKER_TIMEOUT).expect_err("over");
+        assert_eq!((result.outcome, result.is_error), (Outcome::TimedOut, true));
+        assert_eq!(result.content, Ending::fine("`read` ran into its time limit of 60 s and was stopped").content);
+        let status = waitpid(Some(pid), WaitOptions::empty()).expect("a child").expect("ended").1;
+        assert_eq!(status.terminating_signal(), Some(9));
+    }
+
+    #[test]
+    fn a_tool_that_panics_is_an_error() {
+        let result = end(start(|_, _| panic!("on purpose")));
+        assert_eq!(result.content, Ending::fine("the process of `read` ended with exit status 101").content);
+        assert_eq!((result.outcome, result.is_error), (Outcome::Completed, true));
+    }
+
+    #[test]
+    fn a_large_answer_arrives_whole() {
+        let bytes = READ_DOCUMENT_BYTES_MAX as usize * 4 / 3;
+        let result = end(start(|_, _| Ok(Ending::fine("x".repeat(READ_DOCUMENT_BYTES_MAX as usize * 4 / 3)))));
+        assert_eq!(result.content[0].weight(), bytes);
+        let result = end(start(|_, _| Ok(Ending::fine("x".repeat(WORKER_ANSWER_BYTES_MAX + 1)))));
+        assert!(result.is_error && result.content[0].weight() < 100, "{} bytes", result.content[0].weight());
+    }
+}

@@ -1,0 +1,68 @@
+//! What every store must do, as tests that any backend can be put to.
+//!
+//! To put a backend to them: implement [`Backend`], and call `conformance_suite!` in a file of `tests/`. To add a rule: a
+//! `pub async fn` in the file of its noun, and its name in the macro's list; then every backend has to follow it.
+
+pub mod agents;
+pub mod environments;
+pub mod journal;
+pub mod once;
+pub mod ownership;
+pub mod sample;
+pub mod sessions;
+
+use crate::Store;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// One empty place where a store can be. Each test gets its own.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// Opens what is there. Called again only after the store of the call before was dropped.
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+/// Makes one test of each rule. `$backend` is an expression for a fresh [`Backend`].
+#[macro_export]
+macro_rules! conformance_suite {
+    ($backend:expr) => {
+        $crate::conformance_suite!(@each $backend;
+            journal: [
+                entries_are_dense_and_in_order, a_refused_append_leaves_nothing, an_entry_id_stands_once_in_a_journal,
+                an_old_epoch_is_fenced, a_moved_journal_is_a_conflict, the_chain_must_continue, only_the_fold_can_be_written,
+                one_of_many_writers_at_a_place_wins, absent_sessions_are_absent, watchers_are_woken,
+                any_text_and_size_is_kept, long_journals_are_read_in_pages, the_chain_is_provable,
+                what_was_acknowledged_is_there_after_reopening, many_sessions_write_at_once
+            ],
+            ownership: [
+                a_session_is_held_by_who_made_it, of_many_claimers_one_wins, a_lease_ends, an_owner_may_claim_again,
+                renewing_extends_and_never_shortens, releasing_needs_the_epoch, a_clock_that_goes_back_lets_no_second_writer_in,
+                what_needs_an_owner_is_found_oldest_first
+            ],
+            once: [
+                a_repeated_create_has_no_effect, a_repeated_append_has_no_effect, a_failed_request_leaves_no_record,
+                of_many_repetitions_one_is_done, keys_belong_to_a_workspace, records_expire
+            ],
+            sessions: [
+                comes_back_as_it_was, an_id_is_taken_once, workspaces_are_walls, changes_what_a_caller_may_change,
+                deleting_takes_the_journal_along, pages_in_both_orders_with_equal_times, filters_narrow_a_list,
+                status_follows_the_fold
+            ],
+            agents: [
+                versions_are_kept, of_many_updates_one_wins, archiving_keeps_the_first_time, agents_are_listed_in_pages,
+                versions_are_listed_newest_first, agents_are_created_once
+            ],
+            environments: [are_created_read_changed_and_deleted, environments_are_listed_in_pages, environments_are_created_once]
+        );
+    };
+    (@each $backend:expr; $($noun:ident: [$($rule:ident),* $(,)?]),* $(,)?) => {
+        $(mod $noun {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $rule() {
+                let backend = $backend;
+                $crate::conformance::$noun::$rule(&backend).await;
+            })*
+        })*
+    };
+}

@@ -1,0 +1,126 @@
+//! A session's first transaction: its rows, its first entries, its owner.
+
+use super::append::{begins, check_dense, insert_entries};
+use super::columns::{int, json};
+use super::place::SessionKey;
+use super::{fault, once};
+use crate::StoreError;
+use crate::port::{AppendError, OnceRecord, OwnerId};
+use loopd_domain::chain::{Entry, GENESIS};
+use loopd_domain::session::Session;
+use loopd_domain::{Seq, Timestamp};
+use rusqlite::{Connection, params};
+
+/// The epoch of a session that was never claimed.
+const FIRST_EPOCH: u64 = 1;
+
+/// A session to be made, serialised. Made on the caller's thread.
+pub struct Prepared {
+    session: Session,
+    entries: Vec<Entry>,
+    owner: OwnerId,
+    lease_until: Timestamp,
+    once: Option<OnceRecord>,
+    metadata: String,
+    agent: String,
+    room: String,
+    fold: String,
+}
+
+impl Prepared {
+    pub fn new(
+        session: Session,
+        entries: Vec<Entry>,
+        owner: OwnerId,
+        lease_until: Timestamp,
+        once: Option<OnceRecord>,
+    ) -> Result<Self, StoreError> {
+        check_dense(&session.id, 0, &entries, &session.fold)?;
+        Ok(Prepared {
+            metadata: json(&session.metadata)?,
+            agent: json(&session.agent.spec)?,
+            room: json(&session.room)?,
+            fold: json(&session.fold)?,
+            session,
+            entries,
+            owner,
+            lease_until,
+            once,
+        })
+    }
+
+    pub fn last_seq(&self) -> Seq {
+        self.entries.len() as Seq
+    }
+
+    /// Runs in a transaction; the caller rolls back whatever is refused.
+    pub fn run(self, db: &Connection) -> Result<(), AppendError> {
+        if let Some(record) = &self.once {
+            once::insert(db, record)?;
+        }
+        let key = self.insert_session(db)?;
+        if !begins(&self.entries) {
+            return Err(AppendError::Conflict { actual: 0 });
+        }
+        self.insert_parts(db, key)?;
+        insert_entries(db, key, 0, &self.entries)
+    }
+
+    fn insert_session(&self, db: &Connection) -> Result<SessionKey, AppendError> {
+        let session = &self.session;
+        let mut insert = db
+            .prepare_cached(
+                "INSERT INTO sessions (id, workspace, agent, agent_version, environment, status, archived, created_at,
+                 updated_at, archived_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )
+            .map_err(StoreError::from)?;
+        let inserted = insert.execute(params![
+            session.id.as_str(),
+            session.workspace.as_str(),
+            session.agent.id.as_ref().map(|id| id.as_str()),
+            int(session.agent.version),
+            session.environment.as_ref().map(|id| id.as_str()),
+            session.fold.status.as_str(),
+            session.archived_at.is_some(),
+            session.created_at.micros(),
+            session.updated_at.micros(),
+            session.archived_at.map(|t| t.micros()),
+        ]);
+        match inserted {
+            Ok(_) => Ok(SessionKey(db.last_insert_rowid())),
+            Err(e) if fault::is_duplicate(&e) => Err(self.taken(db)?),
+            Err(e) => Err(AppendError::Store(e.into())),
+        }
+    }
+
+    /// The id belongs to another session.
+    fn taken(&self, db: &Connection) -> Result<AppendError, StoreError> {
+        let head = super::append::head(db, &self.session.id)?;
+        Ok(AppendError::Conflict { actual: head.map_or(0, |h| h.seq) })
+    }
+
+    fn insert_parts(&self, db: &Connection, key: SessionKey) -> Result<(), StoreError> {
+        db.prepare_cached(
+            "INSERT INTO definitions (session, title, metadata, agent, room) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![key.0, self.session.title, self.metadata, self.agent, self.room])?;
+        let hash = self.entries.last().map_or(&GENESIS, |entry| &entry.hash);
+        db.prepare_cached(
+            "INSERT INTO journals (session, epoch, last_seq, last_hash, needs_owner, fold) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            key.0,
+            int(FIRST_EPOCH),
+            int(self.last_seq()),
+            hash,
+            self.session.fold.needs_owner(),
+            self.fold
+        ])?;
+        db.prepare_cached("INSERT INTO leases (session, owner, until) VALUES (?1, ?2, ?3)")?.execute(params![
+            key.0,
+            self.owner.0,
+            self.lease_until.micros()
+        ])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! Sessions as a resource: found, listed, changed by their callers, removed.
+
+use super::SqliteStore;
+use super::columns::{int, json, read_count, read_id, read_id_opt, read_json, read_time, read_time_opt};
+use super::keyset::{Keyset, shelves};
+use super::place::{SessionKey, end, place};
+use crate::port::{SessionChange, SessionFilter, Sessions, StoreError};
+use async_trait::async_trait;
+use loopd_domain::session::{Session, SessionAgent, Status};
+use loopd_domain::{AgentId, EnvironmentId, Epoch, SessionId, WorkspaceId};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+/// All columns of a session, for [`session`].
+const COLUMNS: &str = "s.id, s.workspace, s.agent, s.agent_version, s.environment, s.created_at, s.updated_at,
+    s.archived_at, d.title, d.metadata, d.agent AS spec, d.room, j.fold, j.epoch";
+const PARTS: &str = "JOIN definitions d ON d.session = s.key JOIN journals j ON j.session = s.key";
+
+fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    Ok(Session {
+        id: read_id(row, 0, SessionId::parse)?,
+        workspace: read_id(row, 1, WorkspaceId::parse)?,
+        agent: SessionAgent {
+            id: read_id_opt(row, 2, AgentId::parse)?,
+            version: read_count(row, 3)?,
+            spec: read_json(row, 10)?,
+        },
+        environment: read_id_opt(row, 4, EnvironmentId::parse)?,
+        created_at: read_time(row, 5)?,
+        updated_at: read_time(row, 6)?,
+        archived_at: read_time_opt(row, 7)?,
+        title: row.get(8)?,
+        metadata: read_json(row, 9)?,
+        room: read_json(row, 11)?,
+        fold: read_json(row, 12)?,
+        epoch: Epoch(read_count(row, 13)?),
+    })
+}
+
+pub fn by_key(db: &Connection, key: SessionKey) -> Result<Option<Session>, StoreError> {
+    let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM sessions s {PARTS} WHERE s.key = ?1"))?;
+    Ok(query.query_row([key.0], session).optional()?)
+}
+
+fn get(db: &Connection, workspace: &WorkspaceId, id: &SessionId) -> Result<Option<Session>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM sessions s {PARTS} WHERE s.id = ?1 AND s.workspace = ?2");
+    let mut query = db.prepare_cached(&sql)?;
+    Ok(query.query_row([id.as_str(), workspace.as_str()], session).optional()?)
+}
+
+fn list(db: &Connection, filter: SessionFilter) -> Result<Vec<Session>, StoreError> {
+    let arms = arms(&filter);
+    let keyset = Keyset {
+        created: filter.created,
+        ascending: filter.ascending,
+        after: filter.after.map(|(time, id)| (time, id.as_str().to_owned())),
+        limit: filter.limit,
+    };
+    let mut values = keyset.values();
+    values.push(Value::Text(filter.workspace.as_str().to_owned()));
+    values.extend(filter.agent.map(|id| Value::Text(id.as_str().to_owned())));
+    values.extend(filter.agent_version.map(|version| Value::Integer(int(version))));
+    let (page, direction) = (keyset.sql("sessions", &arms), keyset.direction());
+    let sql = format!(
+        "SELECT {COLUMNS} FROM ({page}) p CROSS JOIN sessions s ON s.key = p.key {PARTS}
+         ORDER BY p.created_at {direction}, p.id {direction}"
+    );
+    let mut query = db.prepare_cached(&sql)?;
+    let rows = query.query_map(params_from_iter(values), session)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// One range of an index for each status, archived and not.
+fn arms(filter: &SessionFilter) -> Vec<String> {
+    let statuses = if filter.statuses.is_empty() { &Status::ALL[..] } else { &filter.statuses };
+    let wanted = |status: &&Status| statuses.contains(status);
+    let mut rest = String::from("workspace = ?6");
+    let mut next = 7;
+    for (column, present) in [("agent", filter.agent.is_some()), ("agent_version", filter.agent_version.is_some())] {
+        if present {
+            rest.push_str(&format!(" AND {column} = ?{next}"));
+            next += 1;
+        }
+    }
+    let shelves = shelves(filter.include_archived);
+    let ranges = shelves.iter().flat_map(|shelf| Status::ALL.iter().filter(wanted).map(move |status| (shelf, status)));
+    ranges.map(|(shelf, status)| format!("{rest} AND archived = {shelf} AND status = '{}'", status.as_str())).collect()
+}
+
+fn change(db: &Connection, id: &SessionId, change: &SessionChange) -> Result<bool, StoreError> {
+    let sql = "UPDATE sessions SET agent = ?2, agent_version = ?3, archived = ?4, archived_at = ?5, updated_at = ?6
+               WHERE id = ?1 RETURNING key";
+    let values = params![
+        id.as_str(),
+        change.agent.id.as_ref().map(|id| id.as_str()),
+        int(change.agent.version),
+        change.archived_at.is_some(),
+        change.archived_at.map(|t| t.micros()),
+        change.updated_at.micros(),
+    ];
+    let key: Option<i64> = db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
+    let Some(key) = key else { return Ok(false) };
+    let sql = "UPDATE definitions SET title = ?2, metadata = ?3, agent = ?4 WHERE session = ?1";
+    let values = params![key, change.title, json(&change.metadata)?, json(&change.agent.spec)?];
+    db.prepare_cached(sql)?.execute(values)?;
+    Ok(true)
+}
+
+/// The rows that belong to a session go with it by the schema's own rule; its entries are a range of their table.
+fn delete(db: &Connection, workspace: &WorkspaceId, id: &SessionId) -> Result<bool, StoreError> {
+    let mut delete = db.prepare_cached("DELETE FROM sessions WHERE id = ?1 AND workspace = ?2 RETURNING key")?;
+    let key = delete.query_row([id.as_str(), workspace.as_str()], |row| row.get(0)).optional()?;
+    let Some(key) = key.map(SessionKey) else { return Ok(false) };
+    let range = [place(key, 0)?, end(key)];
+    db.prepare_cached("DELETE FROM events WHERE place BETWEEN ?1 AND ?2")?.execute(range)?;
+    Ok(true)
+}
+
+#[async_trait]
+impl Sessions for SqliteStore {
+    async fn get(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        let (workspace, id) = (workspace.clone(), id.clone());
+        self.readers.read(move |db| get(db, &workspace, &id)).await
+    }
+
+    async fn list(&self, filter: SessionFilter) -> Result<Vec<Session>, StoreError> {
+        self.readers.read(move |db| list(db, filter)).await
+    }
+
+    async fn change(&self, id: &SessionId, new: SessionChange) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.writer.write_always(move |db| change(db, &id, &new)).await
+    }
+
+    async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<bool, StoreError> {
+        let (workspace, session) = (workspace.clone(), id.clone());
+        let deleted = self.writer.write_always(move |db| delete(db, &workspace, &session)).await?;
+        if deleted {
+            self.watches.close(id);
+        }
+        Ok(deleted)
+    }
+}
