@@ -33,3 +33,6 @@ mod room;
 mod stage;
 mod sys;
 mod walls;
+
+/// The descriptor on which the cell finds its channel.
+pub const CHANNEL: i32 = 3;
