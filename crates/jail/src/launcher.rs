@@ -15,12 +15,10 @@ use crate::room::{self, Plan};
 use crate::stage::{self, Stage};
 use crate::sys::{self, Side};
 use crate::wire::{End, News, Order, Start};
-use crate::{channel, ids};
+use crate::{channel, entry, ids};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Signal, WaitOptions};
-use rustix::thread::UnshareFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,8 +26,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Descriptors below this one are the cell's places, so the launcher keeps its own above.
-const FIRST_DESCRIPTOR: i32 = 4;
 /// Everything that a room has of its own, but for the network, and the user namespace, which comes last.
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
@@ -66,22 +62,21 @@ struct Launcher {
 struct Living {
     room: u64,
     ids: Option<u32>,
-    pidfd: OwnedFd,
-    link: OwnedFd,
-    /// Its walls are still being built, as far as is known.
-    building: bool,
+    /// While its walls are being built, as far as is known.
+    link: Option<OwnedFd>,
     fault: Option<Fault>,
 }
 
 /// Gets ready: takes the configuration, sets the stage, says so.
 fn open() -> Result<Launcher, Fault> {
-    sys::close_from(FIRST_DESCRIPTOR - 1).while_doing("closing what was inherited")?;
-    fill_low_descriptors()?;
-    let control = high(std::io::stdin().as_fd())?;
-    let (data, cell) = configuration(&control)?;
-    let cell = high(cell.as_fd())?;
+    sys::close_from(3).while_doing("closing what was inherited")?;
+    entry::fill_low_descriptors()?;
+    entry::raise_descriptor_limit()?;
+    let control = entry::high(std::io::stdin().as_fd())?;
+    let (data, cell) = entry::configuration(&control)?;
+    let cell = entry::high(cell.as_fd())?;
     if !rustix::process::geteuid().is_root() {
-        become_root_of_own_namespace()?;
+        entry::become_root_of_own_namespace()?;
     }
     let stage = stage::set(Path::new(OsStr::from_bytes(&data)))?;
     let signals = sys::child_signals().while_doing("watching for the end of children")?;
@@ -97,48 +92,6 @@ fn open() -> Result<Launcher, Fault> {
     };
     launcher.say(&News::Ready, None)?;
     Ok(launcher)
-}
-
-/// Makes sure that 0 to 3 are open, so that no descriptor made later lies there.
-fn fill_low_descriptors() -> Result<(), Fault> {
-    loop {
-        let filler = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()).while_doing("opening /dev/null")?;
-        if std::os::fd::AsRawFd::as_raw_fd(&filler) >= FIRST_DESCRIPTOR {
-            return Ok(());
-        }
-        let _kept = std::os::fd::IntoRawFd::into_raw_fd(filler);
-    }
-}
-
-/// The same thing under a number above the cell's places, closed by an exec.
-fn high(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
-    rustix::io::fcntl_dupfd_cloexec(descriptor, FIRST_DESCRIPTOR).while_doing("moving a descriptor")
-}
-
-fn configuration(control: &OwnedFd) -> Result<(Vec<u8>, OwnedFd), Fault> {
-    let (packet, descriptors) = channel::receive(control, true)
-        .while_doing("waiting for the configuration")?
-        .ok_or_else(|| Fault::new("waiting for the configuration", Errno::PIPE))?;
-    let mut descriptors = descriptors.into_iter();
-    match (Order::decode(&packet), descriptors.next()) {
-        (Ok(Order::Configure { data }), Some(cell)) => Ok((data, cell)),
-        _ => Err(Fault::new("reading the configuration", Errno::BADMSG)),
-    }
-}
-
-/// An ordinary user's launcher becomes root of a user namespace, whose only user it is.
-pub(crate) fn become_root_of_own_namespace() -> Result<(), Fault> {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    sys::unshare(UnshareFlags::NEWUSER).while_doing("making a user namespace")?;
-    for (file, map) in [
-        // The kernel wants this before it lets somebody without privileges map a group.
-        ("setgroups", "deny".to_owned()),
-        ("gid_map", format!("0 {} 1", gid.as_raw())),
-        ("uid_map", format!("0 {} 1", uid.as_raw())),
-    ] {
-        std::fs::write(format!("/proc/self/{file}"), map).while_doing(&format!("writing /proc/self/{file}"))?;
-    }
-    Ok(())
 }
 
 impl Launcher {
@@ -159,20 +112,21 @@ impl Launcher {
                 return Ok(());
             }
             if ready.nothing && self.spares.wants_more() {
-                self.spares.make()?;
+                self.spares.make();
             }
         }
     }
 
     /// Waits for something to do. While network namespaces are to be made it only looks.
     fn wait(&mut self) -> Result<Ready, Fault> {
-        let building: Vec<i32> = self.rooms.iter().filter(|(_, room)| room.building).map(|(pid, _)| *pid).collect();
+        let building: Vec<(i32, &OwnedFd)> =
+            self.rooms.iter().filter_map(|(pid, room)| Some((*pid, room.link.as_ref()?))).collect();
         let control = match self.outbox.is_empty() {
             true => PollFlags::IN,
             false => PollFlags::IN | PollFlags::OUT,
         };
         let mut fds = vec![PollFd::new(&self.control, control), PollFd::new(&self.signals, PollFlags::IN)];
-        fds.extend(building.iter().map(|pid| PollFd::new(&self.rooms[pid].link, PollFlags::IN)));
+        fds.extend(building.iter().map(|(_, link)| PollFd::new(*link, PollFlags::IN)));
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let timeout = (self.spares.wants_more() && building.is_empty()).then_some(&now);
         let count = match poll(&mut fds, timeout) {
@@ -189,7 +143,7 @@ impl Launcher {
                 .iter()
                 .zip(&fds[2..])
                 .filter(|(_, fd)| !fd.revents().is_empty())
-                .map(|(pid, _)| *pid)
+                .map(|((pid, _), _)| *pid)
                 .collect(),
         })
     }
@@ -240,10 +194,9 @@ impl Launcher {
                 sys::exit_now(1)
             }
             Side::Parent { pid, pidfd } => {
-                let known = high(pidfd.as_fd())?;
-                let living = Living { room: start.room, ids: start.ids, pidfd, link, building: true, fault: None };
+                let living = Living { room: start.room, ids: start.ids, link: Some(link), fault: None };
                 self.rooms.insert(pid, living);
-                self.say(&News::Started { room: start.room, pid: pid as u32 }, Some(known))
+                self.say(&News::Started { room: start.room, pid: pid as u32 }, Some(pidfd))
             }
         }
     }
@@ -251,19 +204,19 @@ impl Launcher {
     /// Takes one word from a room that is being built.
     fn hear(&mut self, pid: i32) -> Result<(), Fault> {
         let Some(living) = self.rooms.get_mut(&pid) else { return Ok(()) };
-        match channel::receive(&living.link, false) {
+        let Some(link) = &living.link else { return Ok(()) };
+        match channel::receive(link, false) {
             Ok(Some((word, _))) if word == room::IDS_PLEASE => {
-                if let Err(fault) = answer(pid, living) {
+                if let Err(fault) = answer(pid, living.ids, link) {
                     living.fault = Some(fault);
-                    living.building = false;
-                    // A child that has just died cannot be killed; it is reaped all the same.
-                    let _ = rustix::process::pidfd_send_signal(&living.pidfd, Signal::KILL);
+                    living.link = None;
+                    kill(pid);
                 }
             }
             Ok(Some((word, _))) => living.fault = Some(unwelcome(&word)),
             Err(Errno::AGAIN) => {}
             // The cell's program has started, or the child has ended.
-            Ok(None) | Err(_) => living.building = false,
+            Ok(None) | Err(_) => living.link = None,
         }
         Ok(())
     }
@@ -282,7 +235,8 @@ impl Launcher {
             };
             let Some(mut living) = self.rooms.remove(&pid.as_raw_nonzero().get()) else { continue };
             // Its last word may still lie in the socket.
-            if let Ok(Some((word, _))) = channel::receive(&living.link, false)
+            if let Some(link) = &living.link
+                && let Ok(Some((word, _))) = channel::receive(link, false)
                 && word != room::IDS_PLEASE
             {
                 living.fault = Some(unwelcome(&word));
@@ -306,7 +260,8 @@ impl Launcher {
             let descriptors: Vec<_> = descriptor.iter().map(AsFd::as_fd).collect();
             match channel::send(&self.control, packet, &descriptors, false) {
                 Ok(()) => drop(self.outbox.pop_front()),
-                Err(Errno::AGAIN) => return Ok(()),
+                // Full, with packets or with descriptors that the host has not taken: later.
+                Err(Errno::AGAIN | Errno::TOOMANYREFS | Errno::NOBUFS) => return Ok(()),
                 // Seen again, and acted on, when the socket is read.
                 Err(Errno::PIPE | Errno::CONNRESET) => self.outbox.clear(),
                 Err(errno) => return Err(Fault::new("telling the host", errno)),
@@ -317,9 +272,8 @@ impl Launcher {
 
     /// Kills every room. Its processes are gone before this one's end is seen: the kernel waits for none of them, but kills all.
     fn end_all(&self) {
-        for living in self.rooms.values() {
-            // One that has ended by itself cannot be killed, and need not be.
-            let _ = rustix::process::pidfd_send_signal(&living.pidfd, Signal::KILL);
+        for pid in self.rooms.keys() {
+            kill(*pid);
         }
     }
 }
@@ -334,9 +288,17 @@ struct Ready {
     links: Vec<i32>,
 }
 
-fn answer(pid: i32, living: &Living) -> Result<(), Fault> {
-    ids::write_maps(pid, living.ids)?;
-    channel::send(&living.link, room::GO_ON, &[], false).while_doing("telling a room to go on")
+fn answer(pid: i32, ids: Option<u32>, link: &OwnedFd) -> Result<(), Fault> {
+    ids::write_maps(pid, ids)?;
+    channel::send(link, room::GO_ON, &[], false).while_doing("telling a room to go on")
+}
+
+/// Kills a child that has not been reaped, so that its id can mean nobody else.
+fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // One that has ended by itself cannot be killed, and need not be.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
 }
 
 fn unwelcome(word: &[u8]) -> Fault {

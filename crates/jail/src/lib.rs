@@ -27,9 +27,13 @@ pub mod launcher;
 pub mod probe;
 pub mod wire;
 
+mod entry;
 pub mod ids;
 mod network;
 mod room;
 mod stage;
 mod sys;
 mod walls;
+
+/// The descriptor on which the cell finds its channel.
+pub const CHANNEL: i32 = 3;

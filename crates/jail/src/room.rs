@@ -7,7 +7,7 @@ use crate::fault::{Fault, While};
 use crate::filter::Filter;
 use crate::stage::{self, Stage};
 use crate::wire::Start;
-use crate::{channel, ids, network, sys, walls};
+use crate::{CHANNEL, channel, ids, network, sys, walls};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
@@ -22,8 +22,6 @@ pub(crate) const IDS_PLEASE: &[u8] = b"ids please";
 /// From the launcher to the child: they are written.
 pub(crate) const GO_ON: &[u8] = b"go on";
 
-/// The descriptor on which the cell finds its channel; must be `loopd_protocol::CHANNEL_FD`.
-const CHANNEL: i32 = 3;
 /// A session's directories: name in its directory on the host, path in the room.
 const SESSION: [(&str, &str); 5] = [
     ("workspace", "workspace"),
@@ -131,7 +129,7 @@ fn enter_user_namespace(link: BorrowedFd<'_>) -> Result<(), Fault> {
 fn hand_over(plan: &Plan<'_>) -> Result<Infallible, Fault> {
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())
         .while_doing("opening /dev/null")?;
-    // The sources lie above the places they go to, see `launcher::FIRST_DESCRIPTOR`.
+    // The sources lie above the places they go to, see `entry::FIRST_DESCRIPTOR`.
     for number in 0..=2 {
         sys::place(null.as_fd(), number).while_doing("placing /dev/null")?;
     }

@@ -37,6 +37,7 @@ const ETC_FILES: [&str; 9] = [
     "shells",
     "ssl/openssl.cnf",
 ];
+/// Bound from the host where they exist; only `null` is needed to build a room.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Mount points, and the plainest of what programs expect.
 const DIRECTORIES: [&str; 16] = [
@@ -133,7 +134,10 @@ impl Parts {
         }
         for name in DEVICES {
             let device = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-            parts.bind(&Path::new("/dev").join(name), &format!("room/dev/{name}"), device, Point::File)?;
+            let path = Path::new("/dev").join(name);
+            if path.exists() {
+                parts.bind(&path, &format!("room/dev/{name}"), device, Point::File)?;
+            }
         }
         for name in ETC_FILES {
             match fs::read(Path::new("/etc").join(name)) {

@@ -11,6 +11,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-store", "loopd-domain", "what is stored are the domain's nouns"),
     ("loopd-sandbox", "loopd-domain", "a room belongs to a session and has limits"),
     ("loopd-sandbox", "loopd-protocol", "the channel to a cell has a fixed file descriptor"),
+    ("loopd-sandbox", "loopd-jail", "the launcher's orders have one definition"),
     ("loopd-cell", "loopd-domain", "results are content of the domain"),
     ("loopd-cell", "loopd-agent-loop", "the loop runs in the cell"),
     ("loopd-cell", "loopd-protocol", "the cell's half of the frames"),
@@ -40,3 +41,6 @@ pub const PURE: &[&str] = &["loopd-domain", "loopd-agent-loop", "loopd-protocol"
 
 /// What pure crates may use of others: data, and nothing that opens anything. `chrono` is built without its clock.
 pub const PURE_USES: &[&str] = &["serde", "serde_json", "thiserror", "chrono", "sha2"];
+
+/// Crates that stand outside the house and may use any room. No room may use them.
+pub const OUTSIDE: &[&str] = &["loopd-tests", "loopd-bench"];

@@ -8,6 +8,8 @@
 //!              memory      /mnt/memory             cell: tools may read only
 //! ```
 //!
+//! An ordinary user has but one id, and then all of it is writable to the tools.
+//!
 //! The session sees what is in these five and nothing above, so the names themselves are safe to follow; what is below them
 //! was written by a stranger and is never followed.
 

@@ -33,6 +33,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 
+/// The launcher knows nothing of frames; it must only put the channel where the cell looks for it.
+const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
+
 const KIND: &str = "namespaces";
 
 /// Builds rooms out of namespaces. As root every session has host ids of its own and its cell is out of reach of its tools'
@@ -42,7 +45,10 @@ pub struct NamespaceSandbox {
 }
 
 struct Rooms {
+    /// Absolute, without symbolic links.
     data: PathBuf,
+    /// As the caller names it.
+    named: PathBuf,
     /// `None` for an ordinary user, who has but one id to give.
     ids: Option<Ids>,
     cgroups: Cgroups,
@@ -58,13 +64,16 @@ impl NamespaceSandbox {
 
     /// With another program in the cell's place: a test's, or another one that speaks `loopd_protocol`.
     pub fn with_cell(data: &Path, cell: &[u8]) -> Result<Self, SandboxError> {
-        let data = open_data(data).map_err(|source| SandboxError::Directory { path: data.to_owned(), source })?;
+        let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
+        let named = std::path::absolute(data).map_err(fault)?;
+        let data = open_data(data).map_err(fault)?;
         let rooms = Rooms {
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
             cgroups: Cgroups::open(),
             launcher: Launcher::new(cell, data.clone())?,
             next: AtomicU64::new(1),
             data,
+            named,
         };
         let rooms = Arc::new(rooms);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -136,24 +145,20 @@ impl Rooms {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The session's directory, absolute.
+    /// The session's directory: below the data directory, and named as the launcher will find it.
     fn locate(&self, spec: &RoomSpec) -> Result<PathBuf, SandboxError> {
-        let absolute = std::path::absolute(&spec.directory)
+        let path = std::path::absolute(&spec.directory)
             .map_err(|source| SandboxError::Directory { path: spec.directory.clone(), source })?;
-        // The data directory may have been named through a symbolic link; the session's own parent then too.
-        let resolved = match (absolute.parent().map(fs::canonicalize), absolute.file_name()) {
-            (Some(Ok(parent)), Some(name)) => parent.join(name),
-            _ => absolute,
+        let path = match path.strip_prefix(&self.named) {
+            Ok(rest) => self.data.join(rest),
+            Err(_) => path,
         };
-        directory::relative(&self.data, &resolved)?;
-        Ok(resolved)
+        directory::relative(&self.data, &path)?;
+        Ok(path)
     }
 
     /// All that is slow or may fail before the launcher is asked. Blocks.
     fn prepare(&self, spec: &RoomSpec) -> Result<Prepared, SandboxError> {
-        if let Some(parent) = spec.directory.parent() {
-            fs::create_dir_all(parent).map_err(|source| SandboxError::Directory { path: parent.to_owned(), source })?;
-        }
         let path = self.locate(spec)?;
         let fault = |source: io::Error| SandboxError::Directory { path: path.clone(), source };
         let ids = directory::prepare(&path, self.ids.as_ref()).map_err(fault)?;

@@ -33,7 +33,7 @@ pub(super) struct Cgroups {
     fault: Option<String>,
 }
 
-/// The cgroups of one room. Removed by [`RoomCgroup::remove`], or at the next start.
+/// The cgroups of one room. [`RoomCgroup::remove`] waits until they are free; dropping them tries once.
 #[derive(Debug, Default)]
 pub(super) struct RoomCgroup {
     directories: Vec<PathBuf>,
@@ -104,10 +104,10 @@ impl Drop for Cgroups {
 
 impl RoomCgroup {
     /// Blocks until the kernel lets go of them, for half a second at most.
-    pub(super) fn remove(&self) {
-        for directory in &self.directories {
+    pub(super) fn remove(mut self) {
+        for directory in self.directories.drain(..) {
             for attempt in 1..=REMOVE_ATTEMPTS {
-                match fs::remove_dir(directory) {
+                match fs::remove_dir(&directory) {
                     Ok(()) => break,
                     Err(fault) if fault.kind() == io::ErrorKind::NotFound => break,
                     Err(fault) if attempt == REMOVE_ATTEMPTS => {
@@ -116,6 +116,15 @@ impl RoomCgroup {
                     Err(_) => thread::sleep(REMOVE_PAUSE),
                 }
             }
+        }
+    }
+}
+
+impl Drop for RoomCgroup {
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            // A room that never came to be leaves them empty. Else they go at the next start.
+            let _ = fs::remove_dir(directory);
         }
     }
 }

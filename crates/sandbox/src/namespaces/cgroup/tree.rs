@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// In a single tree, the child cgroup that a server moves into so that its own can have children.
+const LEAF: &str = "loopd-server";
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +152,7 @@ fn is_delegated(directory: &Path) -> bool {
 fn open_unified(parent: &Path, name: &str, wanted: &[&'static str]) -> io::Result<Vec<&'static str>> {
     let enabled = hand_down(parent, wanted).or_else(|_| {
         // Only a cgroup without processes can hand controllers down: this one moves into a child of its own.
-        let leaf = parent.join("loopd-server");
+        let leaf = parent.join(LEAF);
         match fs::create_dir(&leaf) {
             Err(fault) if fault.kind() != io::ErrorKind::AlreadyExists => return Err(fault),
             _ => {}
@@ -239,6 +241,8 @@ fn mounted(mounts: &str, memberships: &str) -> Vec<Mounted> {
         let own = membership(memberships, version, &controllers);
         let own = own.strip_prefix(root.trim_end_matches('/')).unwrap_or("").trim_start_matches('/');
         let (top, own) = (PathBuf::from(top), Path::new(top).join(own));
+        // This process may have moved already, see `open_unified`.
+        let own = if own.ends_with(LEAF) { own.parent().map_or(own.clone(), Path::to_owned) } else { own };
         // Joined with nothing, a path ends with a slash; and a container may not see its own cgroup by that name.
         let own = if own != top && own.is_dir() { own } else { top.clone() };
         found.push(Mounted { version, top, own, controllers });
