@@ -41,8 +41,9 @@ pub async fn run(place: &Place) -> Result<Report> {
     wait(&loopd, &ids).await?;
     let (resident, highest) = process::resident(loopd.pid()?)?;
     let family = process::tree(loopd.pid()?)?;
-    let rooms = process::memory(&process::in_rooms(&family, loopd.pid()?)?);
-    let all = process::memory(&family);
+    let inhabitants = process::in_rooms(&family, loopd.pid()?)?;
+    let (rooms, all) = (process::memory(&inhabitants), process::memory(&family));
+    let used = [&[loopd.pid()?][..], &inhabitants, &[std::process::id()]].map(process::processor);
 
     let mut faults = Vec::new();
     let mut ran = Vec::new();
@@ -71,6 +72,10 @@ pub async fn run(place: &Place) -> Result<Report> {
         mb(rooms.pss_kb),
         short(per_room),
         mb(all.pss_kb),
+    ));
+    let [server, cells, ourselves] = used.map(|seconds| short(seconds * 1e6 / (SESSIONS * STEPS) as f64));
+    report.say(&format!(
+        "Processor time a step, starts included: server {server} µs, cells {cells} µs; the load generator used {ourselves} µs."
     ));
     Ok(report)
 }

@@ -1,11 +1,12 @@
 //! loopd as a subject: a new session with a room of its own for every turn.
 
 use crate::fake::{BASH_COMMAND, READ_PATH};
-use crate::loopd::{Loopd, check_turn, step_times};
+use crate::loopd::{Event, Loopd, check_turn, step_times};
 use crate::stats::Samples;
 use crate::subject::{Subject, Turn};
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
+use loopd_domain::Timestamp;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -18,27 +19,55 @@ pub enum Via {
     Http,
 }
 
-/// How the first and the last ten steps of long turns compare, in milliseconds.
+/// What the histories of long turns say about their steps, in milliseconds.
 #[derive(Debug, Clone, Default)]
-pub struct Flatness {
+pub struct Inside {
+    /// The first and the last ten steps of each turn.
     pub first: Samples,
     pub last: Samples,
+    /// From the model request to its answer: the request on disk, the provider.
+    pub answer: Samples,
+    /// From the answer to the result: the answer on disk, the tool in the room.
+    pub result: Samples,
+    /// From the result to the next request: the result on disk, the loop.
+    pub next: Samples,
 }
 
-const FLATNESS_STEPS: usize = 10;
+/// Turns of this many steps are long.
+const LONG: usize = 50;
+const ENDS: usize = 10;
+
+impl Inside {
+    fn learn(&mut self, events: &[Event], steps: usize) {
+        let times = &step_times(events)[..steps];
+        times.iter().take(ENDS).for_each(|ms| self.first.push(*ms));
+        times.iter().rev().take(ENDS).for_each(|ms| self.last.push(*ms));
+        let kinds = ["span.model_request_start", "span.model_request_end", "agent.tool_result"];
+        let [starts, ends, results] = kinds.map(|kind| times_of(events, kind));
+        let gaps =
+            |from: &[i64], to: &[i64]| from.iter().zip(to).map(|(a, b)| (b - a) as f64 / 1e3).collect::<Vec<_>>();
+        gaps(&starts, &ends).into_iter().take(steps).for_each(|ms| self.answer.push(ms));
+        gaps(&ends, &results).into_iter().for_each(|ms| self.result.push(ms));
+        gaps(&results, &starts[1..]).into_iter().for_each(|ms| self.next.push(ms));
+    }
+}
+
+fn times_of(events: &[Event], kind: &str) -> Vec<i64> {
+    events.iter().filter(|e| e.kind == kind).filter_map(|e| e.at).map(Timestamp::micros).collect()
+}
 
 pub struct LoopdSubject {
     loopd: Arc<Loopd>,
     via: Via,
     /// The session of the last turn and what it has to look like.
     ran: Option<(String, Turn)>,
-    flatness: Arc<Mutex<Flatness>>,
+    inside: Arc<Mutex<Inside>>,
 }
 
 impl LoopdSubject {
-    pub fn new(loopd: Arc<Loopd>, via: Via) -> (LoopdSubject, Arc<Mutex<Flatness>>) {
-        let flatness = Arc::new(Mutex::new(Flatness::default()));
-        (LoopdSubject { loopd, via, ran: None, flatness: flatness.clone() }, flatness)
+    pub fn new(loopd: Arc<Loopd>, via: Via) -> (LoopdSubject, Arc<Mutex<Inside>>) {
+        let inside = Arc::new(Mutex::new(Inside::default()));
+        (LoopdSubject { loopd, via, ran: None, inside: inside.clone() }, inside)
     }
 }
 
@@ -85,12 +114,31 @@ impl Subject for LoopdSubject {
         let (id, turn) = self.ran.take().context("no turn ran")?;
         let events = self.loopd.events(&id).await?;
         check_turn(&events, turn.steps)?;
-        let times = step_times(&events);
-        if turn.steps >= 5 * FLATNESS_STEPS {
-            let mut flatness = self.flatness.lock().expect("no holder of this lock panics");
-            times.iter().take(FLATNESS_STEPS).for_each(|ms| flatness.first.push(*ms));
-            times[..turn.steps].iter().rev().take(FLATNESS_STEPS).for_each(|ms| flatness.last.push(*ms));
+        if turn.steps >= LONG {
+            self.inside.lock().expect("no holder of this lock panics").learn(&events, turn.steps);
         }
         self.loopd.delete(&id).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_cut_at_its_answer_and_its_result() {
+        let mut rows = Vec::new();
+        for step in 0..3 {
+            rows.push(("span.model_request_start", step * 1_000));
+            rows.push(("span.model_request_end", step * 1_000 + 100));
+            rows.extend((step < 2).then_some(("agent.tool_result", step * 1_000 + 300)));
+        }
+        rows.push(("session.status_idle", 2_200));
+        let events = rows.iter().map(|(kind, at)| json!({"type": kind, "processed_at": Timestamp(*at).to_string()}));
+        let events: Vec<Event> = serde_json::from_value(events.collect()).unwrap();
+        let mut inside = Inside::default();
+        inside.learn(&events, 2);
+        let parts = [&inside.answer, &inside.result, &inside.next, &inside.first, &inside.last];
+        assert_eq!(parts.map(Samples::spread), [(0.1, 0.1), (0.2, 0.2), (0.7, 0.7), (1.0, 1.0), (1.0, 1.0)]);
     }
 }

@@ -52,6 +52,13 @@ pub fn resident(pid: u32) -> Result<(u64, u64)> {
     Ok((read("VmRSS:")?, read("VmHWM:")?))
 }
 
+/// Processor time that the processes have used so far, user and system, in seconds.
+pub fn processor(processes: &[u32]) -> f64 {
+    let ticks_a_second = rustix::param::clock_ticks_per_second() as f64;
+    let stats = processes.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+    stats.filter_map(|stat| ticks(&stat)).sum::<u64>() as f64 / ticks_a_second
+}
+
 /// A program's name, for a table.
 pub fn name(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".to_owned(), |c| c.trim().to_owned())
@@ -67,6 +74,12 @@ fn parent(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Fields 14 and 15.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +88,7 @@ mod tests {
     fn a_name_with_brackets_does_not_hide_the_parent() {
         assert_eq!(parent("12 (a) b) (c)) S 7 12 12 0"), Some(7));
         assert_eq!(parent("nonsense"), None);
+        assert_eq!(ticks("12 (a) b) S 7 12 12 0 -1 4194304 1 2 3 4 30 12 0 0"), Some(42));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::fake::Fake;
 use crate::loopd::Loopd;
-use crate::ours::{Flatness, LoopdSubject, Via};
+use crate::ours::{Inside, LoopdSubject, Via};
 use crate::place::Place;
 use crate::python::PythonPeer;
 use crate::report::{Report, Target, cells, short};
@@ -25,7 +25,7 @@ pub async fn run(place: &Place) -> Result<Report> {
     let fake = Fake::start().await?;
     let work = tempfile::tempdir_in(&place.work)?;
     let loopd = Arc::new(Loopd::start(&place.loopd, &work.path().join("loopd"), &fake).await?);
-    let (mut subjects, flatness) = subjects(place, &fake, &loopd, work.path()).await?;
+    let (mut subjects, inside) = subjects(place, &fake, &loopd, work.path()).await?;
 
     let mut report = Report::new("step");
     let short_turns = measure(&mut report, &mut subjects, Turn { tool: "read", steps: 10 }, ROUNDS_SHORT).await?;
@@ -40,8 +40,7 @@ pub async fn run(place: &Place) -> Result<Report> {
     }
     let flat = long_turns[OURS_HTTP].p50() / short_turns[OURS_HTTP].p50();
     report.figure("a step at n=50 / a step at n=10, whole turns", flat, Target::AtMost(1.3, ""));
-    let flat = flat_within(&flatness);
-    report.figure("steps 41 to 50 / steps 1 to 10 of one turn", flat, Target::AtMost(1.3, ""));
+    look_inside(&mut report, &inside.lock().expect("no holder of this lock panics"));
 
     drop(subjects);
     if let Ok(loopd) = Arc::try_unwrap(loopd) {
@@ -56,11 +55,11 @@ async fn subjects(
     fake: &Fake,
     loopd: &Arc<Loopd>,
     work: &Path,
-) -> Result<(Vec<Box<dyn Subject>>, Arc<Mutex<Flatness>>)> {
+) -> Result<(Vec<Box<dyn Subject>>, Arc<Mutex<Inside>>)> {
     let tools = &place.tools;
     tools.install().await?;
-    let (script, _) = LoopdSubject::new(loopd.clone(), Via::Script);
-    let (http, flatness) = LoopdSubject::new(loopd.clone(), Via::Http);
+    let (script, inside) = LoopdSubject::new(loopd.clone(), Via::Script);
+    let (http, _) = LoopdSubject::new(loopd.clone(), Via::Http);
     let database = work.join("langgraph.sqlite");
     let bare = PythonPeer::start("Python loop on the `openai` SDK", tools, fake, "sdk_loop.py", &[]).await?;
     let streaming = ["--stream".as_ref()];
@@ -71,7 +70,7 @@ async fn subjects(
     let restate = RestatePeer::start(tools, fake, &work.join("restate")).await?;
     let subjects: Vec<Box<dyn Subject>> =
         vec![Box::new(script), Box::new(http), Box::new(bare), Box::new(streamed), Box::new(graph), Box::new(restate)];
-    Ok((subjects, flatness))
+    Ok((subjects, inside))
 }
 
 async fn measure(
@@ -97,7 +96,17 @@ async fn measure(
     Ok(samples)
 }
 
-fn flat_within(flatness: &Mutex<Flatness>) -> f64 {
-    let flatness = flatness.lock().expect("no holder of this lock panics");
-    flatness.last.p50() / flatness.first.p50()
+fn look_inside(report: &mut Report, inside: &Inside) {
+    report.say("Inside the long turns of loopd with its scripted model, from the times in their histories, ms:");
+    let row = |name: &str, samples: &Samples| [&[name.to_owned()][..], &cells(samples)].concat();
+    report.table(
+        &["part of a step", "p50", "p99", "p10 to p90"],
+        &[
+            row("request on disk, answer from the model", &inside.answer),
+            row("answer on disk, tool run in the room", &inside.result),
+            row("result on disk, next request", &inside.next),
+        ],
+    );
+    let flat = inside.last.p50() / inside.first.p50();
+    report.figure("steps 41 to 50 / steps 1 to 10 of one turn", flat, Target::AtMost(1.3, ""));
 }

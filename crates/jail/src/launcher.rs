@@ -15,12 +15,10 @@ use crate::room::{self, Plan};
 use crate::stage::{self, Stage};
 use crate::sys::{self, Side};
 use crate::wire::{End, News, Order, Start};
-use crate::{CHANNEL, channel, ids};
+use crate::{channel, entry, ids};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
-use rustix::thread::UnshareFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,8 +26,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Descriptors below this one are the cell's places, so the launcher keeps its own above.
-const FIRST_DESCRIPTOR: i32 = CHANNEL + 1;
 /// Everything that a room has of its own, but for the network, and the user namespace, which comes last.
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
@@ -74,13 +70,13 @@ struct Living {
 /// Gets ready: takes the configuration, sets the stage, says so.
 fn open() -> Result<Launcher, Fault> {
     sys::close_from(3).while_doing("closing what was inherited")?;
-    fill_low_descriptors()?;
-    raise_descriptor_limit()?;
-    let control = high(std::io::stdin().as_fd())?;
-    let (data, cell) = configuration(&control)?;
-    let cell = high(cell.as_fd())?;
+    entry::fill_low_descriptors()?;
+    entry::raise_descriptor_limit()?;
+    let control = entry::high(std::io::stdin().as_fd())?;
+    let (data, cell) = entry::configuration(&control)?;
+    let cell = entry::high(cell.as_fd())?;
     if !rustix::process::geteuid().is_root() {
-        become_root_of_own_namespace()?;
+        entry::become_root_of_own_namespace()?;
     }
     let stage = stage::set(Path::new(OsStr::from_bytes(&data)))?;
     let signals = sys::child_signals().while_doing("watching for the end of children")?;
@@ -96,55 +92,6 @@ fn open() -> Result<Launcher, Fault> {
     };
     launcher.say(&News::Ready, None)?;
     Ok(launcher)
-}
-
-/// Makes sure that 0 to 3 are open, so that no descriptor made later lies there.
-fn fill_low_descriptors() -> Result<(), Fault> {
-    loop {
-        let filler = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()).while_doing("opening /dev/null")?;
-        if std::os::fd::AsRawFd::as_raw_fd(&filler) >= FIRST_DESCRIPTOR {
-            return Ok(());
-        }
-        let _kept = std::os::fd::IntoRawFd::into_raw_fd(filler);
-    }
-}
-
-/// As many descriptors as this process may have: a room that is being built takes one. Rooms have a limit of their own.
-fn raise_descriptor_limit() -> Result<(), Fault> {
-    let most = rustix::process::getrlimit(Resource::Nofile).maximum;
-    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })
-        .while_doing("raising its limit of open files")
-}
-
-/// The same thing under a number above the cell's places, closed by an exec.
-fn high(descriptor: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
-    rustix::io::fcntl_dupfd_cloexec(descriptor, FIRST_DESCRIPTOR).while_doing("moving a descriptor")
-}
-
-fn configuration(control: &OwnedFd) -> Result<(Vec<u8>, OwnedFd), Fault> {
-    let (packet, descriptors) = channel::receive(control, true)
-        .while_doing("waiting for the configuration")?
-        .ok_or_else(|| Fault::new("waiting for the configuration", Errno::PIPE))?;
-    let mut descriptors = descriptors.into_iter();
-    match (Order::decode(&packet), descriptors.next()) {
-        (Ok(Order::Configure { data }), Some(cell)) => Ok((data, cell)),
-        _ => Err(Fault::new("reading the configuration", Errno::BADMSG)),
-    }
-}
-
-/// An ordinary user's launcher becomes root of a user namespace, whose only user it is.
-pub(crate) fn become_root_of_own_namespace() -> Result<(), Fault> {
-    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-    sys::unshare(UnshareFlags::NEWUSER).while_doing("making a user namespace")?;
-    for (file, map) in [
-        // The kernel wants this before it lets somebody without privileges map a group.
-        ("setgroups", "deny".to_owned()),
-        ("gid_map", format!("0 {} 1", gid.as_raw())),
-        ("uid_map", format!("0 {} 1", uid.as_raw())),
-    ] {
-        std::fs::write(format!("/proc/self/{file}"), map).while_doing(&format!("writing /proc/self/{file}"))?;
-    }
-    Ok(())
 }
 
 impl Launcher {

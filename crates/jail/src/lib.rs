@@ -27,6 +27,7 @@ pub mod launcher;
 pub mod probe;
 pub mod wire;
 
+mod entry;
 pub mod ids;
 mod network;
 mod room;

@@ -3,9 +3,9 @@
 //! Each trial happens in a child of its own, so that none changes the ground under the next. A line is a name, `ok` or
 //! `failed`, and a detail, separated by tabs.
 
+use crate::entry::become_root_of_own_namespace;
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
-use crate::launcher::become_root_of_own_namespace;
 use crate::sys::{self, Side};
 use crate::{channel, network};
 use rustix::io::Errno;

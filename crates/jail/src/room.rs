@@ -129,7 +129,7 @@ fn enter_user_namespace(link: BorrowedFd<'_>) -> Result<(), Fault> {
 fn hand_over(plan: &Plan<'_>) -> Result<Infallible, Fault> {
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())
         .while_doing("opening /dev/null")?;
-    // The sources lie above the places they go to, see `launcher::FIRST_DESCRIPTOR`.
+    // The sources lie above the places they go to, see `entry::FIRST_DESCRIPTOR`.
     for number in 0..=2 {
         sys::place(null.as_fd(), number).while_doing("placing /dev/null")?;
     }
