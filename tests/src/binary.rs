@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// `LOOPD_BIN`, or the one beside this test program, brought up to date first.
+/// `E2E_BINARY`, or the one beside this test program, brought up to date first.
 pub fn loopd() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| std::env::var_os("LOOPD_BIN").map_or_else(build, PathBuf::from))
+    PATH.get_or_init(|| std::env::var_os("E2E_BINARY").map_or_else(build, PathBuf::from))
 }
 
 fn build() -> PathBuf {

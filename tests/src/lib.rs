@@ -1,6 +1,6 @@
 //! End to end: real executables, real rooms, real sockets. This crate is the harness; the tests are in `tests/`.
 //!
-//! - [`binary`]: the `loopd` under test: the one that `LOOPD_BIN` names, or one that is built on the spot.
+//! - [`binary`]: the `loopd` under test: the one that `E2E_BINARY` names, or one that is built on the spot.
 //! - [`server`]: `loopd serve` on a free port with a data directory of its own; it can be killed and started again.
 //! - [`http`]: requests as any client makes them, and event streams.
 //! - [`cli`]: the command line, run to its end or signalled on its way.
@@ -30,7 +30,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub fn skip(reason: &str) {
     assert!(std::env::var_os("CI").is_none(), "skipped in CI: {reason}");
     eprintln!("skipped: {reason}");
-    if let Some(path) = std::env::var_os("LOOPD_SKIPS") {
+    if let Some(path) = std::env::var_os("E2E_SKIPS") {
         let name = std::thread::current().name().unwrap_or("a test").to_owned();
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         file.and_then(|mut file| writeln!(file, "{name}: {reason}")).expect("the list of skipped tests is writable");

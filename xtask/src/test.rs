@@ -1,6 +1,6 @@
 //! All tests, and the one closing line.
 //!
-//! A test that cannot run where it stands writes a line to the file that `LOOPD_SKIPS` names and returns: it is counted as
+//! A test that cannot run where it stands writes a line to the file that `E2E_SKIPS` names and returns: it is counted as
 //! skipped, its reason is printed, and in CI it is a failure.
 
 use crate::tally::Tally;
@@ -46,7 +46,7 @@ fn rust(loopd: &PathBuf, skips: &PathBuf) -> Result<Tally> {
         true => command.args(["nextest", "run", "--workspace", "--cargo-profile", "ci", "--no-fail-fast"]),
         false => command.args(["test", "--workspace", "--profile", "ci", "--no-fail-fast"]),
     };
-    command.env("LOOPD_BIN", loopd).env("LOOPD_SKIPS", skips);
+    command.env("E2E_BINARY", loopd).env("E2E_SKIPS", skips);
     let count = if with_nextest { Tally::of_nextest } else { Tally::of_libtest };
     let mut tally = streamed(&mut command, count)?;
     let reasons = fs::read_to_string(skips).with_context(|| format!("`{}`", skips.display()))?;
