@@ -14,7 +14,10 @@
 //!
 //! Every start is a resumption: a new turn is one with no step done yet ([`Resume`]).
 
+mod calls;
+mod limits;
 mod machine;
+pub mod messages;
 mod types;
 
 pub use machine::AgentLoop;

@@ -24,12 +24,15 @@ pub struct LoopConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resume {
     pub limits: TurnLimits,
+    /// From when `seconds` count. Later than the turn's first moment by the time that the client let it wait
+    /// (`OpenTurn::counts_from`): nobody loses a turn because a human took a night to answer.
     pub started_at: Timestamp,
     /// Steps answered so far in this turn.
     pub steps: u32,
     pub output_tokens: u64,
     /// `None`: a price was unknown.
     pub cost: Option<MicroUsd>,
+    /// Times that the model was asked again in this turn because its final answer could not be used.
     pub output_rejections: u32,
     /// Calls of the last answer, in the model's order; empty when the model is to be asked next.
     pub calls: Vec<Call>,
@@ -63,7 +66,9 @@ pub struct Answer {
     pub calls: Vec<Call>,
     /// It said something to the user.
     pub has_text: bool,
+    /// Of the whole step: failed attempts included.
     pub output_tokens: u64,
+    /// Of the whole step; `None` when a price was unknown.
     pub cost: Option<MicroUsd>,
     pub stop_details: Option<StopDetails>,
     /// Set when the turn has an output schema and this answer, being final, does not satisfy it: what is wrong.
@@ -93,7 +98,8 @@ pub enum Input {
     Queued {
         id: EventId,
     },
-    /// The client wants the turn to end now.
+    /// The client wants the turn to end now. Once the host has sent this or `TimeUp`, it takes no answer to the request
+    /// that is under way: whatever still arrives is cut off.
     Interrupt,
     /// The turn's `seconds` are over (the host keeps the clock).
     TimeUp,
@@ -103,15 +109,17 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Command {
-    /// Ask the model. `take` names the queued inputs that become part of the conversation with this request.
+    /// Ask the model. `take` names the queued inputs that become part of the conversation with this request. With
+    /// `repair`, the model is first told what is wrong with its last answer (`loopd.output_rejected`).
     CallModel { step: u32, take: Vec<EventId>, repair: Option<String> },
-    /// Abandon the model request that is under way.
+    /// Abandon the model request that is under way. No input follows.
     CancelModel,
     /// Run a call in the room. The cell does this itself; the host never sees it.
     RunTool { id: CallId },
     /// Stop a call that runs in the room; its `CallDone` still follows.
     CancelTool { id: CallId },
     /// Give a call its result without running it. `message` is what the model reads; always an error.
+    /// No `CallDone` need follow. A call that got its result meanwhile keeps that one.
     Settle { id: CallId, outcome: Outcome, message: String },
     /// The turn is over, or waits for the client (`requires_action`).
     EndTurn { reason: StopReason, details: Option<StopDetails> },

@@ -1,9 +1,12 @@
 //! The conversation that the model sees: a fold of the journal into provider-neutral messages.
 //!
 //! Results stand in call order whatever order they arrived in, and before the inputs that were taken up with them.
+//!
+//! An answer that was cut off is not sent back to be continued: when the same question is asked again it is left out, and
+//! when the user says something after it, what had arrived stands before that as what the model said.
 
 use crate::content::ContentBlock;
-use crate::event::{Event, EventBody, NativeBlock};
+use crate::event::{Event, EventBody, NativeBlock, RequestOutcome};
 use crate::{CallId, EventId};
 use serde_json::Value;
 use std::sync::Arc;
@@ -48,6 +51,8 @@ pub struct Conversation {
     messages: Vec<Arc<Message>>,
     /// The answer that is being written.
     answer: Vec<Block>,
+    /// What had arrived of the last answer when it was cut off.
+    cut_off: Vec<Block>,
     /// Calls of the last answer, and their results as they come.
     calls: Vec<PendingCall>,
     /// Inputs since the last answer.
@@ -83,7 +88,8 @@ impl Conversation {
             }
             EventBody::AgentThinking { native } => self.answer.push(Block::Thinking(native.clone())),
             EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => self.call(event),
-            EventBody::ModelRequestEnd { .. } => self.flush_answer(),
+            EventBody::ModelRequestEnd { outcome: RequestOutcome::Answered { .. }, .. } => self.flush_answer(),
+            EventBody::ModelRequestEnd { .. } => self.cut_answer(),
             EventBody::AgentToolResult { tool_use_id, content, is_error, .. } => {
                 self.result(tool_use_id, content, *is_error);
             }
@@ -130,7 +136,17 @@ impl Conversation {
         }
     }
 
+    /// Only what was said is kept: half a thought is nothing that a provider takes back.
+    fn cut_answer(&mut self) {
+        self.cut_off = std::mem::take(&mut self.answer);
+        self.cut_off.retain(|b| matches!(b, Block::Content(_)));
+    }
+
     fn flush_inputs(&mut self) {
+        let cut_off = std::mem::take(&mut self.cut_off);
+        if !cut_off.is_empty() && !self.inputs.is_empty() {
+            self.messages.push(Arc::new(Message { role: Role::Assistant, blocks: cut_off }));
+        }
         let mut blocks = Vec::new();
         for call in self.calls.drain(..) {
             let (content, is_error) = call.result.unwrap_or_default();

@@ -12,7 +12,11 @@
 //! and the next request starts only when every call of the step has its result. [`SessionFold::apply`] refuses whatever
 //! is not legal, so a journal that folds is a legal history.
 
-use crate::event::{AnswerStop, Event, EventBody, Permission, RequestOutcome, RunsIn, Verdict};
+mod turn;
+
+pub use turn::{FinalAnswer, OpenCall, OpenRequest, OpenTurn};
+
+use crate::event::{Event, EventBody, Permission, RequestOutcome, RunsIn};
 use crate::session::{Status, StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
 use crate::{CallId, EventId, Seq, Timestamp};
@@ -53,69 +57,6 @@ pub struct Queued {
     pub seq: Seq,
     pub id: EventId,
     pub weight: usize,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct OpenTurn {
-    pub number: u32,
-    pub started_at: Timestamp,
-    pub settings: TurnSettings,
-    /// Steps whose model call was answered.
-    pub steps: u32,
-    pub output_tokens: u64,
-    pub cost: Option<MicroUsd>,
-    pub output_rejections: u32,
-    /// The model request that is under way.
-    pub request: Option<OpenRequest>,
-    /// The calls of the last answer, in the model's order, until the next request starts.
-    pub calls: Vec<OpenCall>,
-    /// The last answer, when it asked for no call: only the turn's end, or another request, can follow.
-    pub answered: Option<FinalAnswer>,
-    /// The client asked for its end.
-    pub interrupted: bool,
-    /// Time spent running before the turn last waited for the client.
-    pub active_ms: u64,
-}
-
-/// An answer without calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FinalAnswer {
-    pub stop: AnswerStop,
-    pub stop_details: Option<StopDetails>,
-    pub has_text: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenRequest {
-    pub id: EventId,
-    pub step: u32,
-    pub attempt: u32,
-    pub started_at: Timestamp,
-    /// A message belongs to its answer already.
-    pub has_text: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenCall {
-    pub id: CallId,
-    pub name: String,
-    pub runs_in: RunsIn,
-    pub effect: crate::event::EffectClass,
-    pub permission: Permission,
-    pub malformed: Option<String>,
-    pub verdict: Option<Verdict>,
-    pub deny_message: Option<String>,
-    /// Its result is in the journal.
-    pub settled: bool,
-    pub asked_at: Timestamp,
-}
-
-impl OpenCall {
-    /// Nothing can happen to it until the client acts.
-    pub fn waits_for_client(&self) -> bool {
-        let unanswered = self.permission == Permission::Ask && self.verdict.is_none();
-        !self.settled && self.malformed.is_none() && (self.runs_in == RunsIn::Client || unanswered)
-    }
 }
 
 /// An event that cannot stand where it was put.
@@ -176,14 +117,19 @@ impl SessionFold {
     fn transition(&mut self, event: &Event) -> Result<(), &'static str> {
         match &event.body {
             EventBody::InputQueued { input } => {
+                if self.queued.iter().any(|q| q.id == input.id) {
+                    return Err("it is queued already");
+                }
                 let weight = match input.body.as_ref() {
-                    EventBody::UserMessage { content } => content.iter().map(|c| c.weight()).sum(),
+                    EventBody::UserMessage { content }
+                    | EventBody::SystemMessage { content }
+                    | EventBody::UserCustomToolResult { content, .. } => content.iter().map(|c| c.weight()).sum(),
                     _ => 0,
                 };
                 self.queued.push(Queued { seq: event.seq, id: input.id.clone(), weight });
             }
             EventBody::UserMessage { .. } | EventBody::SystemMessage { .. } => {
-                if self.turn.as_ref().is_some_and(|t| t.request.is_some() || t.calls.iter().any(|c| !c.settled)) {
+                if self.turn.as_ref().is_some_and(OpenTurn::in_step) {
                     return Err("a step is under way; it must be queued");
                 }
                 if self.turn.is_none() {
@@ -192,7 +138,8 @@ impl SessionFold {
                 self.queued.retain(|q| q.id != event.id);
             }
             EventBody::UserInterrupt { .. } => {
-                if let Some(turn) = self.turn.as_mut() {
+                self.queued.retain(|q| q.id != event.id);
+                if let Some(turn) = &mut self.turn {
                     turn.interrupted = true;
                 }
             }
@@ -249,7 +196,10 @@ impl SessionFold {
             }
             EventBody::ModelRequestStart { step, attempt, .. } => {
                 let turn = self.turn.as_mut().ok_or("no turn is open")?;
-                if turn.request.is_some() || turn.calls.iter().any(|c| !c.settled) {
+                if self.status == Status::Idle {
+                    return Err("the turn waits for the client");
+                }
+                if turn.in_step() {
                     return Err("the step before is not finished");
                 }
                 if *step != turn.steps + 1 {
@@ -267,15 +217,20 @@ impl SessionFold {
                 if turn.request.as_ref().map(|r| &r.id) != Some(model_request_start_id) {
                     return Err("it does not end the open request");
                 }
+                let answer = match outcome {
+                    RequestOutcome::Answered { stop, stop_details } => Some((*stop, stop_details.clone())),
+                    _ => None,
+                };
+                if answer.is_none() && !turn.calls.is_empty() {
+                    return Err("an answer that was cut off cannot ask for calls");
+                }
                 let has_text = turn.request.take().is_some_and(|r| r.has_text);
                 let add = |total: Option<MicroUsd>| Some(MicroUsd(total?.0.saturating_add(cost.as_ref()?.0)));
                 turn.output_tokens = turn.output_tokens.saturating_add(model_usage.output_tokens);
                 turn.cost = add(turn.cost);
-                if let RequestOutcome::Answered { stop, stop_details } = outcome {
-                    if turn.calls.is_empty() {
-                        let (stop, stop_details) = (*stop, stop_details.clone());
-                        turn.answered = Some(FinalAnswer { stop, stop_details, has_text });
-                    }
+                if let Some((stop, stop_details)) = answer {
+                    let is_final = turn.calls.is_empty();
+                    turn.answered = is_final.then_some(FinalAnswer { stop, stop_details, has_text });
                     turn.steps += 1;
                     self.steps += 1;
                     self.recoveries = 0;
@@ -284,7 +239,11 @@ impl SessionFold {
                 self.usage.add(model_usage);
             }
             EventBody::OutputRejected { .. } => {
-                self.turn.as_mut().ok_or("no turn is open")?.output_rejections += 1;
+                let turn = self.turn.as_mut().ok_or("no turn is open")?;
+                if turn.steps == 0 || turn.in_step() {
+                    return Err("no answer was just given");
+                }
+                turn.output_rejections += 1;
             }
             EventBody::SessionRecovered { recoveries, .. } => self.recoveries = *recoveries,
             EventBody::ThreadStatusRunning { .. }
@@ -302,26 +261,17 @@ impl SessionFold {
         if self.status == Status::Running {
             return Err("the session runs already");
         }
-        match &self.turn {
+        match &mut self.turn {
             Some(turn) if turn.number != number => return Err("another turn is open"),
-            Some(_) => {}
+            Some(turn) => {
+                if let Some(since) = turn.rested_at.take() {
+                    turn.waited_ms = turn.waited_ms.saturating_add(event.at.since_ms(since));
+                }
+            }
             None if number != self.turns + 1 => return Err("its turn is not the next"),
             None => {
                 self.turns = number;
-                self.turn = Some(OpenTurn {
-                    number,
-                    started_at: event.at,
-                    settings: settings.clone(),
-                    steps: 0,
-                    output_tokens: 0,
-                    cost: Some(MicroUsd(0)),
-                    output_rejections: 0,
-                    request: None,
-                    calls: Vec::new(),
-                    answered: None,
-                    interrupted: false,
-                    active_ms: 0,
-                });
+                self.turn = Some(OpenTurn::begin(number, settings, event.at));
             }
         }
         if self.status == Status::Idle {
@@ -335,7 +285,7 @@ impl SessionFold {
     }
 
     fn rest(&mut self, reason: &StopReason, details: &Option<StopDetails>, at: Timestamp) -> Result<(), &'static str> {
-        let turn = self.turn.as_ref().ok_or("no turn is open")?;
+        let turn = self.turn.as_mut().ok_or("no turn is open")?;
         if turn.request.is_some() {
             return Err("a model request is under way");
         }
@@ -345,6 +295,10 @@ impl SessionFold {
                 if event_ids.is_empty() || !event_ids.iter().all(waits) {
                     return Err("it names a call that does not wait for the client");
                 }
+                if !turn.waits_for_client() {
+                    return Err("a call could go on without the client");
+                }
+                turn.rested_at.get_or_insert(at);
             }
             _ if turn.calls.iter().any(|c| !c.settled) => return Err("a call has no result"),
             _ => self.turn = None,
@@ -358,11 +312,7 @@ impl SessionFold {
 
     fn stop_clock(&mut self, at: Timestamp) {
         if let Some(since) = self.running_since.take() {
-            let stretch_ms = at.since_ms(since);
-            self.active_ms += stretch_ms;
-            if let Some(turn) = self.turn.as_mut() {
-                turn.active_ms += stretch_ms;
-            }
+            self.active_ms += at.since_ms(since);
         }
     }
 
@@ -390,7 +340,11 @@ impl SessionFold {
     pub fn needs_owner(&self) -> bool {
         match self.status {
             Status::Running | Status::Rescheduling => true,
-            Status::Idle => !self.is_waiting() && !self.queued.is_empty(),
+            Status::Idle => match &self.turn {
+                // What the client sent moves the turn, or ends it: somebody must see to that.
+                Some(turn) => turn.interrupted || !turn.waits_for_client(),
+                None => !self.queued.is_empty(),
+            },
             Status::Terminated => false,
         }
     }

@@ -22,6 +22,10 @@ pub const EVENTS_PER_REQUEST_MAX: usize = 50;
 pub const BLOCKS_PER_MESSAGE_MAX: usize = 200;
 /// Bytes of one HTTP request body.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Bytes of all header names and values of one request.
+pub const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Values of one repeated query parameter.
+pub const QUERY_VALUES_MAX: usize = 100;
 /// Nesting depth of a JSON request body.
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Client inputs that wait in one session while a turn runs.
@@ -44,6 +48,12 @@ pub const SESSIONS_LIVING_MAX: usize = 4_096;
 pub const MAILBOX_MAX: usize = 64;
 /// Frames that wait for one cell to read them.
 pub const CELL_OUTBOX_MAX: usize = 256;
+/// Frames that wait for one reader of an event stream; when they are full, previews are dropped and events wait.
+pub const STREAM_FRAMES_MAX: usize = 256;
+/// A stream that has nothing to say sends a ping this often, in milliseconds.
+pub const STREAM_PING_MS: u64 = 15_000;
+/// Events of one session that a trace is made of.
+pub const TRACE_EVENTS_MAX: usize = 100_000;
 /// Previews (text deltas) that wait for one follower before it is told to re-read.
 pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
 /// Appends that wait for the journal's writer, over all sessions.

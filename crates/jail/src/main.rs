@@ -1,1 +1,14 @@
-fn main() {}
+//! The launcher's program. With no argument, standard input is the control socket, and that is all it is given.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        None => loopd_jail::launcher::main(),
+        Some("probe") => loopd_jail::probe::main(),
+        Some(other) => {
+            eprintln!("loopd-jail: unknown argument `{other}`; accepted: none, or `probe`");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -68,6 +68,20 @@ pub struct ModelError {
     pub usage: Usage,
 }
 
+impl ModelError {
+    /// An error that knows only its class and what to say; the rest is filled in where it is known.
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        ModelError {
+            class,
+            message: message.into(),
+            status: None,
+            retry_after_ms: None,
+            request_id: None,
+            usage: Usage::default(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
     /// 429.
@@ -97,6 +111,21 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    pub const ALL: [ErrorClass; 12] = [
+        ErrorClass::RateLimited,
+        ErrorClass::Overloaded,
+        ErrorClass::Server,
+        ErrorClass::Connection,
+        ErrorClass::Timeout,
+        ErrorClass::Garbage,
+        ErrorClass::BadRequest,
+        ErrorClass::ContextTooLong,
+        ErrorClass::Authentication,
+        ErrorClass::Permission,
+        ErrorClass::NotFound,
+        ErrorClass::Billing,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             ErrorClass::RateLimited => "rate_limited",

@@ -1,58 +1,88 @@
-//! When to ask again. Pure: chance comes as an argument.
+//! When to ask a model again. Pure: the attempt, the error and a random number decide; nobody sleeps here.
 
 use crate::provider::ModelError;
 use loopd_domain::limits::{MODEL_ATTEMPTS_MAX, MODEL_BACKOFF_FIRST_MS, MODEL_BACKOFF_MAX_MS};
 
-/// Longest wait that a provider may ask for, in milliseconds; beyond it the turn ends instead.
-const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
+/// A provider that wants a longer pause than this is given up: a caller is better served by the error.
+pub const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    After { after_ms: u64 },
+pub enum Decision {
+    Retry { after_ms: u64 },
     GiveUp,
 }
 
-/// What follows from the failure of attempt `attempt` (from 1). `chance` is uniform in `[0, 1)`.
+/// What to do after attempt `attempt` (from 1) failed with `error`. `random` is uniform in 0..1.
 ///
-/// Exponential backoff with full jitter; a wait that the provider names is kept to, and never shortened.
-pub fn decide(attempt: u32, fault: &ModelError, chance: f64) -> Retry {
-    let asked_ms = fault.retry_after_ms.unwrap_or(0);
-    if !fault.class.is_retryable() || attempt >= MODEL_ATTEMPTS_MAX || asked_ms > RETRY_AFTER_MS_MAX {
-        return Retry::GiveUp;
+/// A pause that the provider named is kept, with up to a tenth on top so that sessions which were refused together do not
+/// come back together. Otherwise the pause is random between the first wait and a bound that doubles with every attempt.
+pub fn decide(attempt: u32, error: &ModelError, random: f64) -> Decision {
+    if attempt >= MODEL_ATTEMPTS_MAX || !error.class.is_retryable() {
+        return Decision::GiveUp;
     }
-    let doublings = attempt.saturating_sub(1).min(20);
-    let ceiling_ms = (MODEL_BACKOFF_FIRST_MS << doublings).min(MODEL_BACKOFF_MAX_MS);
-    let jittered_ms = (ceiling_ms as f64 * chance.clamp(0.0, 1.0)) as u64;
-    Retry::After { after_ms: asked_ms.max(jittered_ms) }
+    match error.retry_after_ms {
+        Some(after_ms) if after_ms > RETRY_AFTER_MAX_MS => Decision::GiveUp,
+        Some(after_ms) => Decision::Retry { after_ms: after_ms + share(after_ms / 10, random) },
+        None => Decision::Retry { after_ms: backoff(attempt, random) },
+    }
+}
+
+fn backoff(attempt: u32, random: f64) -> u64 {
+    let doubled = MODEL_BACKOFF_FIRST_MS.saturating_mul(1u64.checked_shl(attempt).unwrap_or(u64::MAX));
+    let bound = doubled.min(MODEL_BACKOFF_MAX_MS);
+    MODEL_BACKOFF_FIRST_MS + share(bound - MODEL_BACKOFF_FIRST_MS, random)
+}
+
+fn share(of: u64, random: f64) -> u64 {
+    (of as f64 * random.clamp(0.0, 1.0)) as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::provider::ErrorClass;
+    use proptest::prelude::*;
 
-    fn fault(class: ErrorClass, retry_after_ms: Option<u64>) -> ModelError {
-        let message = "no".to_owned();
-        ModelError { class, message, status: None, retry_after_ms, request_id: None, usage: Default::default() }
+    fn error(class: ErrorClass, retry_after_ms: Option<u64>) -> ModelError {
+        ModelError { retry_after_ms, ..ModelError::new(class, "x") }
     }
 
     #[test]
-    fn waits_grow_and_are_bounded() {
-        let wait = |attempt| match decide(attempt, &fault(ErrorClass::Overloaded, None), 0.999_999) {
-            Retry::After { after_ms } => after_ms,
-            Retry::GiveUp => panic!("attempt {attempt} gave up"),
-        };
-        let waits: Vec<u64> = (1..MODEL_ATTEMPTS_MAX).map(wait).collect();
-        assert!(waits.windows(2).all(|w| w[1] > w[0]), "{waits:?}");
-        assert!(waits.iter().all(|w| *w <= MODEL_BACKOFF_MAX_MS));
-        assert_eq!(decide(MODEL_ATTEMPTS_MAX, &fault(ErrorClass::Overloaded, None), 0.5), Retry::GiveUp);
+    fn waits_grow_from_the_first_to_the_longest() {
+        let overloaded = error(ErrorClass::Overloaded, None);
+        let longest: Vec<Decision> = (1..=MODEL_ATTEMPTS_MAX).map(|n| decide(n, &overloaded, 1.0)).collect();
+        let after = |after_ms| Decision::Retry { after_ms };
+        assert_eq!(longest, [after(1_000), after(2_000), after(4_000), after(8_000), after(16_000), Decision::GiveUp]);
+        assert_eq!(decide(5, &overloaded, 0.0), after(MODEL_BACKOFF_FIRST_MS));
     }
 
     #[test]
-    fn the_providers_word_counts() {
-        let asked = decide(1, &fault(ErrorClass::RateLimited, Some(90_000)), 0.0);
-        assert_eq!(asked, Retry::After { after_ms: 90_000 });
-        assert_eq!(decide(1, &fault(ErrorClass::RateLimited, Some(7_200_000)), 0.0), Retry::GiveUp);
-        assert_eq!(decide(1, &fault(ErrorClass::Authentication, None), 0.0), Retry::GiveUp);
+    fn a_named_pause_is_kept_up_to_an_hour() {
+        let wait = |ms| decide(1, &error(ErrorClass::RateLimited, Some(ms)), 0.0);
+        assert_eq!(wait(10), Decision::Retry { after_ms: 10 });
+        assert_eq!(wait(600_000), Decision::Retry { after_ms: 600_000 });
+        assert_eq!(wait(RETRY_AFTER_MAX_MS + 1), Decision::GiveUp);
+    }
+
+    #[test]
+    fn what_cannot_succeed_is_not_tried_again() {
+        for class in
+            [ErrorClass::BadRequest, ErrorClass::Authentication, ErrorClass::Billing, ErrorClass::ContextTooLong]
+        {
+            assert_eq!(decide(1, &error(class, Some(10)), 0.5), Decision::GiveUp);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_earlier_than_asked_and_never_beyond_the_bounds(attempt in 0u32..200, random in 0.0f64..1.0, named in proptest::option::of(0u64..10_000_000)) {
+            if let Decision::Retry { after_ms } = decide(attempt, &error(ErrorClass::Server, named), random) {
+                prop_assert!(attempt < MODEL_ATTEMPTS_MAX);
+                match named {
+                    Some(ms) => prop_assert!(after_ms >= ms && after_ms <= ms + ms / 10),
+                    None => prop_assert!((MODEL_BACKOFF_FIRST_MS..=MODEL_BACKOFF_MAX_MS).contains(&after_ms)),
+                }
+            }
+        }
     }
 }

@@ -38,10 +38,6 @@ pub struct Decoder {
 
 impl Decoder {
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.read > 0 && self.read == self.buffer.len() {
-            self.buffer.clear();
-            self.read = 0;
-        }
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -59,7 +55,12 @@ impl Decoder {
         }
         let frame = serde_json::from_slice(&body[..bytes])?;
         self.read += 4 + bytes;
-        if self.read > 64 << 10 {
+        if self.read == self.buffer.len() {
+            // One large frame must not cost its size for the rest of a session.
+            self.buffer.clear();
+            self.buffer.shrink_to(64 << 10);
+            self.read = 0;
+        } else if self.read > 64 << 10 {
             self.buffer.drain(..self.read);
             self.read = 0;
         }

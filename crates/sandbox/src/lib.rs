@@ -3,6 +3,10 @@
 //! To add a kind of room: a directory beside `namespaces/`, its line in `loopd/`'s composition root, the conformance suite
 //! called from its tests.
 
+pub mod conformance;
+pub mod namespaces;
 pub mod port;
+pub mod programs;
 
-pub use port::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+pub use namespaces::NamespaceSandbox;
+pub use port::{Check, CheckVerdict, Room, RoomExit, RoomGuard, RoomSpec, Sandbox, SandboxError};

@@ -4,6 +4,7 @@ use crate::ledger::Draft;
 use crate::requests::{AcceptedInput, ServiceError};
 use crate::turn;
 use loopd_agent_loop::Input;
+use loopd_agent_loop::messages::INTERRUPTED;
 use loopd_domain::event::{EventBody, Outcome, QueuedInput, Verdict};
 use loopd_domain::fold::{IllegalEvent, OpenCall};
 use loopd_domain::limits::{QUEUED_BYTES_MAX, QUEUED_INPUTS_MAX};
@@ -98,7 +99,7 @@ fn interrupt(
     let id = draft.push(body).map_err(broken)?;
     if draft.fold.is_waiting() {
         for call in turn::unsettled(draft) {
-            turn::settle(draft, &call.id, Outcome::Interrupted, turn::INTERRUPTED).map_err(broken)?;
+            turn::settle(draft, &call.id, Outcome::Interrupted, INTERRUPTED).map_err(broken)?;
         }
         turn::rest(draft, session, StopReason::EndTurn, None).map_err(broken)?;
         turn::take_up_queue(draft, session, waiting).map_err(broken)?;
@@ -155,12 +156,13 @@ fn find(draft: &Draft, id: &EventId) -> Option<OpenCall> {
     draft.fold.turn.iter().flat_map(|t| &t.calls).find(|c| &c.id == id).cloned()
 }
 
-/// After answers to a waiting turn: the rest is named again, or the turn goes on.
+/// After answers to a waiting turn: it goes on if anything can, or what is left is named again.
 fn go_on_or_wait(draft: &mut Draft, session: &Session) -> Result<(), ServiceError> {
-    let left = draft.fold.waiting();
-    match left.is_empty() {
-        true => turn::run(draft, session, &TurnSettings::default()),
-        false => turn::rest(draft, session, StopReason::RequiresAction { event_ids: left }, None),
+    let waits = draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client());
+    let event_ids = draft.fold.waiting();
+    match waits {
+        true => turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None),
+        false => turn::run(draft, session, &TurnSettings::default()),
     }
     .map_err(broken)
 }

@@ -61,56 +61,58 @@ impl Follower {
     }
 
     /// The next item; waits for it. `None` after `Deleted`. Safe to cancel.
+    ///
+    /// A preview was made before the entry that it previews was written, so it goes before every event after its base.
     pub async fn next(&mut self) -> Option<Result<Followed, StoreError>> {
-        loop {
-            if self.ended {
-                return None;
-            }
-            if let Some(event) = self.events.pop_front() {
+        while !self.ended {
+            self.take_preview();
+            let next_seq = self.events.front().map(|e| e.seq);
+            let base = self.preview.as_ref().map(|p| p.base);
+            let is_due = base.is_some_and(|base| next_seq.map_or(base <= self.after, |seq| base < seq));
+            if is_due {
+                if let Some(item) = self.preview.take().and_then(|p| self.admit(p.item)) {
+                    return Some(Ok(item));
+                }
+            } else if let Some(event) = self.events.pop_front() {
                 self.after = event.seq;
                 if event.body.is_public() {
                     self.note_shown(&event);
                     return Some(Ok(Followed::Event(event)));
                 }
-                continue;
-            }
-            if let Some(preview) = self.preview.take() {
-                if preview.base > self.after {
-                    self.preview = Some(preview);
-                    match self.read().await {
-                        Ok(true) => continue,
-                        // The entry that the preview follows cannot be read: the session is gone.
-                        Ok(false) => self.preview = None,
-                        Err(fault) => return Some(Err(fault)),
-                    }
-                    continue;
-                }
-                if let Some(item) = self.admit(preview.item) {
-                    return Some(Ok(item));
-                }
-                continue;
-            }
-            match self.attachment.previews.try_recv() {
-                Ok(preview) => {
-                    self.preview = Some(preview);
-                    continue;
-                }
-                Err(broadcast::error::TryRecvError::Lagged(_)) => {
-                    self.started.clear();
-                    continue;
-                }
-                Err(_) => {}
-            }
-            if self.hint.has_changed().unwrap_or(true) {
-                self.hint.mark_unchanged();
-                if let Err(fault) = self.read().await {
-                    self.hint.mark_changed();
-                    return Some(Err(fault));
-                }
-                continue;
-            }
-            if let Err(fault) = self.wait().await {
+            } else if let Err(fault) = self.look().await {
                 return Some(Err(fault));
+            }
+        }
+        None
+    }
+
+    fn take_preview(&mut self) {
+        while self.preview.is_none() {
+            match self.attachment.previews.try_recv() {
+                Ok(preview) => self.preview = Some(preview),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.started.clear(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Reads what there is, or waits for it.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let is_behind = self.preview.is_some();
+        if !is_behind && !self.hint.has_changed().unwrap_or(true) {
+            return self.wait().await;
+        }
+        self.hint.mark_unchanged();
+        match self.read().await {
+            Ok(false) if is_behind => {
+                // The entry that the preview follows is not there: the session is gone, and so is what it said.
+                self.preview = None;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(fault) => {
+                self.hint.mark_changed();
+                Err(fault)
             }
         }
     }

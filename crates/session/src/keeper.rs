@@ -1,13 +1,15 @@
 //! Keeps what this process owns, and takes up what has lost its owner.
 
 use crate::service::SessionService;
-use loopd_domain::Timestamp;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
+use loopd_domain::{SessionId, Timestamp};
 use loopd_store::StoreError;
 use std::time::Duration;
 
 /// Sessions taken up in one round.
 const CLAIMS_PER_ROUND: usize = 256;
+/// Sessions taken up at the start of a process that has the store for itself.
+const CLAIMS_AT_START: usize = loopd_domain::limits::SESSIONS_LIVING_MAX;
 /// Rounds between two sweeps of old idempotency records.
 const ROUNDS_PER_SWEEP: u64 = 256;
 
@@ -36,15 +38,26 @@ async fn tend(service: &SessionService, round: u64) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes up sessions that nobody holds at `now`, and those that a failed driver of ours left. Returns how many.
-pub async fn take_up(service: &SessionService, now: Timestamp) -> Result<usize, StoreError> {
+/// Takes up everything that earlier processes left: where nobody else can be alive, their leases are over.
+pub async fn take_up_all(service: &SessionService) {
+    match service.parts().store.journal().claimable(Timestamp(i64::MAX), CLAIMS_AT_START).await {
+        Ok(ids) => take_up_each(service, ids).await,
+        Err(fault) => tracing::warn!(%fault, "sessions without an owner could not be found; trying again"),
+    }
+}
+
+/// Takes up sessions that nobody holds at `now`, and those that a failed driver of ours left.
+async fn take_up(service: &SessionService, now: Timestamp) -> Result<(), StoreError> {
     let mut ids = service.abandoned();
     ids.extend(service.parts().store.journal().claimable(now, CLAIMS_PER_ROUND).await?);
-    let count = ids.len();
+    take_up_each(service, ids).await;
+    Ok(())
+}
+
+async fn take_up_each(service: &SessionService, ids: Vec<SessionId>) {
     for id in ids {
-        if let Err(fault) = service.wake(&id, now).await {
+        if let Err(fault) = service.wake(&id).await {
             tracing::warn!(session = %id, %fault, "a session could not be taken up");
         }
     }
-    Ok(count)
 }

@@ -19,12 +19,9 @@ pub fn config(ledger: &Ledger) -> LoopConfig {
 /// The open turn for a loop that knows nothing yet. Only between model requests.
 pub fn resume(ledger: &Ledger, turn: &OpenTurn) -> Resume {
     let fold = ledger.fold();
-    let running_ms = fold.running_since.map_or(0, |since| ledger.now().since_ms(since));
-    let spent_ms = turn.active_ms + running_ms;
     Resume {
         limits: turn.settings.limits.clone(),
-        // Time in which the turn waited for the client does not count.
-        started_at: loopd_domain::Timestamp(ledger.now().micros() - (spent_ms as i64) * 1_000),
+        started_at: turn.counts_from(),
         steps: turn.steps,
         output_tokens: turn.output_tokens,
         cost: turn.cost,

@@ -61,17 +61,8 @@ impl SessionService {
         }));
         let first = service.clone();
         tokio::spawn(async move {
-            // Where nobody else can be alive, every lease of an earlier process is over.
-            let now = if sole_owner { Timestamp(i64::MAX) } else { first.parts().clock.now() };
-            loop {
-                match keeper::take_up(&first, now).await {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(fault) => {
-                        tracing::warn!(%fault, "sessions without an owner could not be found");
-                        break;
-                    }
-                }
+            if sole_owner {
+                keeper::take_up_all(&first).await;
             }
             keeper::keep(first).await;
         });
@@ -136,10 +127,14 @@ impl SessionService {
         // A session that only rests is nobody's.
         let owner = if starts { self.owner() } else { OwnerId(String::new()) };
         let lease_until = if starts { now.plus_ms(LEASE_MS) } else { now };
-        match parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await {
-            Ok(()) => {}
-            Err(AppendError::Repeated(record)) => return self.repeated(record).await,
-            Err(fault) => return Err(fault.into()),
+        let created = parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await;
+        if let Err(fault) = created {
+            drop(held);
+            self.forget_slot(&stored.id, slot);
+            return match fault {
+                AppendError::Repeated(record) => self.repeated(record).await,
+                fault => Err(fault.into()),
+            };
         }
         ledger.adopt(draft.fold, last_hash, &draft.events);
         let accepted = Accepted { session: stored, inputs: admitted.inputs, seq: 0, repeated: false };
@@ -211,18 +206,34 @@ impl SessionService {
     /// Removes history and files. Refused while a turn runs.
     pub async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<(), ServiceError> {
         let session = self.get(workspace, id).await?;
-        self.ask(id, |reply| Mail::Delete { reply }).await?;
-        let slot = self.slot(id)?;
-        // The driver holds the slot until its room is gone.
-        let held = slot.lock().await;
-        let spec = driver::spec(self.parts(), id, session.room.limits);
-        self.parts().store.sessions().delete(workspace, id).await?;
-        if let Err(fault) = self.parts().sandbox.remove(&spec).await {
-            tracing::warn!(session = %id, %fault, "the files of a deleted session could not be removed");
+        for _ in 0..DRIVER_TRIES {
+            self.ask(id, |reply| Mail::Delete { reply }).await?;
+            let slot = self.slot(id)?;
+            if let Some(mailbox) = slot.lock().await.clone() {
+                // The driver that agreed puts its room away before it lets go of the slot.
+                mailbox.closed().await;
+            }
+            let held = slot.lock().await;
+            // Another request may have woken the session in between: then it has to agree anew.
+            if held.is_none() {
+                self.remove(&session).await?;
+                drop(held);
+                self.forget_slot(id, slot);
+                return Ok(());
+            }
         }
-        self.0.hub.channel(id).publish(0, Followed::Deleted);
-        drop(held);
-        self.forget_slot(id, slot);
+        Err(ServiceError::Busy(format!("session `{id}` is in use; try again")))
+    }
+
+    /// Removes what is stored of a session that nobody drives.
+    async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
+        let parts = self.parts();
+        parts.store.sessions().delete(&session.workspace, &session.id).await?;
+        let spec = driver::spec(parts, &session.id, session.room.limits);
+        if let Err(fault) = parts.sandbox.remove(&spec).await {
+            tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
+        }
+        self.0.hub.channel(&session.id).publish(0, Followed::Deleted);
         Ok(())
     }
 
@@ -271,9 +282,9 @@ impl SessionService {
         }
     }
 
-    /// Makes sure that a session which needs an owner has one here. A lease that is over at `now` is taken.
-    pub(crate) async fn wake(&self, id: &SessionId, now: Timestamp) -> Result<(), ServiceError> {
-        self.mailbox(id, now).await.map(|_| ())
+    /// Makes sure that a session which needs an owner has one here.
+    pub(crate) async fn wake(&self, id: &SessionId) -> Result<(), ServiceError> {
+        self.mailbox(id).await.map(|_| ())
     }
 
     /// Puts a request to the session's driver and waits for the answer.
@@ -283,7 +294,7 @@ impl SessionService {
         mail: impl Fn(oneshot::Sender<Result<T, ServiceError>>) -> Mail,
     ) -> Result<T, ServiceError> {
         for _ in 0..DRIVER_TRIES {
-            let mailbox = self.mailbox(id, self.parts().clock.now()).await?;
+            let mailbox = self.mailbox(id).await?;
             let (reply, answer) = oneshot::channel();
             match mailbox.send_timeout(mail(reply), MAILBOX_WAIT).await {
                 Ok(()) => {}
@@ -300,12 +311,12 @@ impl SessionService {
     }
 
     /// The mailbox of the session's driver, started if none lives.
-    async fn mailbox(&self, id: &SessionId, now: Timestamp) -> Result<mpsc::Sender<Mail>, ServiceError> {
+    async fn mailbox(&self, id: &SessionId) -> Result<mpsc::Sender<Mail>, ServiceError> {
         let slot = self.slot(id)?;
         let mut held = slot.lock().await;
         let outcome = match held.as_ref().filter(|mailbox| !mailbox.is_closed()) {
             Some(mailbox) => Ok(mailbox.clone()),
-            None => self.claim(&mut held, id, now).await,
+            None => self.claim(&mut held, id).await,
         };
         drop(held);
         if outcome.is_err() {
@@ -318,12 +329,11 @@ impl SessionService {
         &self,
         held: &mut MutexGuard<'_, Option<mpsc::Sender<Mail>>>,
         id: &SessionId,
-        now: Timestamp,
     ) -> Result<mpsc::Sender<Mail>, ServiceError> {
         let parts = self.parts();
         let lease_until = parts.clock.now().plus_ms(LEASE_MS);
         // Where nobody else can be alive, whoever holds the session is gone.
-        let now = if parts.sole_owner { Timestamp(i64::MAX) } else { now };
+        let now = if parts.sole_owner { Timestamp(i64::MAX) } else { parts.clock.now() };
         let claim = match parts.store.journal().claim(id, &self.0.owner, now, lease_until).await? {
             ClaimOutcome::Claimed(claim) => *claim,
             ClaimOutcome::Held { .. } => return Err(ServiceError::Elsewhere),

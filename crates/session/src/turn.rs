@@ -7,9 +7,6 @@ use loopd_domain::fold::{IllegalEvent, OpenCall};
 use loopd_domain::session::{Session, StopDetails, StopReason, TurnSettings};
 use loopd_domain::{CallId, ThreadId};
 
-/// What the model reads when a call was stopped or never started because of an interrupt.
-pub const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
-
 /// Begins the next turn, or goes on with the one that waited for the client.
 pub fn run(draft: &mut Draft, session: &Session, settings: &TurnSettings) -> Result<(), IllegalEvent> {
     let (turn, settings) = match &draft.fold.turn {

@@ -351,8 +351,9 @@ async fn the_same_request_twice_has_one_effect() {
     let made = house.create(json!({"steps": [{"text": "a"}], "repeat": 9}), Vec::new(), "").await;
     let id = &made.session.id;
     let once = OnceKey { key: "events:k1".to_owned(), request_digest: "d1".to_owned() };
-    let send = |once: &OnceKey| {
-        house.service.send(&workspace(), id, vec![message("go")], TurnSettings::default(), Some(once.clone()))
+    let send = async |once: &OnceKey| {
+        let inputs = vec![message("go")];
+        house.service.send(&workspace(), id, inputs, TurnSettings::default(), Some(once.clone())).await
     };
     let first = send(&once).await.unwrap();
     let second = send(&once).await.unwrap();

@@ -127,6 +127,10 @@ impl Driver {
     /// The host has the last word on limits, whatever the loop counted.
     fn plan_question(&mut self, draft: &mut Draft, step: u32, after: &mut After) -> Result<(), Violation> {
         let turn = draft.fold.turn.as_ref().ok_or_else(|| Violation("no turn is open".to_owned()))?;
+        if turn.interrupted || self.time_up {
+            // Said before the loop heard of it; its next word ends the turn.
+            return Ok(());
+        }
         if let Some(limit) = super::model::spent(turn) {
             turn::rest(draft, &self.ledger.session, StopReason::LimitReached { limit }, None)?;
             turn::take_up_queue(draft, &self.ledger.session, &self.waiting_after(draft))?;
@@ -151,9 +155,9 @@ impl Driver {
         after.rested = true;
         let session = &self.ledger.session;
         if matches!(reason, StopReason::RequiresAction { .. }) {
-            let left = draft.fold.waiting();
-            if !left.is_empty() && left.len() == turn::unsettled(draft).len() {
-                turn::rest(draft, session, StopReason::RequiresAction { event_ids: left }, None)?;
+            if draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client()) {
+                let event_ids = draft.fold.waiting();
+                turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None)?;
             }
             return Ok(());
         }

@@ -220,9 +220,8 @@ impl Driver {
     /// When the open turn has used its seconds.
     fn time_up_at(&self) -> Option<Instant> {
         let fold = self.ledger.fold();
-        let turn = fold.turn.as_ref().filter(|_| !self.time_up)?;
-        let since = fold.running_since?;
-        let spent_ms = turn.active_ms + self.ledger.now().since_ms(since);
+        let turn = fold.turn.as_ref().filter(|_| !self.time_up && fold.status != Status::Idle)?;
+        let spent_ms = self.ledger.now().since_ms(turn.counts_from());
         let left_ms = turn.settings.limits.seconds.saturating_mul(1_000).saturating_sub(spent_ms);
         Some(Instant::now() + Duration::from_millis(left_ms))
     }
@@ -250,7 +249,6 @@ impl Driver {
 
     async fn on_time_up(&mut self) -> Result<(), Halt> {
         self.time_up = true;
-        self.hurry_by = Some(Instant::now() + HURRY);
         self.tell(loopd_agent_loop::Input::TimeUp).await
     }
 

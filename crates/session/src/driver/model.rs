@@ -12,7 +12,7 @@ use loopd_domain::limits::MODEL_MAX_TOKENS_DEFAULT;
 use loopd_domain::session::LimitName;
 use loopd_domain::usage::{MicroUsd, Usage};
 use loopd_domain::{ThreadId, conversation::Conversation};
-use loopd_models::retry::{self, Retry};
+use loopd_models::retry::{self, Decision};
 use loopd_models::{Answer, ErrorClass, ModelError, ModelRequest, Resolved};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -151,7 +151,7 @@ impl Driver {
         // 53 bits of an unpredictable id make a fraction of 1.
         let chance = (self.ledger.ids().ulid() & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64;
         match retry::decide(asking.attempt, &fault, chance) {
-            Retry::After { after_ms } => {
+            Decision::Retry { after_ms } => {
                 draft.push(session_error(kind, fault.message, RetryStatus::Retrying))?;
                 draft.push(EventBody::StatusRescheduled { retry_at: draft.at.plus_ms(after_ms) })?;
                 draft.push(EventBody::ThreadStatusRescheduled {
@@ -162,7 +162,7 @@ impl Driver {
                 self.retry = Some((Instant::now() + Duration::from_millis(after_ms), asking.attempt + 1));
                 Ok(())
             }
-            Retry::GiveUp => {
+            Decision::GiveUp => {
                 draft.push(session_error(kind, fault.message, RetryStatus::Exhausted))?;
                 self.commit(&draft).await?;
                 self.model_failed().await

@@ -3,11 +3,13 @@
 use super::{Driver, HURRY, Halt, Wake, until};
 use crate::link::{Link, LinkError};
 use crate::requests::Parts;
+use crate::turn;
 use crate::{recovery, resume};
 use loopd_agent_loop::Input;
+use loopd_agent_loop::messages::INTERRUPTED;
 use loopd_domain::environment::RoomLimits;
-use loopd_domain::event::RunsIn;
-use loopd_domain::session::Status;
+use loopd_domain::event::{Outcome, RunsIn};
+use loopd_domain::session::{Status, StopReason};
 use loopd_domain::{CallId, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
@@ -92,7 +94,9 @@ impl Driver {
         if self.begun || fold.status != Status::Running || self.retry.is_some() {
             return Ok(());
         }
-        let interrupted = turn.interrupted;
+        if turn.interrupted {
+            return self.end_interrupted().await;
+        }
         let frame = ToCell::Begin {
             version: VERSION,
             session: self.ledger.session.id.clone(),
@@ -107,23 +111,45 @@ impl Driver {
         if let Err(fault) = sent {
             return self.on_link_fault(fault).await;
         }
-        if interrupted {
-            self.tell(Input::Interrupt).await?;
-        }
         if self.time_up {
             self.tell(Input::TimeUp).await?;
         }
         Ok(())
     }
 
+    /// Ends a turn whose end was asked for, and that no loop is at work on.
+    async fn end_interrupted(&mut self) -> Result<(), Halt> {
+        let mut draft = self.ledger.draft();
+        for call in turn::unsettled(&draft) {
+            turn::settle(&mut draft, &call.id, Outcome::Interrupted, INTERRUPTED)?;
+        }
+        let session = &self.ledger.session;
+        turn::rest(&mut draft, session, StopReason::EndTurn, None)?;
+        let goes_on = turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
+        self.commit(&draft).await?;
+        self.rested();
+        // The next turn is not interrupted, so this ends here.
+        if goes_on { Box::pin(self.begin()).await } else { Ok(()) }
+    }
+
+    /// From here on no answer of the model is taken: its loop is about to end the turn.
+    async fn stop_asking(&mut self) -> Result<(), Halt> {
+        self.hurry_by = Some(Instant::now() + HURRY);
+        self.retry = None;
+        let Some(asking) = self.asking.take() else { return Ok(()) };
+        let mut draft = self.ledger.draft();
+        self.cut(&mut draft, &asking)?;
+        self.commit(&draft).await
+    }
+
     /// Tells the loop of the running turn. A loop that has not begun learns it from the journal.
     pub(super) async fn tell(&mut self, input: Input) -> Result<(), Halt> {
+        if matches!(input, Input::Interrupt | Input::TimeUp) {
+            self.stop_asking().await?;
+        }
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         if !self.begun {
             return Ok(());
-        }
-        if matches!(input, Input::Interrupt) {
-            self.hurry_by = Some(Instant::now() + HURRY);
         }
         let sent = room.link.send(&ToCell::Input { now: self.ledger.now(), input });
         self.mark_dispatched();

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// What the room of the test does with a call.
 #[derive(Debug, Clone)]
@@ -355,7 +355,13 @@ pub fn kinds(events: &[Event]) -> Vec<&'static str> {
     events.iter().map(|e| e.body.kind()).collect()
 }
 
+/// Why the session came to rest. A turn that gave up shows what it says of that.
 pub fn stop_reason(events: &[Event]) -> StopReason {
+    for event in events {
+        if let EventBody::SessionError { error } = &event.body {
+            println!("{}: {}", error.kind, error.message);
+        }
+    }
     match &events.last().expect("an event").body {
         EventBody::StatusIdle { stop_reason, .. } => stop_reason.clone(),
         other => panic!("not idle but {}", other.kind()),

@@ -1,0 +1,222 @@
+//! The event loop: one owner of the loop, the tools and the channel.
+//!
+//! Each round takes in all that is ready, lets the loop decide, starts what it wants done in the room, and sends the host
+//! one batch: results first, then the commands that follow from them. One batch is one commit of the journal, so nothing
+//! that is ready at the same time is sent apart.
+
+use crate::channel::{Channel, ChannelError};
+use crate::clock::{self, HostClock};
+use crate::limits::BATCH_BYTES_MAX;
+use crate::processes;
+use crate::tool_user::ToolUser;
+use crate::tools::{Tools, not_run};
+use loopd_agent_loop::{AgentLoop, Command, Input};
+use loopd_domain::content::ContentBlock;
+use loopd_domain::{CallId, Epoch};
+use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RoomError {
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error("the host speaks version `{0}` of the protocol; accepted: {VERSION}")]
+    Version(u32),
+    #[error("waiting for something to happen: {0}")]
+    Poll(Errno),
+}
+
+#[derive(Debug)]
+pub struct Room {
+    channel: Channel,
+    /// Readable when a child has ended.
+    children: OwnedFd,
+    tools: Tools,
+    /// `None` until the host says what to work on.
+    turn: Option<Turn>,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Turn {
+    epoch: Epoch,
+    clock: HostClock,
+    agent_loop: AgentLoop,
+    /// For the next batch.
+    results: Vec<CallResult>,
+    commands: Vec<Command>,
+}
+
+impl Room {
+    pub fn new(channel: Channel, children: OwnedFd, user: ToolUser) -> Self {
+        Room { channel, children, tools: Tools::new(user), turn: None, stopping: false }
+    }
+
+    /// Works until the host ends it or is gone.
+    pub fn run(mut self) -> Result<(), RoomError> {
+        self.channel.send(&FromCell::Hello { version: VERSION })?;
+        while self.channel.is_open() && !self.stopping {
+            self.wait()?;
+            let now = clock::now();
+            self.reap(now);
+            self.hear(now)?;
+            self.settle(now);
+            self.tell(now)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<(), RoomError> {
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, self.channel.is_full());
+        let channel = self.channel.fd();
+        let mut fds = vec![PollFd::from_borrowed_fd(channel, flags), PollFd::new(&self.children, PollFlags::IN)];
+        self.tools.poll_fds(&mut fds);
+        let timeout = self.tools.deadline().map(|at| timespec(at.saturating_duration_since(clock::now())));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(fault) => Err(RoomError::Poll(fault)),
+        }
+    }
+
+    /// Takes leave of every process that has ended, orphans of the room included.
+    fn reap(&mut self, now: Instant) {
+        crate::pipe::read_some(&self.children, usize::MAX, |_| {});
+        while let Some((pid, status)) = processes::reap() {
+            self.tools.reaped(pid, status, now);
+        }
+    }
+
+    fn hear(&mut self, now: Instant) -> Result<(), RoomError> {
+        self.channel.read()?;
+        while let Some(frame) = self.channel.next()? {
+            match frame {
+                ToCell::Begin { version, .. } if version != VERSION => return Err(self.refuse(version)),
+                ToCell::Begin { epoch, config, resume, now: told, .. } => {
+                    // A new owner of the turn knows nothing of what an old one started.
+                    self.tools.cancel_all(now);
+                    let (agent_loop, commands) = AgentLoop::resume(config, resume, told);
+                    let clock = HostClock::told(told, now);
+                    let turn = self.turn.insert(Turn::new(epoch, clock, agent_loop));
+                    turn.carry_out(commands, &mut self.tools, now);
+                }
+                ToCell::Input { now: told, input } => match &mut self.turn {
+                    Some(turn) => {
+                        turn.clock = HostClock::told(told, now);
+                        turn.step(input, &mut self.tools, now);
+                    }
+                    None => self.log("an input came before a turn began; it was ignored")?,
+                },
+                ToCell::Shutdown => self.stopping = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings calls that have ended to the loop, and what the loop wants next to the tools, until nothing is left to do now.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let finished = self.tools.advance(now);
+            let Some(turn) = self.turn.as_mut().filter(|_| !finished.is_empty()) else { return };
+            for result in finished {
+                let id = result.id.clone();
+                turn.results.push(result);
+                turn.step(Input::CallDone { id }, &mut self.tools, now);
+            }
+        }
+    }
+
+    fn tell(&mut self, now: Instant) -> Result<(), RoomError> {
+        if let Some(turn) = &mut self.turn {
+            for batch in turn.batches() {
+                self.channel.send(&batch)?;
+            }
+        }
+        if let Some((id, text)) = self.tools.preview(now) {
+            self.channel.send_preview(&FromCell::Output { id, text })?;
+        }
+        Ok(self.channel.flush()?)
+    }
+
+    fn refuse(&mut self, version: u32) -> RoomError {
+        let fault = RoomError::Version(version);
+        match self.log(&fault.to_string()) {
+            Ok(()) => fault,
+            Err(worse) => worse,
+        }
+    }
+
+    fn log(&mut self, message: &str) -> Result<(), RoomError> {
+        Ok(self.channel.send(&FromCell::Log { message: message.to_owned() })?)
+    }
+}
+
+impl Turn {
+    fn new(epoch: Epoch, clock: HostClock, agent_loop: AgentLoop) -> Self {
+        Turn { epoch, clock, agent_loop, results: Vec::new(), commands: Vec::new() }
+    }
+
+    fn step(&mut self, input: Input, tools: &mut Tools, now: Instant) {
+        let commands = self.agent_loop.step(self.clock.now(now), input);
+        self.carry_out(commands, tools, now);
+    }
+
+    /// Does what is done in the room; the rest is for the host.
+    fn carry_out(&mut self, commands: Vec<Command>, tools: &mut Tools, now: Instant) {
+        for command in commands {
+            match command {
+                Command::RunTool { id } => self.run_tool(&id, tools, now),
+                Command::CancelTool { id } => tools.cancel(&id, now),
+                other => self.commands.push(other),
+            }
+        }
+    }
+
+    fn run_tool(&mut self, id: &CallId, tools: &mut Tools, now: Instant) {
+        match self.agent_loop.call(id) {
+            Some(call) => tools.start(id, &call.name, &call.input, now),
+            None => tools.finish(not_run(id.clone(), format!("no call `{id}` in this step"))),
+        }
+    }
+
+    /// Everything for the host as one frame, or as several when one could not hold it; what the loop wants comes last.
+    fn batches(&mut self) -> Vec<FromCell> {
+        let mut batches = Vec::new();
+        let mut bytes = 0;
+        let mut part = Vec::new();
+        for result in self.results.drain(..) {
+            let weight = weight(&result);
+            if !part.is_empty() && bytes + weight > BATCH_BYTES_MAX {
+                let results = std::mem::take(&mut part);
+                batches.push(FromCell::Batch { epoch: self.epoch, results, commands: Vec::new() });
+                bytes = 0;
+            }
+            bytes += weight;
+            part.push(result);
+        }
+        let commands = std::mem::take(&mut self.commands);
+        if !part.is_empty() || !commands.is_empty() {
+            batches.push(FromCell::Batch { epoch: self.epoch, results: part, commands });
+        }
+        batches
+    }
+}
+
+/// Bytes that a result may take in a frame. A control character is written as six.
+fn weight(result: &CallResult) -> usize {
+    let escaped = |text: &str| text.len() + 5 * text.bytes().filter(|b| *b < 0x20 || *b == b'"' || *b == b'\\').count();
+    let block = |block: &ContentBlock| match block {
+        ContentBlock::Text { text } => escaped(text),
+        other => other.weight(),
+    };
+    256 + result.content.iter().map(block).sum::<usize>()
+}
+
+/// Rounded up, so that a deadline is over when poll returns.
+fn timespec(duration: Duration) -> Timespec {
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2) + 1;
+    Timespec { tv_sec: millis / 1_000, tv_nsec: (millis % 1_000) * 1_000_000 }
+}

@@ -1,0 +1,177 @@
+//! The built-in tools: from a call to exactly one result, whatever happens on the way.
+//!
+//! `bash` has a process of its own that lives on; every other tool is a function that runs in a worker. To add a tool: its
+//! row in `domain/agent.rs`, its file here, its line in [`function_of`].
+
+mod bash;
+mod edit;
+mod fields;
+mod glob;
+mod grep;
+mod path;
+mod read;
+mod worker;
+mod write;
+
+use crate::tool_user::ToolUser;
+use bash::Bash;
+use loopd_domain::CallId;
+use loopd_domain::agent::Builtin;
+use loopd_domain::content::ContentBlock;
+use loopd_domain::event::Outcome;
+use loopd_protocol::CallResult;
+use rustix::event::PollFd;
+use rustix::process::{Pid, WaitStatus};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use worker::{Function, Worker};
+
+/// What the model reads about a call that was stopped.
+pub const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
+
+/// All calls that run. Nothing here waits: [`Tools::advance`] goes as far as it can, and the event loop polls.
+#[derive(Debug)]
+pub struct Tools {
+    user: ToolUser,
+    bash: Bash,
+    workers: Vec<Worker>,
+    finished: Vec<CallResult>,
+}
+
+impl Tools {
+    pub fn new(user: ToolUser) -> Self {
+        Tools { bash: Bash::new(user.clone()), user, workers: Vec::new(), finished: Vec::new() }
+    }
+
+    /// Starts a call. One that runs already goes on undisturbed.
+    pub fn start(&mut self, id: &CallId, name: &str, input: &Value, now: Instant) {
+        if self.bash.has(id) || self.workers.iter().any(|w| w.id() == id) {
+            return;
+        }
+        let Some(builtin) = Builtin::parse(name) else {
+            let accepted = Builtin::ALL.map(Builtin::name).join("`, `");
+            return self.finished.push(not_run(id.clone(), format!("no tool `{name}` here; accepted: `{accepted}`")));
+        };
+        let started = match function_of(builtin) {
+            None => self.bash.start(id.clone(), input),
+            Some(function) => Worker::start(&self.user, id.clone(), builtin.name(), function, input, now)
+                .map(|worker| self.workers.push(worker)),
+        };
+        self.finished.extend(started.err());
+    }
+
+    /// A result that needed no work.
+    pub fn finish(&mut self, result: CallResult) {
+        self.finished.push(result);
+    }
+
+    /// Stops a call; its result follows at once. One that has ended meanwhile is left alone.
+    pub fn cancel(&mut self, id: &CallId, now: Instant) {
+        let keep = self.worker_pids();
+        self.finished.extend(self.bash.cancel(id, &keep, now));
+        if let Some(at) = self.workers.iter().position(|w| w.id() == id) {
+            self.finished.push(self.workers.swap_remove(at).cancel(now));
+        }
+    }
+
+    /// Stops every call; nobody wants the results.
+    pub fn cancel_all(&mut self, now: Instant) {
+        let keep = self.worker_pids();
+        while let Some(id) = self.bash.any() {
+            self.bash.cancel(&id, &keep, now);
+        }
+        for worker in self.workers.drain(..) {
+            worker.cancel(now);
+        }
+        self.finished.clear();
+    }
+
+    /// Adds what the event loop is to watch.
+    pub fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        self.bash.poll_fds(fds);
+        self.workers.iter().for_each(|w| w.poll_fds(fds));
+    }
+
+    /// When to call `advance` even if nothing happens.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.workers.iter().map(Worker::deadline).chain(self.bash.deadline()).min()
+    }
+
+    /// A child of the cell has ended.
+    pub fn reaped(&mut self, pid: Pid, status: WaitStatus, now: Instant) {
+        self.finished.extend(self.bash.reaped(pid, status, now));
+        self.workers.iter_mut().for_each(|w| w.reaped(pid, status));
+    }
+
+    /// Takes in what is there and gives the calls that have ended since.
+    pub fn advance(&mut self, now: Instant) -> Vec<CallResult> {
+        for worker in std::mem::take(&mut self.workers) {
+            match worker.advance(now) {
+                Ok(running) => self.workers.push(running),
+                Err(result) => self.finished.push(*result),
+            }
+        }
+        let keep = self.worker_pids();
+        self.bash.advance(&keep, now, &mut self.finished);
+        std::mem::take(&mut self.finished)
+    }
+
+    /// A piece of a running call's output, at most every now and then.
+    pub fn preview(&mut self, now: Instant) -> Option<(CallId, String)> {
+        self.bash.preview(now)
+    }
+
+    fn worker_pids(&self) -> Vec<Pid> {
+        self.workers.iter().map(Worker::pid).collect()
+    }
+}
+
+/// `None` for the tool that is no function.
+fn function_of(builtin: Builtin) -> Option<Function> {
+    Some(match builtin {
+        Builtin::Bash => return None,
+        Builtin::Read => read::run,
+        Builtin::Write => write::run,
+        Builtin::Edit => edit::run,
+        Builtin::Glob => glob::run,
+        Builtin::Grep => grep::run,
+    })
+}
+
+/// How a call ended, before it is known whose and how long it took.
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Ending {
+    pub content: Vec<ContentBlock>,
+    pub is_error: bool,
+    pub outcome: Outcome,
+}
+
+impl Ending {
+    pub fn fine(text: impl Into<String>) -> Self {
+        Ending { content: vec![ContentBlock::text(text)], is_error: false, outcome: Outcome::Completed }
+    }
+
+    pub fn error(text: impl Into<String>) -> Self {
+        Ending { is_error: true, ..Ending::fine(text) }
+    }
+
+    pub fn outcome(self, outcome: Outcome) -> Self {
+        Ending { outcome, ..self }
+    }
+
+    pub fn of(self, id: CallId, took: Duration) -> CallResult {
+        let Ending { content, is_error, outcome } = self;
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        CallResult { id, content, is_error, outcome, duration_ms }
+    }
+}
+
+/// A call that came to nothing, and why.
+pub fn failed(id: CallId, message: String) -> CallResult {
+    Ending::error(message).of(id, Duration::ZERO)
+}
+
+/// A call that must not have happened.
+pub fn not_run(id: CallId, message: String) -> CallResult {
+    Ending::error(message).outcome(Outcome::NotRun).of(id, Duration::ZERO)
+}

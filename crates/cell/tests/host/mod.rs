@@ -1,0 +1,234 @@
+//! A host double: it starts the real program outside a room and plays the other end of its channel.
+#![allow(dead_code)] // each test file uses its part
+
+use loopd_agent_loop::{Call, Command, Input, LoopConfig, Resume};
+use loopd_domain::content::ContentBlock;
+use loopd_domain::event::{Outcome, Permission, RunsIn};
+use loopd_domain::session::TurnLimits;
+use loopd_domain::{CallId, Epoch, EventId, SessionId, Timestamp};
+use loopd_protocol::codec::{Decoder, encode};
+use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
+use serde_json::Value;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+use tempfile::TempDir;
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Host {
+    pub channel: UnixStream,
+    pub previews: Vec<(CallId, String)>,
+    cell: Child,
+    decoder: Decoder,
+    directory: TempDir,
+    calls: u32,
+    epoch: u64,
+}
+
+/// One batch of the cell.
+#[derive(Debug)]
+pub struct Batch {
+    pub epoch: Epoch,
+    pub results: Vec<CallResult>,
+    pub commands: Vec<Command>,
+}
+
+impl Host {
+    pub fn start() -> Self {
+        Self::start_as("same", "")
+    }
+
+    /// `around` is put before the program, e.g. `unshare …`.
+    pub fn start_as(tool_uid: &str, around: &str) -> Self {
+        let mut host = Self::connect(tool_uid, around);
+        assert_eq!(host.receive(), Some(FromCell::Hello { version: VERSION }));
+        host
+    }
+
+    pub fn connect(tool_uid: &str, around: &str) -> Self {
+        let (channel, cells_end) = UnixStream::pair().expect("a socket pair");
+        channel.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(directory.path(), open).expect("a mode");
+        let script = format!(r#"exec {around} "$0" 3<&0 </dev/null"#);
+        let cell = std::process::Command::new("/bin/sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_loopd-cell")])
+            .current_dir(&directory)
+            .env("LOOPD_TOOL_UID", tool_uid)
+            .env("TMPDIR", directory.path())
+            .stdin(Stdio::from(OwnedFd::from(cells_end)))
+            .spawn()
+            .expect("the cell");
+        Host { channel, previews: Vec::new(), cell, decoder: Decoder::default(), directory, calls: 0, epoch: 0 }
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.cell.id()
+    }
+
+    pub fn send(&mut self, frame: &ToCell) {
+        let mut bytes = Vec::new();
+        encode(frame, &mut bytes).expect("a frame");
+        self.channel.write_all(&bytes).expect("sent");
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.send(&ToCell::Input { now: Timestamp(2_000_000), input });
+    }
+
+    /// The next frame; `None` when the cell has closed the channel.
+    pub fn receive(&mut self) -> Option<FromCell> {
+        loop {
+            if let Some(frame) = self.decoder.next().expect("a frame") {
+                return Some(frame);
+            }
+            let mut bytes = [0; 64 << 10];
+            match self.channel.read(&mut bytes) {
+                Ok(0) => return None,
+                Err(fault) if fault.kind() == ErrorKind::ConnectionReset => return None,
+                read => self.decoder.push(&bytes[..read.expect("the cell answers in time")]),
+            }
+        }
+    }
+
+    /// The next batch; previews on the way are kept.
+    pub fn batch(&mut self) -> Batch {
+        loop {
+            match self.receive().expect("the cell lives") {
+                FromCell::Batch { epoch, results, commands } => return Batch { epoch, results, commands },
+                FromCell::Output { id, text } => self.previews.push((id, text)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Begins a turn whose step has these calls, in this order. Their ids come back.
+    pub fn begin(&mut self, calls: &[(&str, Value)]) -> Vec<CallId> {
+        let calls: Vec<Call> = calls.iter().map(|(name, input)| self.call(name, input.clone())).collect();
+        let ids = calls.iter().map(|call| call.id.clone()).collect();
+        self.epoch += 1;
+        let config = LoopConfig { tools: vec!["bash".into()], parallel_max: 8, calls_max: 64, output_repairs_max: 2 };
+        let resume = Resume {
+            limits: TurnLimits::default(),
+            started_at: Timestamp(0),
+            steps: 1,
+            output_tokens: 0,
+            cost: None,
+            output_rejections: 0,
+            calls,
+            queued: Vec::new(),
+            answered: None,
+        };
+        let session = SessionId::parse("session", "sesn_1").expect("an id");
+        let (epoch, now) = (Epoch(self.epoch), Timestamp(1_000_000));
+        self.send(&ToCell::Begin { version: VERSION, session, epoch, config, resume, now });
+        ids
+    }
+
+    pub fn call(&mut self, name: &str, input: Value) -> Call {
+        self.calls += 1;
+        Call {
+            id: EventId::parse("id", &format!("sevt_{}", self.calls)).expect("an id"),
+            name: name.to_owned(),
+            input,
+            runs_in: RunsIn::Room,
+            permission: Permission::Allow,
+            malformed: None,
+            verdict: None,
+            deny_message: None,
+            settled: false,
+        }
+    }
+
+    /// Runs one call to its end.
+    pub fn run(&mut self, name: &str, input: Value) -> CallResult {
+        let ids = self.begin(&[(name, input)]);
+        let mut batch = self.batch();
+        assert_eq!(batch.results.len(), 1, "{batch:?}");
+        assert_eq!(batch.results[0].id, ids[0]);
+        assert!(matches!(batch.commands.as_slice(), [Command::CallModel { .. }]), "result and next step in one batch");
+        batch.results.remove(0)
+    }
+
+    pub fn bash(&mut self, command: &str) -> CallResult {
+        self.run("bash", serde_json::json!({ "command": command }))
+    }
+
+    /// What a command printed; it must succeed.
+    pub fn prints(&mut self, command: &str) -> String {
+        let result = self.bash(command);
+        assert!(!result.is_error, "`{command}`: {result:?}");
+        text(&result).to_owned()
+    }
+
+    /// Waits for the program to end.
+    pub fn ended(&mut self) -> ExitStatus {
+        within("the cell ends", || self.cell.try_wait().expect("a child"))
+    }
+
+    /// Peak resident memory of the cell, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a process");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Most tests end with a living cell; it has nothing to say about that.
+        let _ = self.cell.kill();
+        let _ = self.cell.wait();
+    }
+}
+
+/// The only text of a result.
+pub fn text(result: &CallResult) -> &str {
+    match result.content.as_slice() {
+        [ContentBlock::Text { text }] => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn failed(result: &CallResult, outcome: Outcome) -> &str {
+    assert!(result.is_error && result.outcome == outcome, "{result:?}");
+    text(result)
+}
+
+/// Looks again and again until there is something.
+pub fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..PATIENCE.as_millis() / 10 {
+        if let Some(found) = look() {
+            return found;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    panic!("not within {PATIENCE:?}: {what}")
+}
+
+/// Whether a process runs (a zombie does not).
+pub fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(PathBuf::from("/proc").join(pid).join("stat"));
+    stat.is_ok_and(|stat| !stat.rsplit_once(") ").expect("a stat line").1.starts_with('Z'))
+}
+
+/// Whether tests that need another user can run; says so when not.
+pub fn is_root(test: &str) -> bool {
+    let root = rustix::process::getuid().is_root();
+    if !root {
+        eprintln!("{test} needs root and was left out");
+    }
+    root
+}

@@ -1,0 +1,288 @@
+//! What host and launcher say to each other: one packet is one message, descriptors travel beside it.
+//!
+//! Both ends are built from this file and ship in one executable, so there is no version; yet a packet that does not parse
+//! is an error, never a guess.
+
+use crate::fault::Fault;
+
+/// Bytes of the longest packet: a path of 4,096 bytes and what stands beside it.
+pub const PACKET_BYTES_MAX: usize = 8 << 10;
+/// Descriptors that one packet may carry.
+pub const DESCRIPTORS_MAX: usize = 8;
+
+/// From the host to the launcher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// First, once. With it: the cell's program.
+    Configure {
+        /// The directory under which all sessions' directories lie.
+        data: Vec<u8>,
+    },
+    /// With it: the cell's end of the channel, then the `cgroup.procs` files that the room's first process writes itself into.
+    Start(Start),
+}
+
+/// One room to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The host's name for the room in later news.
+    pub room: u64,
+    /// The session's directory, relative to `data`.
+    pub directory: Vec<u8>,
+    /// First of the host ids that belong to this session; `None`: there is only the launcher's own (ordinary user).
+    pub ids: Option<u32>,
+    pub open_files: u64,
+    pub file_bytes: u64,
+    /// Bytes of each file system that the room keeps in memory.
+    pub tmp_bytes: u64,
+    /// Processes of one uid, where no cgroup limits them.
+    pub processes: Option<u64>,
+}
+
+/// From the launcher to the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// The stage is set: rooms can be started.
+    Ready,
+    /// The stage could not be set; the launcher ends.
+    Unable(Fault),
+    /// With it: a pidfd. The walls may still fail; `Ended` says so.
+    Started { room: u64, pid: u32 },
+    /// The room and all its processes are gone. Without `Started` before it, it never came to be.
+    Ended { room: u64, end: End },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+    Failed(Fault),
+}
+
+/// A packet that is not one of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Order {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        match self {
+            Order::Configure { data } => {
+                out.number(0);
+                out.bytes(data);
+            }
+            Order::Start(start) => {
+                out.number(1);
+                out.number(start.room);
+                out.bytes(&start.directory);
+                out.option(start.ids.map(u64::from));
+                out.number(start.open_files);
+                out.number(start.file_bytes);
+                out.number(start.tmp_bytes);
+                out.option(start.processes);
+            }
+        }
+        out.0
+    }
+
+    pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader(packet);
+        let order = match from.number()? {
+            0 => Order::Configure { data: from.bytes()? },
+            1 => Order::Start(Start {
+                room: from.number()?,
+                directory: from.bytes()?,
+                ids: from.option()?.map(u32::try_from).transpose().map_err(|_| Malformed)?,
+                open_files: from.number()?,
+                file_bytes: from.number()?,
+                tmp_bytes: from.number()?,
+                processes: from.option()?,
+            }),
+            _ => return Err(Malformed),
+        };
+        from.end(order)
+    }
+}
+
+impl News {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        match self {
+            News::Ready => out.number(0),
+            News::Unable(fault) => {
+                out.number(1);
+                out.fault(fault);
+            }
+            News::Started { room, pid } => {
+                out.number(2);
+                out.number(*room);
+                out.number(u64::from(*pid));
+            }
+            News::Ended { room, end } => {
+                out.number(3);
+                out.number(*room);
+                match end {
+                    End::Code(code) => out.signed(0, *code),
+                    End::Signal(signal) => out.signed(1, *signal),
+                    End::Failed(fault) => {
+                        out.number(2);
+                        out.fault(fault);
+                    }
+                }
+            }
+        }
+        out.0
+    }
+
+    pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader(packet);
+        let news = match from.number()? {
+            0 => News::Ready,
+            1 => News::Unable(from.fault()?),
+            2 => News::Started { room: from.number()?, pid: u32::try_from(from.number()?).map_err(|_| Malformed)? },
+            3 => News::Ended {
+                room: from.number()?,
+                end: match from.number()? {
+                    0 => End::Code(from.signed()?),
+                    1 => End::Signal(from.signed()?),
+                    2 => End::Failed(from.fault()?),
+                    _ => return Err(Malformed),
+                },
+            },
+            _ => return Err(Malformed),
+        };
+        from.end(news)
+    }
+}
+
+impl Fault {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.fault(self);
+        out.0
+    }
+
+    pub(crate) fn decode(packet: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader(packet);
+        let fault = from.fault()?;
+        from.end(fault)
+    }
+}
+
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn signed(&mut self, tag: u64, number: i32) {
+        self.number(tag);
+        self.number(i64::from(number) as u64);
+    }
+
+    fn option(&mut self, number: Option<u64>) {
+        self.number(u64::from(number.is_some()));
+        self.number(number.unwrap_or(0));
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        self.number(i64::from(fault.errno) as u64);
+        self.bytes(fault.doing.as_bytes());
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn number(&mut self) -> Result<u64, Malformed> {
+        let (head, rest) = self.0.split_first_chunk::<8>().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(u64::from_le_bytes(*head))
+    }
+
+    fn signed(&mut self) -> Result<i32, Malformed> {
+        i32::try_from(self.number()? as i64).map_err(|_| Malformed)
+    }
+
+    fn option(&mut self) -> Result<Option<u64>, Malformed> {
+        match (self.number()?, self.number()?) {
+            (0, _) => Ok(None),
+            (1, number) => Ok(Some(number)),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, Malformed> {
+        let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
+        if length > self.0.len() {
+            return Err(Malformed);
+        }
+        let (head, rest) = self.0.split_at(length);
+        self.0 = rest;
+        Ok(head.to_vec())
+    }
+
+    fn fault(&mut self) -> Result<Fault, Malformed> {
+        let errno = self.signed()?;
+        let doing = String::from_utf8(self.bytes()?).map_err(|_| Malformed)?;
+        Ok(Fault { doing, errno })
+    }
+
+    fn end<T>(&self, read: T) -> Result<T, Malformed> {
+        if self.0.is_empty() { Ok(read) } else { Err(Malformed) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orders() -> Vec<Order> {
+        let start = Start {
+            room: 7,
+            directory: b"sessions/sesn_1".to_vec(),
+            ids: Some(0x7000_0010),
+            open_files: 1024,
+            file_bytes: u64::MAX,
+            tmp_bytes: 0,
+            processes: None,
+        };
+        let user = Start { ids: None, processes: Some(512), ..start.clone() };
+        vec![Order::Configure { data: b"/data/\xff".to_vec() }, Order::Start(start), Order::Start(user)]
+    }
+
+    fn news() -> Vec<News> {
+        let fault = Fault { doing: "mounting /proc".into(), errno: 1 };
+        let ends = [End::Code(-1), End::Signal(9), End::Failed(fault.clone())];
+        let mut news = vec![News::Ready, News::Unable(fault), News::Started { room: u64::MAX, pid: 42 }];
+        news.extend(ends.map(|end| News::Ended { room: 1, end }));
+        news
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for order in orders() {
+            assert_eq!(Order::decode(&order.encode()), Ok(order));
+        }
+        for item in news() {
+            assert_eq!(News::decode(&item.encode()), Ok(item));
+        }
+    }
+
+    #[test]
+    fn a_packet_cut_short_or_too_long_is_refused() {
+        for packet in orders().iter().map(Order::encode) {
+            for length in 0..packet.len() {
+                assert_eq!(Order::decode(&packet[..length]), Err(Malformed), "cut at {length}");
+            }
+            assert_eq!(Order::decode(&[&packet[..], b"x"].concat()), Err(Malformed));
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The command line: what may be asked, in clap's words. Nothing is done here.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The agent loop as a service.
+///
+/// One call runs the whole reason-act loop of an agent, and every session runs it in a sandbox of its own.
+#[derive(Debug, Parser)]
+#[command(name = "loopd", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where sessions live, for every command.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Data directory of the loopd that runs inside this command [default: ./.loopd, or LOOPD_DATA]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Configuration file [default: ./loopd.toml where there is one]
+    #[arg(long, global = true, value_name = "FILE", env = "LOOPD_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one turn of an agent and watch it
+    Invoke(Box<InvokeArgs>),
+    /// Serve the HTTP interface
+    Serve(ServeArgs),
+    /// List, show, follow and delete sessions
+    #[command(subcommand)]
+    Sessions(SessionsCommand),
+    /// Show what a session did: turns, steps, model calls and tool calls, with durations, tokens and cost
+    Trace(TraceArgs),
+    /// Try what works on this machine and say what to do about what does not
+    Doctor(DoctorArgs),
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = EXIT_CODES)]
+pub struct InvokeArgs {
+    /// What to say to the agent; more than one word may be quoted or not
+    #[arg(value_name = "MESSAGE")]
+    pub message: Vec<String>,
+    /// Model of a new session, as `provider/name`: builtin/shell needs no key; anthropic/…, openai/…, ollama/…
+    /// [default: LOOPD_MODEL]
+    #[arg(long, conflicts_with = "session")]
+    pub model: Option<String>,
+    /// System prompt of a new session
+    #[arg(long, conflicts_with_all = ["system_file", "session"], value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Read the system prompt from a file
+    #[arg(long, conflicts_with = "session", value_name = "FILE")]
+    pub system_file: Option<PathBuf>,
+    /// A built-in tool to allow; may be given again, `none` for none [default: all of them]
+    #[arg(long = "tool", conflicts_with = "session", value_name = "NAME")]
+    pub tools: Vec<String>,
+    /// Go on with this session, which has its model, system prompt and tools already
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// Read the message, or more of it, from standard input
+    #[arg(long)]
+    pub stdin: bool,
+    /// End the turn after this many steps (a step is one model call and its tool calls)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_steps: Option<u32>,
+    /// The final answer must be JSON of the JSON Schema in this file
+    #[arg(long, value_name = "FILE")]
+    pub output_schema: Option<PathBuf>,
+    /// Print one JSON event per line, then the result as the last line
+    #[arg(long)]
+    pub json: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    the model ended the turn
+  1    the command failed; standard error says why
+  2    the command line was not understood
+  3    the turn waits for you: a custom tool's result, or an approval
+  4    a limit or a budget ended the turn
+  5    the model could not be reached as often as it may be tried
+  6    the model refused
+  7    the session has ended for good
+  8    detached (Ctrl-C twice)
+  130  interrupted (Ctrl-C)
+
+Ctrl-C interrupts the turn; the session stays and can be continued with --session. A second Ctrl-C detaches: with a server
+(LOOPD_URL) the turn goes on there; without one it rests and goes on when loopd is next started on the same data directory.";
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7007]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LOOPD_LISTEN")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// List sessions, newest first
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Only sessions of this status: idle, running, rescheduling, terminated; may be given again
+        #[arg(long, value_name = "STATUS")]
+        status: Vec<String>,
+        /// Also archived ones
+        #[arg(long)]
+        archived: bool,
+        /// Print the sessions as JSON, one per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a session and its whole conversation
+    Show {
+        id: String,
+        /// Print the session as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the latest events of a session, then what comes while it runs
+    Tail {
+        id: String,
+        /// How many of the events that are there to show first
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        lines: u32,
+        /// Stay when the session is idle
+        #[arg(short, long)]
+        follow: bool,
+        /// Print one JSON event per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete sessions: history and files
+    Delete {
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// The session's id
+    pub session: String,
+    /// Print the trace as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for exit in Exit::ALL {
+            let line = format!("\n  {:<5}", exit.code());
+            assert!(EXIT_CODES.contains(&line), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn the_place_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["loopd", "invoke", "--data", "/d", "--model", "m", "hello", "there"]);
+        let cli = cli.expect("understood");
+        assert_eq!(cli.place.data.as_deref(), Some(std::path::Path::new("/d")));
+        let Command::Invoke(invoke) = cli.command else { panic!("not invoke") };
+        assert_eq!(invoke.message, ["hello", "there"]);
+    }
+
+    #[test]
+    fn two_system_prompts_are_one_too_many() {
+        let told = Cli::try_parse_from(["loopd", "invoke", "--system", "a", "--system-file", "b", "hi"]);
+        assert!(told.expect_err("refused").to_string().contains("cannot be used with"));
+    }
+}

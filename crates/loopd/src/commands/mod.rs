@@ -1,0 +1,7 @@
+//! One file per command. Each talks to the server as any client does.
+
+pub mod doctor;
+pub mod invoke;
+pub mod serve;
+pub mod sessions;
+pub mod trace;

@@ -1,0 +1,74 @@
+//! The composition root: the one place that names a concrete store, a concrete sandbox, the machine's clock and its
+//! randomness. Everything else knows ports.
+//!
+//! To put another store or another kind of room to use, change this file and nothing else.
+
+use crate::config::Config;
+use crate::data::DataDir;
+use crate::machine::{MachineIds, SystemClock};
+use crate::settings::{Env, Settings};
+use anyhow::{Context, Result};
+use loopd_domain::{Clock, IdSource};
+use loopd_models::Registry;
+use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
+use loopd_server::{AuthConfig, ServerState};
+use loopd_session::{Parts, SessionService};
+use loopd_store::{Store, sqlite::SqliteStore};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Journal, sessions, agents, environments: one file and what SQLite keeps beside it.
+const STORE_FILE: &str = "loopd.sqlite";
+
+/// All rooms of a loopd, put together and alive. It holds its data directory until it is dropped.
+pub struct House {
+    pub sessions: SessionService,
+    pub router: axum::Router,
+    pub data: DataDir,
+}
+
+impl House {
+    pub async fn build(settings: &Settings, auth: AuthConfig, env: Env<'_>) -> Result<Self> {
+        let data = DataDir::open(&settings.data)?;
+        let clock = system_clock();
+        let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
+        let models = Arc::new(models(&settings.config, env, clock.clone())?);
+        let store = store(data.path())?;
+        let sandbox = sandbox(data.path())?;
+        let parts = Parts {
+            store: store.clone(),
+            sandbox,
+            models: models.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            data: data.path().to_owned(),
+            // The lock of the data directory lets nobody else in.
+            sole_owner: true,
+            room_idle_ms: settings.room_idle_ms,
+        };
+        let sessions = SessionService::start(parts).await.context("sessions could not be started")?;
+        let state = ServerState { sessions: sessions.clone(), store, models, clock, ids, auth: Arc::new(auth) };
+        Ok(House { sessions, router: loopd_server::router(state), data })
+    }
+}
+
+pub fn system_clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
+}
+
+/// Rooms whose sessions keep their files below `data`.
+pub fn sandbox(data: &Path) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    Ok(Arc::new(NamespaceSandbox::new(data)?))
+}
+
+fn store(data: &Path) -> Result<Arc<dyn Store>> {
+    let path = data.join(STORE_FILE);
+    let store =
+        SqliteStore::open(&path).with_context(|| format!("the store `{}` could not be opened", path.display()))?;
+    Ok(Arc::new(store))
+}
+
+/// Which models can be called: what the configuration says, and what the environment has keys for.
+pub fn models(config: &Config, env: Env<'_>, clock: Arc<dyn Clock>) -> Result<Registry> {
+    Registry::from_config(config.models.to_models_config(), env, clock).context("models could not be set up")
+}

@@ -1,0 +1,219 @@
+//! The optional configuration file `loopd.toml`: read strictly, every key known.
+//!
+//! ```toml
+//! listen = "127.0.0.1:7007"
+//! data = "./.loopd"
+//! room_idle_seconds = 300
+//!
+//! [models]
+//! silence_seconds = 300            # a provider that sends no byte for this long is given up
+//!
+//! [[models.providers]]             # an OpenAI-compatible or Anthropic-compatible server
+//! name = "vllm"
+//! kind = "openai"
+//! base_url = "http://10.0.0.5:8000/v1"
+//! api_key_env = "VLLM_API_KEY"     # the name of the variable, never the key
+//!
+//! [models.prices."vllm/qwen3"]     # US dollars for a million tokens
+//! input = 0.20
+//! output = 0.60
+//! ```
+//!
+//! Keys and other secrets are not read from here: they come from the environment.
+
+use loopd_domain::usage::Price;
+use loopd_models::config::{ModelsConfig, ProviderConfig};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+/// Read when nothing else is asked for and it is there.
+const DEFAULT_PATH: &str = "loopd.toml";
+const USD_MAX: f64 = 1e6;
+const MICROS_OF_A_DOLLAR: f64 = 1e6;
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct Config {
+    pub listen: Option<SocketAddr>,
+    pub data: Option<PathBuf>,
+    /// How long an idle session keeps its room.
+    pub room_idle_seconds: Option<u64>,
+    #[serde(default)]
+    pub models: ModelsSection,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct ModelsSection {
+    pub silence_seconds: Option<u64>,
+    #[serde(default)]
+    pub providers: Vec<ProviderConfig>,
+    #[serde(default)]
+    pub prices: BTreeMap<String, PriceSection>,
+}
+
+/// US dollars for a million tokens. Cached tokens cost what others do unless it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct PriceSection {
+    pub input: f64,
+    pub output: f64,
+    pub cache_read: Option<f64>,
+    pub cache_write: Option<f64>,
+}
+
+impl PriceSection {
+    fn price(&self) -> Price {
+        let micros = |usd: f64| (usd * MICROS_OF_A_DOLLAR).round() as u64;
+        Price {
+            input: micros(self.input),
+            output: micros(self.output),
+            cache_read: micros(self.cache_read.unwrap_or(self.input)),
+            cache_write: micros(self.cache_write.unwrap_or(self.input)),
+        }
+    }
+}
+
+impl ModelsSection {
+    /// As the models' room wants it.
+    pub fn to_models_config(&self) -> ModelsConfig {
+        ModelsConfig {
+            providers: self.providers.clone(),
+            prices: self.prices.iter().map(|(id, price)| (id.clone(), price.price())).collect(),
+            silence_ms: self.silence_seconds.map(|s| s.saturating_mul(1_000)),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("configuration `{path}`: {source}")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("configuration `{path}`: {message}")]
+    Malformed { path: PathBuf, message: String },
+    #[error("configuration `{path}`: unknown key `{key}` in {section}; {hint}")]
+    UnknownKey { path: PathBuf, key: String, section: String, hint: String },
+    #[error(
+        "configuration `{path}`: price `{value}` of `{model}`; accepted: US dollars for a million tokens, from 0 to {USD_MAX}"
+    )]
+    Price { path: PathBuf, model: String, value: f64 },
+}
+
+impl Config {
+    /// The file that was asked for, or `./loopd.toml` where there is one.
+    pub fn load(asked: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = asked.unwrap_or(Path::new(DEFAULT_PATH));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(fault) if asked.is_none() && fault.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let malformed =
+            |fault: toml::de::Error| ConfigError::Malformed { path: path.to_owned(), message: fault.to_string() };
+        let table: Table = toml::from_str(text).map_err(malformed)?;
+        known_keys_only(path, &table)?;
+        let config: Config = toml::from_str(text).map_err(malformed)?;
+        config.check_prices(path)?;
+        Ok(config)
+    }
+
+    fn check_prices(&self, path: &Path) -> Result<(), ConfigError> {
+        for (model, price) in &self.models.prices {
+            let given = [Some(price.input), Some(price.output), price.cache_read, price.cache_write];
+            if let Some(value) = given.into_iter().flatten().find(|v| !(0.0..=USD_MAX).contains(v)) {
+                return Err(ConfigError::Price { path: path.to_owned(), model: model.clone(), value });
+            }
+        }
+        Ok(())
+    }
+}
+
+const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "models"];
+const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
+const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];
+const PRICE_KEYS: &[&str] = &["input", "output", "cache_read", "cache_write"];
+
+fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
+    let check = |table: &Table, section: &str, known: &[&str]| {
+        let unknown = table.keys().find(|key| !known.contains(&key.as_str()));
+        unknown.map_or(Ok(()), |key| {
+            let (key, section, hint) = (key.clone(), section.to_owned(), hint(key, known));
+            Err(ConfigError::UnknownKey { path: path.to_owned(), key, section, hint })
+        })
+    };
+    check(table, "the top level", TOP_KEYS)?;
+    let Some(models) = table.get("models").and_then(|v| v.as_table()) else { return Ok(()) };
+    check(models, "[models]", MODELS_KEYS)?;
+    let providers = models.get("providers").and_then(|v| v.as_array());
+    for provider in providers.into_iter().flatten().filter_map(|v| v.as_table()) {
+        check(provider, "[[models.providers]]", PROVIDER_KEYS)?;
+    }
+    let prices = models.get("prices").and_then(|v| v.as_table());
+    for (model, price) in prices.into_iter().flatten() {
+        if let Some(price) = price.as_table() {
+            check(price, &format!("[models.prices.\"{model}\"]"), PRICE_KEYS)?;
+        }
+    }
+    Ok(())
+}
+
+/// What was most likely meant, or all that could be.
+fn hint(key: &str, known: &[&str]) -> String {
+    let scored = known.iter().map(|k| (strsim::jaro_winkler(key, k), k));
+    match scored.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(score, _)| *score > 0.75) {
+        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+        None => format!("accepted: `{}`", known.join("`, `")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("loopd.toml"), text).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn the_example_of_this_files_head_is_read() {
+        let source = include_str!("config.rs");
+        let example: String = source
+            .lines()
+            .skip_while(|l| !l.contains("```toml"))
+            .skip(1)
+            .take_while(|l| !l.contains("```"))
+            .map(|l| format!("{}\n", l.trim_start_matches("//!").trim_start()))
+            .collect();
+        let config = parse(&example).expect("reads");
+        assert_eq!(config.models.providers[0].name, "vllm");
+        assert_eq!(config.models.to_models_config().prices["vllm/qwen3"].output, 600_000);
+        assert_eq!(config.room_idle_seconds, Some(300));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_the_nearest() {
+        assert!(parse("lisen = \"x\"").expect_err("unknown").contains("did you mean `listen`?"));
+        let told = parse("[[models.providers]]\nname = \"x\"\nbaseurl = \"y\"").expect_err("unknown");
+        assert!(told.contains("in [[models.providers]]; did you mean `base_url`?"), "{told}");
+        let told = parse("[models.prices.\"a/b\"]\nzzz = 1").expect_err("unknown");
+        assert!(told.contains("accepted: `input`, `output`"), "{told}");
+    }
+
+    #[test]
+    fn wrong_types_and_values_say_where() {
+        assert!(parse("listen = 7007").expect_err("type").contains("line 1"));
+        let told = parse("[[models.providers]]\nname=\"x\"\nkind=\"grpc\"\nbase_url=\"y\"").expect_err("kind");
+        assert!(told.contains("`openai`") && told.contains("`anthropic`"), "{told}");
+        assert!(parse("[models.prices.\"a/b\"]\ninput=-1.0\noutput=1.0").expect_err("price").contains("`a/b`"));
+    }
+
+    #[test]
+    fn only_a_file_that_was_asked_for_must_exist() {
+        let told = Config::load(Some(Path::new("/nonexistent/loopd.toml"))).expect_err("absent").to_string();
+        assert!(told.contains("/nonexistent/loopd.toml"), "{told}");
+    }
+}

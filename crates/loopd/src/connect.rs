@@ -1,0 +1,46 @@
+//! The server that a command talks to: the one that `LOOPD_URL` names, or one inside this process.
+//!
+//! A server inside the process listens on a free loopback port and lets in only who shows a key that was made for it: other
+//! users of the machine can reach the port as well.
+
+use crate::args::Place;
+use crate::client::Client;
+use crate::compose::House;
+use crate::machine;
+use crate::running::Running;
+use crate::settings::{self, Settings, process_env};
+use anyhow::Result;
+use loopd_server::AuthConfig;
+use std::net::{Ipv4Addr, SocketAddr};
+use url::Url;
+
+pub struct Connection {
+    pub client: Client,
+    inside: Option<Running>,
+}
+
+impl Connection {
+    pub async fn open(place: &Place) -> Result<Self> {
+        if let Some(url) = settings::server_url(place, &process_env)? {
+            let client = Client::new(url, process_env("LOOPD_API_KEY"))?;
+            return Ok(Connection { client, inside: None });
+        }
+        let settings = Settings::resolve(place, &process_env)?;
+        let key = machine::one_time_key();
+        let house = House::build(&settings, AuthConfig::with_keys([key.as_str()]), &process_env).await?;
+        let running = Running::start(house, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let client = Client::new(Url::parse(&running.url())?, Some(key))?;
+        Ok(Connection { client, inside: Some(running) })
+    }
+
+    /// Does the server end with this command?
+    pub fn is_inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
+    pub async fn close(self) {
+        if let Some(running) = self.inside {
+            running.stop().await;
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! A house with its door open: a listener, and the way to close it without cutting anybody off.
+//!
+//! ```text
+//!  start ─► serving ── stop() ─► no new connection; sessions let go of their turns; streams end ─► closed
+//! ```
+
+use crate::compose::House;
+use anyhow::{Context, Result};
+use axum::serve::ListenerExt;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long requests that are under way may take to end once the server stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+pub struct Running {
+    address: SocketAddr,
+    house: House,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<io::Result<()>>,
+}
+
+impl Running {
+    pub async fn start(house: House, listen: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| {
+            format!("cannot listen on {listen}; choose another address with --listen (port 0 takes a free one)")
+        })?;
+        let address = listener.local_addr().context("the listener has no address")?;
+        let (stop, mut stopped) = watch::channel(false);
+        let router = house.router.clone();
+        let server = tokio::spawn(async move {
+            // Steps are small frames that somebody waits for: none may wait for the next one.
+            let listener = listener.tap_io(|stream| {
+                if let Err(fault) = stream.set_nodelay(true) {
+                    tracing::debug!(%fault, "a connection keeps Nagle's algorithm");
+                }
+            });
+            let asked = async move {
+                // An error means that the other end is gone, which is the same.
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            axum::serve(listener, router).with_graceful_shutdown(asked).await
+        });
+        Ok(Running { address, house, stop, server })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Tells whoever finds the data directory in use where to go instead.
+    pub fn announce(&mut self) -> Result<()> {
+        let url = self.url();
+        self.house.data.announce(Some(url)).context("the data directory's lock could not be written")
+    }
+
+    /// Returns when the server has ended by itself, which it only does for a reason.
+    pub async fn ended(&mut self) -> Result<()> {
+        let ended = (&mut self.server).await.context("the server's task ended early")?;
+        ended.context("the server could not go on accepting connections")
+    }
+
+    pub async fn stop(self) {
+        let Running { house, stop, server, .. } = self;
+        stop.send_replace(true);
+        // Sessions first: followers, and with them their streams, end when the sessions stop.
+        house.sessions.stop().await;
+        match tokio::time::timeout(DRAIN, server).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(fault))) => tracing::warn!(%fault, "the listener ended with an error"),
+            Ok(Err(fault)) => tracing::warn!(%fault, "the server's task ended early"),
+            Err(_) => tracing::warn!("requests that did not end in {} s were cut off", DRAIN.as_secs()),
+        }
+    }
+}

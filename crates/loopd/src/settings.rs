@@ -1,0 +1,132 @@
+//! What holds in the end: command line over environment over configuration file over default.
+
+use crate::args::Place;
+use crate::config::{Config, ConfigError};
+use loopd_domain::limits;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// A variable of the environment; empty counts as absent.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+const DATA_DEFAULT: &str = "./.loopd";
+const PORT_DEFAULT: u16 = 7007;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub data: PathBuf,
+    pub room_idle_ms: u64,
+    /// Keys that callers must show; none: development mode.
+    pub api_keys: Vec<String>,
+    pub config: Config,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("LOOPD_URL is `{url}`, and --data names a directory; accepted: one of them")]
+    TwoPlaces { url: String },
+    #[error("LOOPD_URL is `{url}`; accepted: `http://host:port` or `https://host`")]
+    Url { url: String },
+    #[error(
+        "refusing to listen on {listen} without an API key: everybody who reaches it could run commands here; set \
+         LOOPD_API_KEY (or LOOPD_API_KEYS, separated by commas), or listen on a loopback address"
+    )]
+    OpenToTheWorld { listen: SocketAddr },
+}
+
+impl Settings {
+    pub fn resolve(place: &Place, env: Env<'_>) -> Result<Self, SettingsError> {
+        let config = Config::load(place.config.as_deref())?;
+        let data = place.data.clone().or_else(|| env("LOOPD_DATA").map(PathBuf::from)).or_else(|| config.data.clone());
+        let idle_ms = config.room_idle_seconds.map(|s| s.saturating_mul(1_000));
+        Ok(Settings {
+            listen: config.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT))),
+            data: data.unwrap_or_else(|| PathBuf::from(DATA_DEFAULT)),
+            room_idle_ms: idle_ms.unwrap_or(limits::ROOM_IDLE_MS),
+            api_keys: api_keys(env),
+            config,
+        })
+    }
+
+    /// Is it safe to serve there?
+    pub fn check_exposure(&self, listen: SocketAddr) -> Result<(), SettingsError> {
+        match listen.ip().is_loopback() || !self.api_keys.is_empty() {
+            true => Ok(()),
+            false => Err(SettingsError::OpenToTheWorld { listen }),
+        }
+    }
+}
+
+/// The running server that commands are to use, where one is named.
+pub fn server_url(place: &Place, env: Env<'_>) -> Result<Option<url::Url>, SettingsError> {
+    let Some(text) = env("LOOPD_URL") else { return Ok(None) };
+    if place.data.is_some() {
+        return Err(SettingsError::TwoPlaces { url: text });
+    }
+    let parsed = url::Url::parse(&text).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
+    parsed.map(Some).ok_or(SettingsError::Url { url: text })
+}
+
+fn api_keys(env: Env<'_>) -> Vec<String> {
+    let given = ["LOOPD_API_KEY", "LOOPD_API_KEYS"].into_iter().filter_map(env);
+    given
+        .flat_map(|list| list.split(',').map(|k| k.trim().to_owned()).collect::<Vec<_>>())
+        .filter(|k| !k.is_empty())
+        .collect()
+}
+
+/// The process's own environment.
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(data: Option<&str>) -> Place {
+        Place { data: data.map(PathBuf::from), config: None }
+    }
+
+    fn env<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        move |name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+    }
+
+    #[test]
+    fn flag_over_environment_over_default() {
+        let data = |place: &Place, vars: &[(&str, &str)]| Settings::resolve(place, &env(vars)).expect("fine").data;
+        assert_eq!(data(&place(Some("/flag")), &[("LOOPD_DATA", "/env")]), PathBuf::from("/flag"));
+        assert_eq!(data(&place(None), &[("LOOPD_DATA", "/env")]), PathBuf::from("/env"));
+        assert_eq!(data(&place(None), &[]), PathBuf::from("./.loopd"));
+    }
+
+    #[test]
+    fn other_addresses_need_a_key() {
+        let listen = |text: &str| text.parse().expect("an address");
+        let open = Settings::resolve(&place(None), &env(&[])).expect("fine");
+        assert!(open.check_exposure(listen("127.0.0.1:1")).is_ok());
+        assert!(open.check_exposure(listen("[::1]:1")).is_ok());
+        for everywhere in ["0.0.0.0:7007", "[::]:7007", "10.1.2.3:80"] {
+            let told = open.check_exposure(listen(everywhere)).expect_err("refused").to_string();
+            assert!(told.contains("LOOPD_API_KEY"), "{told}");
+        }
+        let closed = Settings::resolve(&place(None), &env(&[("LOOPD_API_KEYS", "a, b,,")])).expect("fine");
+        assert_eq!(closed.api_keys, ["a", "b"]);
+        assert!(closed.check_exposure(listen("0.0.0.0:7007")).is_ok());
+    }
+
+    #[test]
+    fn a_url_that_is_none_is_named() {
+        let url = |text| server_url(&place(None), &env(&[("LOOPD_URL", text)]));
+        assert_eq!(url("http://h:1").expect("fine").expect("there").as_str(), "http://h:1/");
+        for bad in ["h:1", "ftp://h", "7007"] {
+            assert!(url(bad).expect_err("refused").to_string().contains("http://host:port"), "{bad}");
+        }
+        let both = server_url(&place(Some("/d")), &env(&[("LOOPD_URL", "http://h")]));
+        assert!(both.expect_err("refused").to_string().contains("one of them"));
+        assert!(server_url(&place(Some("/d")), &env(&[])).expect("fine").is_none());
+    }
+}

@@ -1,0 +1,30 @@
+//! What every kind of room must do. A backend's tests build a [`Subject`] with the program `loopd-test-cell` in the cell's
+//! place and call [`all`]; a rule that does not hold panics and says which.
+
+mod life;
+mod limits;
+mod subject;
+mod walls;
+
+pub use subject::{Answer, Subject, Visitor};
+
+/// Runs every rule, one after the other.
+pub async fn all(subject: &Subject) {
+    life::starts_and_talks_both_ways(subject).await;
+    life::tells_how_it_ended(subject).await;
+    life::dropping_it_ends_every_process(subject).await;
+    life::files_outlive_the_room(subject).await;
+    life::removing_removes(subject).await;
+    life::fifty_start_at_once(subject).await;
+    life::a_room_that_cannot_be_built_says_why(subject).await;
+    walls::two_rooms_share_nothing(subject).await;
+    walls::the_host_is_out_of_reach(subject).await;
+    walls::the_cell_is_given_nothing_else(subject).await;
+    walls::tools_have_no_powers(subject).await;
+    walls::attacks_fail(subject).await;
+    walls::system_calls_are_refused(subject).await;
+    walls::ordinary_programs_work(subject).await;
+    limits::a_memory_bomb_ends_in_the_room(subject).await;
+    limits::a_fork_bomb_ends_in_the_room(subject).await;
+    limits::files_are_bounded(subject).await;
+}

@@ -1,0 +1,135 @@
+//! The sandbox under test, and a way to talk to the test cell in its rooms.
+
+use crate::{CheckVerdict, Room, RoomExit, RoomSpec, Sandbox};
+use loopd_domain::SessionId;
+use loopd_domain::environment::RoomLimits;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Longer than anything here takes; short enough that a hang is a failure and not a mystery.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A kind of room to be tried.
+pub struct Subject {
+    sandbox: Box<dyn Sandbox>,
+    data: PathBuf,
+    next: AtomicU32,
+}
+
+/// A room, seen by somebody who talks to its test cell.
+pub struct Visitor {
+    room: Room,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: i32,
+    pub text: String,
+}
+
+impl Subject {
+    /// `data`: where sessions' directories are made.
+    pub fn new(sandbox: Box<dyn Sandbox>, data: &Path) -> Self {
+        Subject { sandbox, data: data.to_owned(), next: AtomicU32::new(0) }
+    }
+
+    pub fn sandbox(&self) -> &dyn Sandbox {
+        &*self.sandbox
+    }
+
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A new session's room.
+    pub fn spec(&self) -> RoomSpec {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let session = SessionId::parse("session", &format!("sesn_TEST{number}")).expect("letters and digits");
+        let directory = self.data.join("sessions").join(session.as_str());
+        RoomSpec { session, directory, limits: RoomLimits::default() }
+    }
+
+    /// Starts a room and waits for its cell's first sign of life.
+    pub async fn enter(&self, spec: &RoomSpec) -> Visitor {
+        let mut room = match self.sandbox.start(spec).await {
+            Ok(room) => room,
+            Err(fault) => panic!("a room could not be started: {fault}"),
+        };
+        match tokio::time::timeout(PATIENCE, room.channel.read_u8()).await {
+            Ok(Ok(b'!')) => Visitor { room },
+            other => panic!("the test cell did not greet: {other:?}; the room: {:?}", room.exit.borrow()),
+        }
+    }
+
+    /// Whether the backend says that it does something, such as a limit that this machine may not offer.
+    pub async fn claims(&self, check: &str) -> bool {
+        let checks = self.sandbox.probe().await;
+        let found = checks.iter().find(|one| one.name == check);
+        found.unwrap_or_else(|| panic!("no check `{check}` among {checks:?}")).verdict == CheckVerdict::Works
+    }
+}
+
+impl Visitor {
+    /// Runs a shell command as a tool.
+    pub async fn tool(&mut self, command: &str) -> Answer {
+        self.ask("tool", command).await
+    }
+
+    /// Runs a shell command as the cell.
+    pub async fn cell(&mut self, command: &str) -> Answer {
+        self.ask("cell", command).await
+    }
+
+    /// Makes a system call as a tool; the status is its error number.
+    pub async fn syscall(&mut self, numbers: &[i64]) -> i32 {
+        let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+        self.ask("syscall", &numbers.join(" ")).await.status
+    }
+
+    pub async fn ask(&mut self, verb: &str, body: &str) -> Answer {
+        match tokio::time::timeout(PATIENCE, self.exchange(verb, body)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(fault)) => panic!("`{body}`: {fault}; the room: {:?}", self.room.exit.borrow()),
+            Err(_) => panic!("`{body}`: no answer in {PATIENCE:?}"),
+        }
+    }
+
+    async fn exchange(&mut self, verb: &str, body: &str) -> std::io::Result<Answer> {
+        self.tell(verb, body).await?;
+        let length = self.room.channel.read_u32_le().await?;
+        let mut bytes = vec![0; length as usize];
+        self.room.channel.read_exact(&mut bytes).await?;
+        let text = String::from_utf8_lossy(&bytes);
+        let (status, text) = text.split_once('\n').unwrap_or((&text, ""));
+        Ok(Answer { status: status.parse().unwrap_or(-1), text: text.to_owned() })
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub async fn tell(&mut self, verb: &str, body: &str) -> std::io::Result<()> {
+        let request = format!("{verb}\n{body}");
+        self.room.channel.write_u32_le(request.len() as u32).await?;
+        self.room.channel.write_all(request.as_bytes()).await
+    }
+
+    pub async fn exit(&mut self) -> RoomExit {
+        let gone = tokio::time::timeout(PATIENCE, self.room.exit.wait_for(Option::is_some)).await;
+        let gone = gone.unwrap_or_else(|_| panic!("the room did not end in {PATIENCE:?}"));
+        gone.expect("the sender tells before it goes").clone().expect("waited for")
+    }
+
+    /// Lets go of the room and waits until it is gone.
+    pub async fn leave(self) -> RoomExit {
+        let Room { channel, mut exit, guard } = self.room;
+        drop((guard, channel));
+        let gone = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
+        let gone = gone.unwrap_or_else(|_| panic!("the room did not end in {PATIENCE:?}"));
+        gone.expect("the sender tells before it goes").clone().expect("waited for")
+    }
+
+    pub fn room(&mut self) -> &mut Room {
+        &mut self.room
+    }
+}

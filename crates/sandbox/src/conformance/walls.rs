@@ -1,0 +1,215 @@
+//! What must not get through: each rule is tried as the model would, from a shell in the room.
+
+use super::{Subject, Visitor};
+use std::net::TcpListener;
+
+pub(super) async fn two_rooms_share_nothing(subject: &Subject) {
+    let mut one = subject.enter(&subject.spec()).await;
+    let mut two = subject.enter(&subject.spec()).await;
+    let secret = "s3cret-of-room-one";
+    let hide = format!(
+        "for place in /workspace /home/agent /tmp /dev/shm /mnt/session/outputs; do echo {secret} > $place/hidden; done; \
+         SECRET={secret} sleep 1000 >/dev/null 2>&1 &"
+    );
+    assert_eq!(one.tool(&hide).await.status, 0);
+    let hunt = "grep -rsla 3cret-of-room /workspace /home /tmp /dev/shm /mnt /var /run /srv /opt /root /etc /proc/[0-9]*/environ \
+                /proc/[0-9]*/cmdline | grep -v -e self -e \"/$$/\"";
+    let own = one.tool(hunt).await.text;
+    assert!(own.contains("/workspace/hidden") && own.contains("environ"), "the hunt must find its own: {own}");
+    let found: Vec<String> =
+        two.tool(hunt).await.text.lines().filter(|line| !line.contains("cmdline")).map(str::to_owned).collect();
+    assert!(found.is_empty(), "{found:?}");
+    let mut seen = vec![namespaces_of("/proc/self/ns")];
+    for room in [&mut one, &mut two] {
+        let links =
+            room.tool("for n in mnt pid net ipc uts cgroup user; do readlink /proc/self/ns/$n; done").await.text;
+        seen.push(links.lines().map(str::to_owned).collect());
+    }
+    for (index, namespaces) in seen.iter().enumerate() {
+        assert_eq!(namespaces.len(), 7, "{namespaces:?}");
+        for others in &seen[index + 1..] {
+            assert!(namespaces.iter().all(|namespace| !others.contains(namespace)), "{seen:?}");
+        }
+    }
+}
+
+fn namespaces_of(directory: &str) -> Vec<String> {
+    let name = |kind| std::fs::read_link(format!("{directory}/{kind}")).expect("this kernel has it");
+    ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user"].iter().map(|kind| name(kind).display().to_string()).collect()
+}
+
+pub(super) async fn the_host_is_out_of_reach(subject: &Subject) {
+    let mark = subject.data().join("host-secret");
+    std::fs::write(&mark, "of the host").expect("a file on the host");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener on the host");
+    let port = listener.local_addr().expect("it is bound").port();
+    let mut room = subject.enter(&subject.spec()).await;
+    let pid = std::process::id();
+    for command in [
+        format!("cat {}", mark.display()),
+        format!("ls {}", subject.data().display()),
+        "ls /work /boot /sys/fs /var/log".to_owned(),
+        "cat /etc/shadow".to_owned(),
+        format!("bash -c 'echo > /dev/tcp/127.0.0.1/{port}'"),
+        "bash -c 'echo > /dev/tcp/169.254.169.254/80'".to_owned(),
+        format!("kill -0 {pid}"),
+        format!("cat /proc/{pid}/environ"),
+    ] {
+        refused(&mut room, &command).await;
+    }
+    let interfaces = room.tool("tail -n +3 /proc/net/dev | cut -d: -f1").await;
+    assert_eq!(interfaces.text.trim(), "lo");
+    let local = "(exec 3<>/dev/udp/127.0.0.1/9) && echo up";
+    assert_eq!(room.tool(&format!("bash -c '{local}'")).await.text, "up\n", "loopback must be up");
+    assert_eq!(room.tool("hostname").await.text, "room\n");
+}
+
+pub(super) async fn the_cell_is_given_nothing_else(subject: &Subject) {
+    let mut room = subject.enter(&subject.spec()).await;
+    let descriptors = room.ask("descriptors", "").await.text;
+    let (null, channel) = descriptors.rsplit_once('\n').unwrap_or_default();
+    assert_eq!(null, "0 /dev/null\n1 /dev/null\n2 /dev/null");
+    assert!(channel.starts_with("3 ") && !channel.contains('/'), "{descriptors}");
+    let environment = room.cell("tr '\\0' '\\n' < /proc/1/environ | cut -d= -f1 | sort | tr '\\n' ' '").await;
+    assert_eq!(environment.text, "HOME LANG LOOPD_TOOL_UID PATH TERM ");
+}
+
+pub(super) async fn tools_have_no_powers(subject: &Subject) {
+    let mut room = subject.enter(&subject.spec()).await;
+    let status =
+        room.tool("grep -E '^(Cap(Prm|Eff|Amb|Inh)|NoNewPrivs|Seccomp):' /proc/self/status | tr -s '\\t ' ' '").await;
+    let none = "0000000000000000";
+    let expected =
+        format!("CapInh: {none}\nCapPrm: {none}\nCapEff: {none}\nCapAmb: {none}\nNoNewPrivs: 1\nSeccomp: 2\n");
+    assert_eq!(status.text, expected);
+    assert_eq!(room.tool("id -u; id -g; whoami").await.text, "1000\n1000\nagent\n");
+    let tools = room.tool("echo $LOOPD_TOOL_UID").await.text;
+    let separate = tools.trim() != "same";
+    let bounding = room.cell("grep CapBnd /proc/self/status | cut -f2").await;
+    // CAP_KILL, CAP_SETGID, CAP_SETUID; or nothing where there is nobody to become.
+    assert_eq!(bounding.text.trim(), if separate { "00000000000000e0" } else { none });
+    if separate {
+        for command in [
+            "kill -9 1",
+            "cat /proc/1/environ",
+            "cat /proc/1/maps",
+            "ls /proc/1",
+            "ls /proc/1/root/",
+            "touch /mnt/memory/x",
+        ] {
+            refused(&mut room, command).await;
+        }
+    }
+    assert_eq!(room.ask("echo", "still here").await.text, "still here");
+}
+
+pub(super) async fn attacks_fail(subject: &Subject) {
+    let mut room = subject.enter(&subject.spec()).await;
+    for command in [
+        "touch /x /usr/x /etc/x /bin/x /run/x",
+        "mount -t tmpfs tmpfs /tmp",
+        "mount -o remount,rw /",
+        "umount /proc/sys",
+        "umount -l /workspace",
+        "unshare --user true",
+        "unshare --mount true",
+        "nsenter --target 1 --mount true",
+        "chroot / true",
+        "mknod /workspace/disk b 254 0",
+        "mknod /workspace/memory c 1 1",
+        "echo '|/workspace/x' > /proc/sys/kernel/core_pattern",
+        "echo 1 > /proc/sys/net/ipv4/ip_forward",
+        "echo b > /proc/sysrq-trigger",
+        "echo x > /proc/self/uid_map",
+        "ls -d /sys/fs/cgroup/*",
+        "find / -name release_agent 2>/dev/null | grep .",
+        "dmesg",
+        "su -c true",
+        "echo x > /proc/self/exe",
+        "ln /usr/bin/env /workspace/env",
+    ] {
+        refused(&mut room, command).await;
+    }
+    // Masked files are empty rather than absent; nothing can be learnt from them.
+    for name in ["kcore", "keys", "timer_list", "kmsg"] {
+        assert_eq!(room.cell(&format!("head -c 10 /proc/{name} 2>/dev/null | wc -c")).await.text, "0\n", "{name}");
+    }
+    // The program of the cell itself, tried by the cell: sealed.
+    let overwrite = room.cell("sh -c 'echo x > /proc/1/exe'").await;
+    assert_ne!(overwrite.status, 0, "{overwrite:?}");
+    let setuid = room.tool("cp /bin/sh ./sh && chmod 4755 ./sh && ./sh -c 'id -u'").await;
+    assert_eq!(setuid.text, "1000\n");
+    for as_cell in ["mount -t tmpfs tmpfs /tmp", "touch /etc/x", "echo 1 > /proc/sys/net/ipv4/ip_forward"] {
+        assert_ne!(room.cell(as_cell).await.status, 0, "as the cell: {as_cell}");
+    }
+}
+
+pub(super) async fn system_calls_are_refused(subject: &Subject) {
+    let mut room = subject.enter(&subject.spec()).await;
+    let (perm, nosys, family) = (libc::EPERM, libc::ENOSYS, libc::EAFNOSUPPORT);
+    let new_user = i64::from(libc::CLONE_NEWUSER);
+    for (name, call, errno) in [
+        ("clone with a user namespace", vec![libc::SYS_clone, new_user | i64::from(libc::SIGCHLD)], perm),
+        ("clone3", vec![libc::SYS_clone3, 0, 88], nosys),
+        ("unshare", vec![libc::SYS_unshare, new_user], perm),
+        ("setns", vec![libc::SYS_setns, 0, 0], perm),
+        ("ptrace", vec![libc::SYS_ptrace, 16, 1], perm),
+        ("process_vm_readv", vec![libc::SYS_process_vm_readv, 1], perm),
+        ("add_key", vec![libc::SYS_add_key], perm),
+        ("keyctl", vec![libc::SYS_keyctl], perm),
+        ("request_key", vec![libc::SYS_request_key], perm),
+        ("bpf", vec![libc::SYS_bpf], perm),
+        ("perf_event_open", vec![libc::SYS_perf_event_open], perm),
+        ("io_uring_setup", vec![libc::SYS_io_uring_setup, 8], perm),
+        ("userfaultfd", vec![libc::SYS_userfaultfd], perm),
+        ("kexec_load", vec![libc::SYS_kexec_load], perm),
+        ("init_module", vec![libc::SYS_init_module], perm),
+        ("open_by_handle_at", vec![libc::SYS_open_by_handle_at], perm),
+        ("reboot", vec![libc::SYS_reboot], perm),
+        ("a raw socket", vec![libc::SYS_socket, i64::from(libc::AF_INET), i64::from(libc::SOCK_RAW), 1], perm),
+        ("a packet socket", vec![libc::SYS_socket, i64::from(libc::AF_PACKET), 3, 0], family),
+        ("a vsock", vec![libc::SYS_socket, i64::from(libc::AF_VSOCK), 1, 0], family),
+        ("netlink audit", vec![libc::SYS_socket, i64::from(libc::AF_NETLINK), 3, 9], family),
+        ("a call of the future", vec![4_000], nosys),
+        ("an x32 call", vec![0x4000_0000 + 39], nosys),
+    ] {
+        assert_eq!(room.syscall(&call).await, errno, "{name}");
+    }
+    assert_eq!(room.syscall(&[libc::SYS_socket, i64::from(libc::AF_INET), 1, 0]).await, 0);
+}
+
+pub(super) async fn ordinary_programs_work(subject: &Subject) {
+    let mut room = subject.enter(&subject.spec()).await;
+    for (program, command, expected) in [
+        ("bash", "bash -c 'a=(1 2); echo ${#a[@]} $HOME'", "2 /home/agent\n"),
+        ("ls", "mkdir -p d && touch d/f && ls -l d | wc -l && mkfifo p && test -p p && stat -c %U d", "2\nagent\n"),
+        (
+            "git",
+            "git init -q g && cd g && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git rev-list --count HEAD",
+            "1\n",
+        ),
+        (
+            "python3",
+            "/usr/bin/python3 -c 'import threading,subprocess,tempfile,socket,multiprocessing as m; l=m.Lock(); t=threading.Thread(target=print,args=(1,)); t.start(); t.join(); print(subprocess.check_output([\"echo\",\"2\"]).decode().strip())'",
+            "1\n2\n",
+        ),
+        ("node", "node -e 'require(\"child_process\").execSync(\"true\"); setTimeout(()=>console.log(1),1)'", "1\n"),
+        ("gcc", "echo 'int main(){return 42;}' > t.c && gcc t.c -o t && { ./t; echo $?; }", "42\n"),
+        ("script", "script -qec 'tty' /dev/null | tr -d '\\r'", "/dev/pts/0\n"),
+    ] {
+        if room.tool(&format!("test -x /usr/bin/{program}")).await.status != 0 {
+            continue;
+        }
+        let answer = room.tool(command).await;
+        assert_eq!((answer.status, answer.text.as_str()), (0, expected), "{program}");
+    }
+}
+
+async fn refused(room: &mut Visitor, command: &str) {
+    let answer = room.tool(command).await;
+    assert_ne!(answer.status, 0, "this must fail: {command}: {answer:?}");
+    assert!(
+        !answer.text.contains("command not found") && answer.status != 127,
+        "this must be tried: {command}: {answer:?}"
+    );
+}

@@ -1,0 +1,155 @@
+//! What this machine offers to rooms made of namespaces, found out by trying: for `loopd doctor`.
+//!
+//! The launcher tries the kernel's parts in a process of its own (`loopd-jail probe`); what only the host knows (ids, cgroups)
+//! is added; at last a whole room is started, and its cell must be heard.
+
+use super::NamespaceSandbox;
+use super::cgroup::Cgroups;
+use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
+use loopd_domain::SessionId;
+use loopd_domain::environment::RoomLimits;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A room that says nothing for so long is not going to.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const ALLOW_NAMESPACES: &str = "run loopd as root, or allow user namespaces: `sysctl -w user.max_user_namespaces=15000`, and \
+     where they exist `sysctl -w kernel.unprivileged_userns_clone=1` and \
+     `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`; in a container, also allow `unshare` and `mount` in its seccomp profile";
+const ALLOW_FILTER: &str = "use a kernel with CONFIG_SECCOMP_FILTER";
+const ALLOW_CGROUPS: &str =
+    "run loopd as root, or with a cgroup of its own: `systemd-run --user --scope -p Delegate=yes loopd serve`";
+const BECOME_ROOT: &str = "run loopd as root to give every session ids of its own";
+
+pub(super) async fn run(sandbox: &NamespaceSandbox) -> Vec<Check> {
+    let mut checks = match sandbox.rooms.launcher.probe().await {
+        Ok(lines) => lines.lines().filter_map(kernel).collect(),
+        Err(fault) => vec![broken("launcher", fault.to_string(), ALLOW_NAMESPACES)],
+    };
+    checks.push(ids(sandbox.rooms.ids.is_some()));
+    checks.push(memory(&sandbox.rooms.cgroups));
+    checks.push(processes(&sandbox.rooms.cgroups));
+    checks.push(whole_room(sandbox).await);
+    checks
+}
+
+/// Reads one line of the launcher's report.
+fn kernel(line: &str) -> Option<Check> {
+    let mut fields = line.splitn(3, '\t');
+    let (name, result, detail) = (fields.next()?, fields.next()?, fields.next()?);
+    let remedy = match name {
+        "system call filter" => ALLOW_FILTER,
+        "landlock" => "",
+        _ => ALLOW_NAMESPACES,
+    };
+    Some(match (name, result) {
+        (_, "ok") => works(name, detail.to_owned()),
+        // Nothing in a room depends on it yet.
+        ("landlock", _) => degraded(name, detail.to_owned(), remedy),
+        _ => broken(name, detail.to_owned(), remedy),
+    })
+}
+
+fn ids(own: bool) -> Check {
+    match own {
+        true => works("ids per session", "every session has host ids of its own".to_owned()),
+        false => {
+            let detail = "all rooms, and cell and tools in each, have the user that runs loopd";
+            degraded("ids per session", detail.to_owned(), BECOME_ROOT)
+        }
+    }
+}
+
+fn memory(cgroups: &Cgroups) -> Check {
+    match cgroups.why_not("memory") {
+        None => works("memory limit", format!("by cgroups, {}", cgroups.versions())),
+        Some(why) => degraded("memory limit", format!("rooms can use all memory: {why}"), ALLOW_CGROUPS),
+    }
+}
+
+fn processes(cgroups: &Cgroups) -> Check {
+    match cgroups.why_not("pids") {
+        None => works("process limit", format!("by cgroups, {}", cgroups.versions())),
+        Some(why) => {
+            let detail = format!("by a limit of each user in a room rather than of the room: {why}");
+            degraded("process limit", detail, ALLOW_CGROUPS)
+        }
+    }
+}
+
+async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
+    const NAME: &str = "a whole room";
+    // Unlike any session's, and any other probe's.
+    let name = format!("probe-{}-{}", std::process::id(), sandbox.rooms.number());
+    let session = match SessionId::parse("session", "sesn_PROBE") {
+        Ok(session) => session,
+        Err(fault) => return broken(NAME, fault.to_string(), ""),
+    };
+    let spec = RoomSpec { session, directory: sandbox.rooms.data.join(name), limits: RoomLimits::default() };
+    let begun = Instant::now();
+    let heard = match sandbox.start(&spec).await {
+        Ok(room) => hear(room, begun).await,
+        Err(fault) => Err(fault.to_string()),
+    };
+    let removed = sandbox.remove(&spec).await;
+    match (heard, removed) {
+        (Ok(took), Ok(())) => works(NAME, format!("its cell was heard after {:.1} ms", took.as_secs_f64() * 1e3)),
+        (Ok(_), Err(fault)) => degraded(NAME, format!("its directory cannot be removed: {fault}"), ""),
+        (Err(fault), _) => broken(NAME, fault, ALLOW_NAMESPACES),
+    }
+}
+
+/// Waits for the cell's first byte, then for the room's end. Answers how long the first took.
+async fn hear(room: Room, begun: Instant) -> Result<Duration, String> {
+    let Room { channel, mut exit, guard } = room;
+    let mut byte = [0];
+    let heard = tokio::time::timeout(PATIENCE, async {
+        loop {
+            channel.readable().await?;
+            match channel.try_read(&mut byte) {
+                Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    })
+    .await;
+    let took = begun.elapsed();
+    guard.kill();
+    let ended = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
+    match (heard, ended) {
+        (_, Err(_)) => Err(format!("it was killed and did not end in {PATIENCE:?}")),
+        (Ok(Ok(1..)), _) => Ok(took),
+        (Err(_), _) => Err(format!("its cell said nothing in {PATIENCE:?}")),
+        (Ok(_), Ok(exit)) => Err(match exit.ok().and_then(|exit| exit.clone()) {
+            Some(crate::RoomExit::Failed(cause)) => cause,
+            other => format!("its cell said nothing before it ended: {other:?}"),
+        }),
+    }
+}
+
+fn works(name: &str, detail: String) -> Check {
+    Check { name: name.to_owned(), verdict: CheckVerdict::Works, detail, remedy: String::new() }
+}
+
+fn degraded(name: &str, detail: String, remedy: &str) -> Check {
+    Check { name: name.to_owned(), verdict: CheckVerdict::Degraded, detail, remedy: remedy.to_owned() }
+}
+
+fn broken(name: &str, detail: String, remedy: &str) -> Check {
+    Check { name: name.to_owned(), verdict: CheckVerdict::Broken, detail, remedy: remedy.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_failed_comes_with_a_remedy() {
+        let check = kernel("user namespaces\tfailed\tmaking one: operation not permitted").unwrap();
+        assert_eq!(check.verdict, CheckVerdict::Broken);
+        assert!(check.detail.contains("not permitted") && check.remedy.contains("sysctl"));
+        assert_eq!(kernel("landlock\tok\tversion 7").unwrap().verdict, CheckVerdict::Works);
+        assert_eq!(kernel("nonsense"), None);
+    }
+}

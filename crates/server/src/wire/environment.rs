@@ -1,0 +1,246 @@
+//! Environments: reading a definition and a patch; writing the object.
+
+use crate::error::ApiError;
+use crate::fields::{Field, Fields, Kind, Patch, describe, items, may, must, request_body, text, unavailable};
+use crate::wire::metadata;
+use loopd_domain::environment::{Environment as Definition, EnvironmentConfig, Isolation, Networking, RoomLimits};
+use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX};
+use loopd_domain::{Invalid, Timestamp};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+const MANAGERS: [&str; 6] = ["apt", "cargo", "gem", "go", "npm", "pip"];
+const HOSTS_MAX: usize = 256;
+const HOST_CHARS_MAX: usize = 253;
+const MIB: u64 = 1 << 20;
+
+pub const CREATE: &[Field] = &[
+    must("name", Kind::Text, "1 to 256 characters; need not be unique"),
+    may("config", Kind::Object, "{type: \"cloud\", networking?, isolation?, limits?}; absent: the default room"),
+    may("description", Kind::Text, "up to 2,048 characters"),
+    may("metadata", Kind::Object, "up to 16 pairs of texts"),
+    may("scope", Kind::Text, "`organization`"),
+];
+request_body!(
+    /// Body of `POST /v1/environments`.
+    EnvironmentCreate, CREATE
+);
+
+pub const UPDATE: &[Field] = &[
+    may("name", Kind::Text, "absent keeps it"),
+    may("config", Kind::Object, "what it names is replaced; its type cannot change"),
+    may("description", Kind::Text, "absent keeps it, null clears it"),
+    may("metadata", Kind::Object, "key by key: a text sets, null or an empty text removes"),
+    may("scope", Kind::Text, "`organization`"),
+];
+request_body!(
+    /// Body of `POST /v1/environments/{environment_id}`.
+    EnvironmentUpdate, UPDATE
+);
+
+/// What a caller says of a new environment.
+pub struct NewEnvironment {
+    pub name: String,
+    pub description: Option<String>,
+    pub config: EnvironmentConfig,
+    pub metadata: loopd_domain::agent::Metadata,
+}
+
+pub fn read_new(body: Value) -> Result<NewEnvironment, Invalid> {
+    let mut fields = Fields::body(body, CREATE)?;
+    fields.word("scope", &["organization"])?;
+    Ok(NewEnvironment {
+        name: fields.need_text("name", 1..=NAME_CHARS_MAX)?,
+        description: fields.text("description", 0..=DESCRIPTION_CHARS_MAX)?,
+        config: match fields.given("config") {
+            None => EnvironmentConfig::default(),
+            Some(value) => read_config("config", value, EnvironmentConfig::default())?,
+        },
+        metadata: metadata::read_new("metadata", fields.given("metadata"))?,
+    })
+}
+
+/// The environment after a patch; `updated_at` is the caller's business.
+pub fn patch(body: Value, mut old: Definition) -> Result<Definition, ApiError> {
+    let mut fields = Fields::body(body, UPDATE)?;
+    fields.word("scope", &["organization"])?;
+    if let Some(name) = fields.text("name", 1..=NAME_CHARS_MAX)? {
+        old.name = name;
+    }
+    match fields.patch_text("description", 0..=DESCRIPTION_CHARS_MAX)? {
+        Patch::Keep => {}
+        Patch::Clear => old.description = None,
+        Patch::Set(text) => old.description = Some(text),
+    }
+    if let Some(value) = fields.given("config") {
+        if value.get("type").and_then(Value::as_str) == Some("self_hosted") {
+            let fault = Invalid::new("config.type", "self_hosted", "`cloud`: the type of an environment cannot change");
+            return Err(ApiError::from(fault).with_code("invalid_config_type_change"));
+        }
+        old.config = read_config("config", value, old.config)?;
+    }
+    let patch = metadata::read_patch("metadata", fields.given("metadata"), true)?;
+    old.metadata = metadata::apply("metadata", old.metadata, &patch)?;
+    Ok(old)
+}
+
+/// What `value` names, and the rest of `base`.
+pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<EnvironmentConfig, Invalid> {
+    let mut fields = Fields::open(at, value, &["type", "networking", "packages", "isolation", "limits"])?;
+    if let Some("self_hosted") = fields.word("type", &["cloud", "anthropic_cloud", "self_hosted"])? {
+        return Err(unavailable(&fields.path("type"), &json!("self_hosted")));
+    }
+    refuse_packages(&mut fields)?;
+    let mut config = base;
+    if let Some(value) = fields.given("networking") {
+        config.networking = read_networking(&fields.path("networking"), value)?;
+    }
+    if fields.word("isolation", &["namespaces"])?.is_some() {
+        config.isolation = Isolation::Namespaces;
+    }
+    if let Some(value) = fields.given("limits") {
+        config.limits = read_limits(&fields.path("limits"), value, config.limits)?;
+    }
+    Ok(config)
+}
+
+fn refuse_packages(fields: &mut Fields) -> Result<(), Invalid> {
+    let Some(value) = fields.given("packages") else { return Ok(()) };
+    let names: Vec<&str> = MANAGERS.into_iter().chain(["type"]).collect();
+    let mut packages = Fields::open(&fields.path("packages"), value, &names)?;
+    MANAGERS.iter().try_for_each(|manager| packages.unavailable(manager))
+}
+
+fn read_networking(at: &str, value: Value) -> Result<Networking, Invalid> {
+    let names = ["type", "allowed_hosts", "allow_mcp_servers", "allow_package_managers"];
+    let mut fields = Fields::open(at, value, &names)?;
+    match fields.word("type", &["unrestricted", "limited"])? {
+        None => Err(Invalid::missing(fields.path("type"), "`unrestricted` or `limited`")),
+        Some("unrestricted") => Ok(Networking::Unrestricted),
+        Some(_) => {
+            let at = fields.path("allowed_hosts");
+            let hosts = fields.given("allowed_hosts").map_or(Ok(Vec::new()), |v| items(&at, v, HOSTS_MAX))?;
+            let hosts = hosts.into_iter().enumerate().map(|(i, v)| read_host(&format!("{at}[{i}]"), v));
+            Ok(Networking::Limited {
+                allowed_hosts: hosts.collect::<Result<_, _>>()?,
+                allow_mcp_servers: fields.boolean("allow_mcp_servers")?.unwrap_or(false),
+                allow_package_managers: fields.boolean("allow_package_managers")?.unwrap_or(false),
+            })
+        }
+    }
+}
+
+/// `example.com` or `*.example.com`: no scheme, port or path.
+fn read_host(at: &str, value: Value) -> Result<String, Invalid> {
+    let host = text(at, value, 1..=HOST_CHARS_MAX)?;
+    let bare = host.strip_prefix("*.").unwrap_or(&host);
+    let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    match bare.split('.').all(label) {
+        true => Ok(host.to_ascii_lowercase()),
+        false => Err(Invalid::new(at, host, "a host name such as `example.com` or `*.example.com`")),
+    }
+}
+
+fn read_limits(at: &str, value: Value, base: RoomLimits) -> Result<RoomLimits, Invalid> {
+    if !value.is_object() {
+        return Err(Invalid::new(at, describe(&value), "an object"));
+    }
+    let mut fields = Fields::open(at, value, &["memory_bytes", "pids", "open_files", "file_bytes"])?;
+    Ok(RoomLimits {
+        memory_bytes: fields.integer("memory_bytes", 16 * MIB..=MIB * MIB)?.unwrap_or(base.memory_bytes),
+        pids: fields.integer("pids", 8..=65_536)?.unwrap_or(base.pids),
+        open_files: fields.integer("open_files", 16..=1_048_576)?.unwrap_or(base.open_files),
+        file_bytes: fields.integer("file_bytes", MIB..=MIB * MIB)?.unwrap_or(base.file_bytes),
+    })
+}
+
+/// An environment as clients see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Environment {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub name: String,
+    pub description: Option<String>,
+    #[schema(value_type = Object)]
+    pub config: Value,
+    #[schema(value_type = Object)]
+    pub metadata: Value,
+    pub scope: &'static str,
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub archived_at: Option<Timestamp>,
+}
+
+pub fn write(environment: &Definition) -> Environment {
+    Environment {
+        id: environment.id.to_string(),
+        kind: "environment",
+        name: environment.name.clone(),
+        description: environment.description.clone(),
+        config: write_config(&environment.config),
+        metadata: json!(environment.metadata),
+        scope: "organization",
+        created_at: environment.created_at,
+        updated_at: environment.updated_at,
+        archived_at: environment.archived_at,
+    }
+}
+
+fn write_config(config: &EnvironmentConfig) -> Value {
+    json!({
+        "type": "cloud",
+        "networking": config.networking,
+        "packages": {"type": "packages", "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": []},
+        "isolation": config.isolation,
+        "limits": config.limits,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_config_is_the_default_room() {
+        let new = read_new(json!({"name": "e"})).expect("valid");
+        assert_eq!(new.config, EnvironmentConfig::default());
+        let wire = write_config(&new.config);
+        assert_eq!(wire["networking"], json!({"type": "unrestricted"}));
+        assert_eq!(wire["packages"]["pip"], json!([]));
+        // What was echoed can be sent back.
+        assert_eq!(read_config("config", wire, EnvironmentConfig::default()).expect("valid"), new.config);
+    }
+
+    #[test]
+    fn limited_networking_is_resolved() {
+        let config = json!({"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["*.Example.com"]}});
+        let config = read_config("config", config, EnvironmentConfig::default()).expect("valid");
+        let expected = json!({"type": "limited", "allowed_hosts": ["*.example.com"], "allow_mcp_servers": false, "allow_package_managers": false});
+        assert_eq!(write_config(&config)["networking"], expected);
+    }
+
+    #[test]
+    fn refusals_name_the_place() {
+        let cases = [
+            (json!({"type": "self_hosted"}), "config.type"),
+            (json!({"type": "clowd"}), "config.type"),
+            (json!({"packages": {"pip": ["requests"]}}), "config.packages.pip"),
+            (json!({"networking": {}}), "config.networking.type"),
+            (
+                json!({"networking": {"type": "limited", "allowed_hosts": ["https://x"]}}),
+                "config.networking.allowed_hosts[0]",
+            ),
+            (json!({"limits": {"memory_bytes": 1}}), "config.limits.memory_bytes"),
+            (json!({"isolation": "microvm"}), "config.isolation"),
+        ];
+        for (value, field) in cases {
+            let fault = read_config("config", value.clone(), EnvironmentConfig::default()).expect_err("refused");
+            assert_eq!(fault.field, field, "{value}");
+        }
+    }
+}

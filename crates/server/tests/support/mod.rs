@@ -1,0 +1,136 @@
+//! The interface over a store that can be made to fail, spoken to without a socket.
+
+pub mod moody;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use loopd_domain::{Clock, IdSource, Timestamp};
+use loopd_models::{ModelsConfig, Registry};
+use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
+use loopd_server::{AuthConfig, ServerState, router};
+use loopd_session::{Parts, SessionService};
+use loopd_store::sqlite::SqliteStore;
+use moody::MoodyStore;
+use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use tower::ServiceExt;
+
+/// Stands still until it is moved.
+pub struct TestClock(pub AtomicI64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct TestIds(AtomicU64);
+
+impl IdSource for TestIds {
+    fn ulid(&self) -> u128 {
+        u128::from(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+struct NoRooms;
+
+#[async_trait]
+impl Sandbox for NoRooms {
+    fn kind(&self) -> &'static str {
+        "none"
+    }
+    async fn start(&self, _: &RoomSpec) -> Result<Room, SandboxError> {
+        Err(SandboxError::Unavailable { kind: "none", reason: "a test without rooms".to_owned() })
+    }
+    async fn remove(&self, _: &RoomSpec) -> Result<(), SandboxError> {
+        Ok(())
+    }
+    async fn probe(&self) -> Vec<Check> {
+        Vec::new()
+    }
+}
+
+pub struct House {
+    pub store: Arc<MoodyStore>,
+    pub clock: Arc<TestClock>,
+    router: Router,
+    _directory: tempfile::TempDir,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub json: Value,
+}
+
+impl Reply {
+    pub fn message(&self) -> &str {
+        self.json["error"]["message"].as_str().unwrap_or("")
+    }
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+}
+
+impl House {
+    pub async fn open(auth: AuthConfig) -> House {
+        let directory = tempfile::tempdir().expect("a directory");
+        let real = SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
+        let store = Arc::new(MoodyStore::new(real));
+        let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000_000)));
+        let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds(AtomicU64::new(1))));
+        let sessions = SessionService::start(Parts {
+            store: store.clone(),
+            sandbox: Arc::new(NoRooms),
+            models: models.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            data: directory.path().to_owned(),
+            sole_owner: true,
+            room_idle_ms: 1,
+        });
+        let state = ServerState {
+            sessions: sessions.await.expect("a service"),
+            store: store.clone(),
+            models,
+            clock: clock.clone(),
+            ids,
+            auth: Arc::new(auth),
+        };
+        House { store, clock, router: router(state), _directory: directory }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Reply {
+        let response = self.router.clone().oneshot(request).await.expect("a router always answers");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = to_bytes(response.into_body(), 64 << 20).await.expect("a body");
+        let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        assert!(status != StatusCode::OK || !json.is_null(), "an answer that is not JSON");
+        Reply { status: status.as_u16(), headers, json }
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(Request::get(path).body(Body::empty()).expect("a request")).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.post_with(path, body, &[]).await
+    }
+
+    pub async fn post_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Reply {
+        let mut request = Request::post(path).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::from(body.to_string())).expect("a request")).await
+    }
+}
+
+fn models(clock: Arc<dyn Clock>) -> Registry {
+    Registry::from_config(ModelsConfig::default(), &|_| None, clock).expect("the default configuration")
+}

@@ -1,0 +1,68 @@
+//! Names of attributes, in one place.
+//!
+//! `gen_ai.*`, `error.*` and `http.*` are the OpenTelemetry semantic conventions of the version below: the last one that
+//! holds the GenAI conventions, which moved to a repository of their own afterwards and are still in development there.
+//! `loopd.*` is ours, for what the conventions have no name for.
+
+/// Version of the OpenTelemetry semantic conventions that these names are taken from.
+pub const VERSION: &str = "1.41.0";
+
+pub const OPERATION_NAME: &str = "gen_ai.operation.name";
+pub const OPERATION_CHAT: &str = "chat";
+pub const OPERATION_EXECUTE_TOOL: &str = "execute_tool";
+pub const OPERATION_INVOKE_AGENT: &str = "invoke_agent";
+
+pub const PROVIDER_NAME: &str = "gen_ai.provider.name";
+pub const REQUEST_MODEL: &str = "gen_ai.request.model";
+pub const RESPONSE_MODEL: &str = "gen_ai.response.model";
+pub const RESPONSE_FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
+pub const CONVERSATION_ID: &str = "gen_ai.conversation.id";
+pub const AGENT_NAME: &str = "gen_ai.agent.name";
+
+/// All tokens of the prompt, those that a cache read or wrote included.
+pub const USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
+pub const USAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+pub const USAGE_CACHE_READ_TOKENS: &str = "gen_ai.usage.cache_read.input_tokens";
+pub const USAGE_CACHE_CREATION_TOKENS: &str = "gen_ai.usage.cache_creation.input_tokens";
+
+pub const TOOL_NAME: &str = "gen_ai.tool.name";
+/// The provider's id of the call.
+pub const TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
+pub const TOOL_TYPE: &str = "gen_ai.tool.type";
+/// The caller runs it.
+pub const TOOL_TYPE_FUNCTION: &str = "function";
+/// It runs on the agent's side: in the room.
+pub const TOOL_TYPE_EXTENSION: &str = "extension";
+
+pub const ERROR_TYPE: &str = "error.type";
+pub const HTTP_STATUS: &str = "http.response.status_code";
+
+/// Number of the turn in its session, from 1.
+pub const LOOPD_TURN: &str = "loopd.turn";
+/// Number of the step in its turn, from 1.
+pub const LOOPD_STEP: &str = "loopd.step";
+/// Number of the attempt at a step's model call, from 1.
+pub const LOOPD_ATTEMPT: &str = "loopd.attempt";
+/// Why the turn is over, as the API's `stop_reason`; a limit with its name after a colon.
+pub const LOOPD_STOP_REASON: &str = "loopd.stop_reason";
+pub const LOOPD_COST_MICRO_USD: &str = "loopd.cost_micro_usd";
+pub const LOOPD_REQUEST_DIGEST: &str = "loopd.request.digest";
+pub const LOOPD_PROVIDER_REQUEST_ID: &str = "loopd.provider.request_id";
+pub const LOOPD_FIRST_TOKEN_MS: &str = "loopd.first_token_ms";
+pub const LOOPD_REASONING_TOKENS: &str = "loopd.usage.reasoning_tokens";
+/// Longest time that an input waited in the queue before this step took it up.
+pub const LOOPD_QUEUE_WAITED_MS: &str = "loopd.queue.waited_ms";
+/// Inputs that wait in the queue now.
+pub const LOOPD_QUEUE_LENGTH: &str = "loopd.queue.length";
+/// When the next attempt is due.
+pub const LOOPD_RETRY_AT: &str = "loopd.retry.at";
+/// What was wrong with a final answer, when the model was asked again.
+pub const LOOPD_OUTPUT_REJECTED: &str = "loopd.output_rejected";
+/// Id of the event that recorded the call.
+pub const LOOPD_CALL_ID: &str = "loopd.call.id";
+/// `completed`, `timed_out`, `interrupted`, `not_run`, `unknown`.
+pub const LOOPD_CALL_OUTCOME: &str = "loopd.call.outcome";
+/// From the model's asking to the start: a free place, a confirmation.
+pub const LOOPD_CALL_WAITED_MS: &str = "loopd.call.waited_ms";
+/// What the client said of a call that asked: `allow`, `deny`.
+pub const LOOPD_CALL_VERDICT: &str = "loopd.call.verdict";

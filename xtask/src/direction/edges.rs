@@ -1,0 +1,46 @@
+//! Who may use whom, and why. The only list of its kind: add a row here before an edge in a Cargo.toml.
+
+/// From, to, reason.
+pub const EDGES: &[(&str, &str, &str)] = &[
+    ("loopd-agent-loop", "loopd-domain", "the loop speaks in the words of the domain"),
+    ("loopd-protocol", "loopd-domain", "frames carry ids and content"),
+    ("loopd-protocol", "loopd-agent-loop", "frames carry the loop's inputs and commands"),
+    ("loopd-policy", "loopd-domain", "decisions are about tools and permissions"),
+    ("loopd-telemetry", "loopd-domain", "spans are a fold of events"),
+    ("loopd-models", "loopd-domain", "requests and answers are conversations of the domain"),
+    ("loopd-store", "loopd-domain", "what is stored are the domain's nouns"),
+    ("loopd-sandbox", "loopd-domain", "a room belongs to a session and has limits"),
+    ("loopd-sandbox", "loopd-protocol", "the channel to a cell has a fixed file descriptor"),
+    ("loopd-sandbox", "loopd-jail", "the launcher's orders have one definition"),
+    ("loopd-cell", "loopd-domain", "results are content of the domain"),
+    ("loopd-cell", "loopd-agent-loop", "the loop runs in the cell"),
+    ("loopd-cell", "loopd-protocol", "the cell's half of the frames"),
+    ("loopd-session", "loopd-domain", "sessions are nouns of the domain"),
+    ("loopd-session", "loopd-agent-loop", "the driver answers the loop's commands"),
+    ("loopd-session", "loopd-protocol", "the host's half of the frames"),
+    ("loopd-session", "loopd-policy", "each call is decided before it runs"),
+    ("loopd-session", "loopd-models", "the driver calls the model; through the port"),
+    ("loopd-session", "loopd-sandbox", "the driver holds the room; through the port"),
+    ("loopd-session", "loopd-store", "the driver writes the journal; through the port"),
+    ("loopd-server", "loopd-domain", "the wire is a projection of the domain"),
+    ("loopd-server", "loopd-session", "the door to all sessions"),
+    ("loopd-server", "loopd-store", "agents and environments are rows; through the port"),
+    ("loopd-server", "loopd-models", "GET /v1/models, and which models are known"),
+    ("loopd-server", "loopd-telemetry", "GET /v1/sessions/{id}/trace"),
+    ("loopd", "loopd-domain", "composition root: clock and ids"),
+    ("loopd", "loopd-models", "composition root: which providers are configured"),
+    ("loopd", "loopd-sandbox", "composition root: which rooms"),
+    ("loopd", "loopd-server", "composition root: the interface to serve"),
+    ("loopd", "loopd-session", "composition root: the sessions to serve"),
+    ("loopd", "loopd-store", "composition root: which store"),
+    ("loopd", "loopd-telemetry", "`loopd trace` prints a trace"),
+];
+
+/// Crates that open nothing and read no clock.
+pub const PURE: &[&str] = &["loopd-domain", "loopd-agent-loop", "loopd-protocol", "loopd-policy"];
+
+/// What pure crates may use of others: data, and nothing that opens anything. `chrono` is built without its clock.
+pub const PURE_USES: &[&str] = &["serde", "serde_json", "thiserror", "chrono", "sha2"];
+
+/// Crates that stand outside the house and may use any room. No room may use them.
+pub const OUTSIDE: &[&str] = &["loopd-tests", "loopd-bench"];

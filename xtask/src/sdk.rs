@@ -1,0 +1,90 @@
+//! The official SDKs, unmodified, against a real server on a free port.
+
+use crate::place;
+use crate::tally::Tally;
+use crate::tools;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// The key that the server wants, so that both ways of showing one are tried for real.
+const KEY: &str = "sk-loopd-tests";
+
+pub fn run(loopd: &Path) -> Result<Tally> {
+    tools::packages()?;
+    let (python, node) = (tools::python()?, tools::node()?);
+    let server = Server::start(loopd)?;
+    let mut tally = Tally::default();
+
+    let mut unittest = server.client(&python.program);
+    unittest.args(["-m", "unittest", "discover", "-v", "-s", "tests/sdk/python", "-p", "test_*.py"]);
+    tally += shown(&mut unittest, Tally::of_unittest)?;
+
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(place::root().join("tests/sdk/node")).context("tests/sdk/node")? {
+        let path = entry?.path();
+        files.extend(path.to_string_lossy().ends_with(".test.cjs").then_some(path));
+    }
+    files.sort();
+    let mut node_tests = server.client(Path::new("node"));
+    node_tests.env("NODE_PATH", &node.modules).args(["--test", "--test-reporter=tap"]).args(files);
+    tally += shown(&mut node_tests, Tally::of_tap)?;
+    Ok(tally)
+}
+
+/// Runs a suite, shows what it prints, and counts. A suite that counts nothing, or fails without saying so, did not run.
+fn shown(command: &mut Command, count: fn(&str) -> Tally) -> Result<Tally> {
+    println!("+ {}", place::typed(command));
+    let done = command.output().with_context(|| format!("`{}` cannot be started", place::typed(command)))?;
+    let text = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    println!("{text}");
+    let tally = count(&text);
+    if tally == Tally::default() || (!done.status.success() && tally.failed == 0) {
+        bail!("`{}` ended with {} before its tests did", place::typed(command), done.status);
+    }
+    Ok(tally)
+}
+
+/// A server that ends with this value.
+struct Server {
+    process: Child,
+    url: String,
+    data: std::path::PathBuf,
+}
+
+impl Server {
+    fn start(loopd: &Path) -> Result<Self> {
+        let data = place::target().join(format!("sdk-tests-{}", std::process::id()));
+        let mut command = place::command(loopd);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
+        command.env("LOOPD_API_KEY", KEY).env("LOOPD_LOG", "warn").stdout(Stdio::piped());
+        let mut process = command.spawn().with_context(|| format!("`{}` cannot be started", place::typed(&command)))?;
+        let mut line = String::new();
+        let out = process.stdout.take().expect("standard output is piped");
+        BufReader::new(out).read_line(&mut line).context("the server's first line cannot be read")?;
+        let url = line.trim().strip_prefix("loopd serves ").map(str::to_owned);
+        let mut server = Server { process, url: String::new(), data };
+        server.url = url.with_context(|| format!("the server did not say where it serves, but `{}`", line.trim()))?;
+        Ok(server)
+    }
+
+    fn client(&self, program: &Path) -> Command {
+        let mut command = place::command(program);
+        command.env("LOOPD_URL", &self.url).env("LOOPD_API_KEY", KEY);
+        command.env("ANTHROPIC_BASE_URL", &self.url).env("ANTHROPIC_API_KEY", KEY);
+        command.env_remove("ANTHROPIC_AUTH_TOKEN");
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(fault) = self.process.kill().and_then(|()| self.process.wait()) {
+            eprintln!("the server for the SDK tests did not end: {fault}");
+        }
+        if let Err(fault) = std::fs::remove_dir_all(&self.data) {
+            eprintln!("`{}` stays behind: {fault}", self.data.display());
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! All tests, and the one closing line.
+//!
+//! A test that cannot run where it stands writes a line to the file that `LOOPD_SKIPS` names and returns: it is counted as
+//! skipped, its reason is printed, and in CI it is a failure.
+
+use crate::tally::Tally;
+use crate::{place, sdk};
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+pub fn run() -> Result<()> {
+    let loopd = build()?;
+    let skips = place::target().join("skips.txt");
+    fs::write(&skips, "").with_context(|| format!("`{}`", skips.display()))?;
+    let mut tally = rust(&loopd, &skips)?;
+    tally += sdk::run(&loopd)?;
+    close(tally)
+}
+
+pub fn run_sdk() -> Result<()> {
+    close(sdk::run(&build()?)?)
+}
+
+fn close(tally: Tally) -> Result<()> {
+    println!("{tally}");
+    match tally {
+        Tally { failed: 0, skipped, .. } if skipped == 0 || !place::is_ci() => Ok(()),
+        Tally { failed: 0, .. } => bail!("in CI nothing may be skipped"),
+        _ => bail!("tests failed"),
+    }
+}
+
+/// Every executable, so that end-to-end tests run what the unit tests were run on.
+fn build() -> Result<PathBuf> {
+    place::run(place::cargo().args(["build", "--profile", "ci", "--package", "loopd"]))?;
+    Ok(place::target().join("ci/loopd"))
+}
+
+fn rust(loopd: &PathBuf, skips: &PathBuf) -> Result<Tally> {
+    let with_nextest = place::starts("cargo-nextest", "--version");
+    let mut command = place::cargo();
+    match with_nextest {
+        true => command.args(["nextest", "run", "--workspace", "--cargo-profile", "ci", "--no-fail-fast"]),
+        false => command.args(["test", "--workspace", "--profile", "ci", "--no-fail-fast"]),
+    };
+    command.env("LOOPD_BIN", loopd).env("LOOPD_SKIPS", skips);
+    let count = if with_nextest { Tally::of_nextest } else { Tally::of_libtest };
+    let mut tally = streamed(&mut command, count)?;
+    let reasons = fs::read_to_string(skips).with_context(|| format!("`{}`", skips.display()))?;
+    for reason in reasons.lines() {
+        println!("skipped: {reason}");
+        tally.skipped += 1;
+        tally.passed = tally.passed.saturating_sub(1);
+    }
+    Ok(tally)
+}
+
+/// Runs a test runner, passing on what it prints as it prints it.
+fn streamed(command: &mut Command, count: fn(&str) -> Tally) -> Result<Tally> {
+    println!("+ {}", place::typed(command));
+    // One pipe for both outputs keeps their order; a shell joins them.
+    let mut joined = place::command("sh");
+    joined.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(command.get_program()).args(command.get_args());
+    joined.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdout(Stdio::piped());
+    let mut child = joined.spawn().with_context(|| format!("`{}` cannot be started", place::typed(command)))?;
+    let mut text = String::new();
+    for line in BufReader::new(child.stdout.take().expect("standard output is piped")).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        println!("{line}");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    let status = child.wait()?;
+    let tally = count(&text);
+    match status.success() || tally.failed > 0 {
+        true if tally.passed + tally.failed > 0 => Ok(tally),
+        _ => bail!("`{}` ended with {status} before its tests did", place::typed(command)),
+    }
+}

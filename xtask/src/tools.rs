@@ -1,0 +1,108 @@
+//! What tests need beside Rust: Debian packages where they are missing, and the official SDKs under `target/tools`.
+//!
+//! Versions are pinned by the lock files in `tests/sdk/`. An installation is kept until its lock file changes.
+
+use crate::place;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A program that tests start, how to see that it is there, and the Debian package that brings it.
+const PROGRAMS: [(&str, &str, &str); 3] =
+    [("python3", "--version", "python3"), ("node", "--version", "nodejs"), ("npm", "--version", "npm")];
+
+pub struct Python {
+    pub program: PathBuf,
+}
+
+pub struct Node {
+    /// Where `require` finds the SDKs.
+    pub modules: PathBuf,
+}
+
+/// Debian packages, if something is missing and we may install it.
+pub fn packages() -> Result<()> {
+    let mut missing: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, flag, _)| !place::starts(program, flag))
+        .map(|(_, _, package)| *package)
+        .collect();
+    // Debian ships Python without the part that makes environments.
+    if missing.contains(&"python3") || !has_venv() {
+        missing.push("python3-venv");
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let Some(prefix) = privilege() else {
+        bail!("missing: {}; install them, or run as root or with sudo that asks for no password", missing.join(", "));
+    };
+    let apt = |arguments: &[&str]| {
+        let words: Vec<&str> =
+            prefix.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).collect();
+        place::run(place::command(words[0]).args(&words[1..]).args(arguments))
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[["install", "-y", "-qq", "--no-install-recommends"].as_slice(), &missing].concat())
+}
+
+fn has_venv() -> bool {
+    let probe = place::command("python3").args(["-c", "import venv, ensurepip"]).output();
+    probe.is_ok_and(|done| done.status.success())
+}
+
+/// How to become root: not at all, by sudo, or there is no way.
+fn privilege() -> Option<&'static [&'static str]> {
+    let id = place::output(place::command("id").arg("-u")).ok()?;
+    match id.trim() {
+        "0" => Some(&[]),
+        _ if place::starts("sudo", "-n") || sudo_is_silent() => Some(&["sudo", "-n"]),
+        _ => None,
+    }
+}
+
+fn sudo_is_silent() -> bool {
+    place::command("sudo").args(["-n", "true"]).output().is_ok_and(|done| done.status.success())
+}
+
+pub fn python() -> Result<Python> {
+    let home = place::tools().join("python");
+    let program = home.join("bin/python");
+    install(&home, &sdk_file("python/requirements.txt"), || {
+        place::run(place::command("python3").args(["-m", "venv", "--clear"]).arg(&home))?;
+        let mut pip = place::command(&program);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r"]);
+        place::run(pip.arg(sdk_file("python/requirements.txt")))
+    })?;
+    Ok(Python { program })
+}
+
+pub fn node() -> Result<Node> {
+    let home = place::tools().join("node");
+    install(&home, &sdk_file("node/package-lock.json"), || {
+        for name in ["package.json", "package-lock.json"] {
+            let from = sdk_file("node").join(name);
+            fs::copy(&from, home.join(name)).with_context(|| format!("`{}`", from.display()))?;
+        }
+        let mut npm = place::command("npm");
+        npm.args(["ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&home);
+        place::run(&mut npm)
+    })?;
+    Ok(Node { modules: home.join("node_modules") })
+}
+
+fn sdk_file(name: &str) -> PathBuf {
+    place::root().join("tests/sdk").join(name)
+}
+
+/// Runs `work` unless it was done for this very lock file before.
+fn install(home: &Path, lock: &Path, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let stamp = home.join("installed");
+    let wanted = fs::read(lock).with_context(|| format!("`{}`", lock.display()))?;
+    if fs::read(&stamp).is_ok_and(|done| done == wanted) {
+        return Ok(());
+    }
+    fs::create_dir_all(home).with_context(|| format!("`{}`", home.display()))?;
+    work()?;
+    fs::write(&stamp, wanted).with_context(|| format!("`{}`", stamp.display()))
+}
