@@ -1,1 +1,38 @@
+//! End to end: real executables, real rooms, real sockets. This crate is the harness; the tests are in `tests/`.
+//!
+//! - [`binary`]: the `loopd` under test: the one that `LOOPD_BIN` names, or one that is built on the spot.
+//! - [`server`]: `loopd serve` on a free port with a data directory of its own; it can be killed and started again.
+//! - [`http`]: requests as any client makes them, and event streams.
+//! - [`cli`]: the command line, run to its end or signalled on its way.
+//! - [`provider`]: a model provider that misbehaves as told.
+//! - [`script`]: system prompts for `builtin/script`.
+//!
+//! One file of tests: `cargo test -p loopd-tests --test invoke`. Tests that cannot run where they stand say so through
+//! [`skip`]: there is no silent pass.
 
+pub mod binary;
+pub mod cli;
+pub mod http;
+pub mod provider;
+pub mod script;
+pub mod server;
+
+pub use http::{Http, Stream};
+pub use server::Server;
+
+use std::io::Write;
+use std::time::Duration;
+
+/// Nothing that is waited for here takes longer, unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says why a test cannot run here. In CI that is a failure; elsewhere the caller returns, and the closing line counts it.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("CI").is_none(), "skipped in CI: {reason}");
+    eprintln!("skipped: {reason}");
+    if let Some(path) = std::env::var_os("LOOPD_SKIPS") {
+        let name = std::thread::current().name().unwrap_or("a test").to_owned();
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.and_then(|mut file| writeln!(file, "{name}: {reason}")).expect("the list of skipped tests is writable");
+    }
+}

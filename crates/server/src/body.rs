@@ -6,10 +6,13 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use loopd_domain::limits::BODY_BYTES_MAX;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+
+/// Bytes of a body that is too large that are read and thrown away before it is refused.
+const DISCARDED_BYTES_MAX: usize = 2 * BODY_BYTES_MAX;
 
 /// A JSON body and the digest that tells one request from another.
 pub struct JsonBody {
@@ -35,15 +38,28 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     }
 }
 
+/// Reads on for a while when a body is too large: a caller that writes before it reads would meet a broken connection
+/// instead of the answer.
 async fn read(request: Request, headers: &HeaderMap) -> Result<Bytes, ApiError> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if announced.is_some_and(|n| n > BODY_BYTES_MAX as u64) {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|n| n > DISCARDED_BYTES_MAX) {
         return Err(too_large());
     }
-    match Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(fault) if fault.is::<LengthLimitError>() => Err(too_large()),
-        Err(fault) => Err(ApiError::invalid(format!("the body could not be read to its end: {fault}"))),
+    let mut body = request.into_body();
+    let (mut kept, mut size) = (Vec::new(), 0usize);
+    while let Some(frame) = body.frame().await {
+        let cut = |fault| ApiError::invalid(format!("the body could not be read to its end: {fault}"));
+        let Ok(data) = frame.map_err(cut)?.into_data() else { continue };
+        size += data.len();
+        match size {
+            0..=BODY_BYTES_MAX => kept.extend_from_slice(&data),
+            _ if size <= DISCARDED_BYTES_MAX => kept = Vec::new(),
+            _ => return Err(too_large()),
+        }
+    }
+    match size.max(announced.unwrap_or(0)) {
+        0..=BODY_BYTES_MAX => Ok(kept.into()),
+        _ => Err(too_large()),
     }
 }
 

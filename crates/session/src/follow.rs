@@ -31,6 +31,7 @@ pub struct Follower {
     shown: VecDeque<EventId>,
     /// Messages whose start was previewed on this connection.
     started: VecDeque<EventId>,
+    stopping: watch::Receiver<bool>,
     ended: bool,
 }
 
@@ -41,6 +42,7 @@ impl Follower {
         session: SessionId,
         after: Seq,
         attachment: Attachment,
+        stopping: watch::Receiver<bool>,
     ) -> Self {
         let mut hint = store.journal().watch(&session);
         // Look once at the start, whatever the hint says.
@@ -56,11 +58,12 @@ impl Follower {
             preview: None,
             shown: VecDeque::new(),
             started: VecDeque::new(),
+            stopping,
             ended: false,
         }
     }
 
-    /// The next item; waits for it. `None` after `Deleted`. Safe to cancel.
+    /// The next item; waits for it. `None` after `Deleted`, and when the service stops. Safe to cancel.
     ///
     /// A preview was made before the entry that it previews was written, so it goes before every event after its base.
     pub async fn next(&mut self) -> Option<Result<Followed, StoreError>> {
@@ -132,6 +135,8 @@ impl Follower {
                 }
                 self.hint.mark_changed();
             }
+            // Whoever waits for what comes would wait for ever.
+            () = stopped(&mut self.stopping) => self.ended = true,
             // The hint is of this process only, and a hint: another node may append.
             () = tokio::time::sleep(std::time::Duration::from_secs(2)) => {
                 if self.store.sessions().get(&self.workspace, &self.session).await?.is_none() {
@@ -180,4 +185,9 @@ impl Follower {
             }
         }
     }
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the service is gone, which is the same.
+    drop(stopping.wait_for(|stop| *stop).await);
 }

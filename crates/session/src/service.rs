@@ -261,7 +261,8 @@ impl SessionService {
             FollowFrom::Live => live_start(&session.fold, &channel, self.parts().clock.now()),
         };
         let store = self.parts().store.clone();
-        Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach()))
+        let stopping = self.0.stopping.subscribe();
+        Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach(), stopping))
     }
 
     /// Lets running sessions go (their turns are taken up at the next start) and ends every room.

@@ -1,0 +1,133 @@
+//! `loopd serve` as a process: started, killed, started again on the same data.
+
+use crate::{Http, PATIENCE, binary};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// How a server is to be started.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub env: Vec<(String, String)>,
+    /// Text of a `loopd.toml`.
+    pub config: Option<String>,
+}
+
+impl Options {
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+    pub fn config(mut self, text: &str) -> Self {
+        self.config = Some(text.to_owned());
+        self
+    }
+}
+
+pub struct Server {
+    root: TempDir,
+    options: Options,
+    process: Child,
+    url: String,
+}
+
+impl Server {
+    /// In development mode, with nothing configured.
+    pub fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub fn with(options: Options) -> Self {
+        let root = TempDir::with_prefix("loopd-test-").expect("a directory");
+        if let Some(text) = &options.config {
+            std::fs::write(root.path().join("loopd.toml"), text).expect("written");
+        }
+        let (process, url) = launch(root.path(), &options);
+        Server { root, options, process, url }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A client that shows the key that the server was given, if it was given one.
+    pub fn http(&self) -> Http {
+        let key = self.options.env.iter().find(|(name, _)| name == "LOOPD_API_KEY").map(|(_, key)| key.clone());
+        Http::new(&self.url, key)
+    }
+
+    /// SIGKILL, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it ran");
+    }
+
+    /// Starts it again on the same data, at another address.
+    pub fn start_again(&mut self) {
+        (self.process, self.url) = launch(self.root.path(), &self.options);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("it runs");
+    }
+
+    /// SIGTERM; the exit code once it has ended.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.process.try_wait().expect("it ran") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server did not end within {PATIENCE:?} of SIGTERM");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
+
+fn launch(root: &Path, options: &Options) -> (Child, String) {
+    let mut command = Command::new(binary::loopd());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(root.join("data")).current_dir(root);
+    clean(&mut command).envs(options.env.iter().cloned()).stdout(Stdio::piped());
+    let mut process = command.spawn().expect("loopd starts");
+    let mut line = String::new();
+    let read = BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line);
+    match (read, line.trim().strip_prefix("loopd serves ")) {
+        (Ok(_), Some(url)) => (process, url.to_owned()),
+        (read, _) => panic!("loopd said `{}` ({read:?}) and not where it serves", line.trim()),
+    }
+}
+
+/// No setting and no key of whoever runs the tests takes part in them.
+pub fn clean(command: &mut Command) -> &mut Command {
+    let ours = |name: &str| {
+        name.starts_with("LOOPD_") || name.ends_with("_API_KEY") || name.ends_with("_BASE_URL") || name == "OLLAMA_HOST"
+    };
+    for (name, _) in std::env::vars_os() {
+        if ours(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    command.env("LOOPD_LOG", "warn").env("NO_COLOR", "1")
+}
