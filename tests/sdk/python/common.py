@@ -38,11 +38,6 @@ def client(**options) -> anthropic.Anthropic:
     return anthropic.Anthropic(base_url=URL, api_key=KEY, timeout=STEP_LIMIT_S, **options)
 
 
-def spied(lose: int = 0, **options) -> tuple[anthropic.Anthropic, Spy]:
-    spy = Spy(lose)
-    return client(http_client=httpx2.Client(transport=spy), **options), spy
-
-
 def script(*steps, **rest) -> str:
     """The system prompt of `builtin/script`."""
     return json.dumps({"steps": list(steps), **rest})
@@ -68,6 +63,12 @@ class Case(unittest.TestCase):
         self.client = client()
         self.beta = self.client.beta
         self.addCleanup(self.client.close)
+
+    def spied(self, lose: int = 0) -> tuple[anthropic.Anthropic, Spy]:
+        spy = Spy(lose)
+        watched = client(http_client=httpx2.Client(transport=spy))
+        self.addCleanup(watched.close)
+        return watched, spy
 
     def agent(self, *steps, tools=(TOOLSET,), **rest):
         system = script(*steps, **rest)

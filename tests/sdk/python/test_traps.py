@@ -7,7 +7,7 @@ import time
 import anthropic
 import httpx2
 from anthropic.types.beta import BetaEnvironment, BetaManagedAgentsAgent, BetaManagedAgentsSession
-from common import KEY, URL, Case, kinds, said, spied, text_message
+from common import KEY, URL, Case, kinds, said, text_message
 
 
 class Traps(Case):
@@ -33,22 +33,22 @@ class Traps(Case):
         self.assertIn("agent.message", names)
 
     def test_02_the_stream_is_one_whatever_accept_says(self):
-        client_, spy = spied()
+        client_, spy = self.spied()
         session = self.session({"text": "hello"}, initial_events=[text_message("hi")])
         with client_.beta.sessions.events.with_streaming_response.stream(session.id) as response:
             self.assertEqual(spy.sent[-1].headers["accept"], "application/json")
             self.assertEqual(response.headers["content-type"].split(";")[0], "text/event-stream")
 
     def test_03_both_ways_of_showing_a_key(self):
-        client_, spy = spied()
+        client_, spy = self.spied()
         client_.beta.agents.list()
         self.assertEqual(spy.sent[-1].headers["authorization"], f"Bearer {KEY}")
         old = {"x-api-key": KEY, "authorization": anthropic.Omit()}
         client_.beta.agents.list(extra_headers=old)
         self.assertNotIn("authorization", spy.sent[-1].headers)
-        stranger = anthropic.Anthropic(base_url=URL, api_key="sk-nobody", max_retries=0)
-        with self.assertRaises(anthropic.AuthenticationError) as refused:
-            stranger.beta.agents.list()
+        with anthropic.Anthropic(base_url=URL, api_key="sk-nobody", max_retries=0) as stranger:
+            with self.assertRaises(anthropic.AuthenticationError) as refused:
+                stranger.beta.agents.list()
         self.assertEqual(refused.exception.type, "authentication_error")
         self.assertTrue(refused.exception.request_id.startswith("req_"))
 
@@ -57,7 +57,7 @@ class Traps(Case):
             self.beta.agents.list(extra_headers={"anthropic-version": version})
 
     def test_05_arrays_in_queries_with_brackets_and_without(self):
-        client_, spy = spied()
+        client_, spy = self.spied()
         session = self.session({"text": "hello"}, initial_events=[text_message("hi")])
         self.until_idle(session)
         wanted = ["user.message", "agent.message"]
@@ -96,7 +96,7 @@ class Traps(Case):
 
     def test_07_a_retry_of_the_sdk_has_one_effect(self):
         session = self.session({"text": "one"}, {"text": "two"}, {"text": "three"})
-        unlucky, spy = spied(lose=1)
+        unlucky, spy = self.spied(lose=1)
         sent = unlucky.beta.sessions.events.send(session.id, events=[text_message("only once")])
         self.assertEqual([r.headers["x-stainless-retry-count"] for r in spy.sent], ["0", "1"])
         self.until_idle(session)
@@ -104,7 +104,7 @@ class Traps(Case):
         self.assertEqual([m.id for m in messages], [sent.data[0].id])
 
         agent = self.agent({"text": "x"})
-        careful, spy = spied()
+        careful, spy = self.spied()
         with self.assertRaises(anthropic.ConflictError) as refused:
             careful.beta.agents.update(agent.id, version=7, name="late")
         self.assertEqual(len(spy.sent), 1, "a conflict that time does not mend is not tried again")
