@@ -4,7 +4,9 @@
 //! `read-10` asks for the tool `read` in each of ten steps and then answers with a text. How far a turn is follows from the
 //! number of tool messages since the last user message, so the server remembers nothing and serves any number of turns.
 //!
-//! It checks nothing else about a request: what a provider refuses is tested in `models`, not here.
+//! It checks nothing else about a request: what a provider refuses is tested in `models`, with a fake of its own. That one is
+//! not used here, because a measurement needs the time of arrival, and because sharing code (and cargo features) with the
+//! binary under test would change what is measured.
 
 use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;

@@ -37,13 +37,15 @@ pub async fn run(place: &Place) -> Result<Report> {
     let loopd = Loopd::start(&place.loopd, &work.path().join("loopd"), &fake).await?;
     let turn = Turn { tool: "read", steps: STEPS };
 
+    let ourselves = process::processor(&[std::process::id()]);
     let ids = open(&loopd, turn).await?;
     wait(&loopd, &ids).await?;
     let (resident, highest) = process::resident(loopd.pid()?)?;
     let family = process::tree(loopd.pid()?)?;
     let inhabitants = process::in_rooms(&family, loopd.pid()?)?;
     let (rooms, all) = (process::memory(&inhabitants), process::memory(&family));
-    let used = [&[loopd.pid()?][..], &inhabitants, &[std::process::id()]].map(process::processor);
+    let [server, cells] = [&[loopd.pid()?][..], &inhabitants].map(process::processor);
+    let ourselves = process::processor(&[std::process::id()]) - ourselves;
 
     let mut faults = Vec::new();
     let mut ran = Vec::new();
@@ -73,7 +75,8 @@ pub async fn run(place: &Place) -> Result<Report> {
         short(per_room),
         mb(all.pss_kb),
     ));
-    let [server, cells, ourselves] = used.map(|seconds| short(seconds * 1e6 / (SESSIONS * STEPS) as f64));
+    let [server, cells, ourselves] =
+        [server, cells, ourselves].map(|seconds| short(seconds * 1e6 / (SESSIONS * STEPS) as f64));
     report.say(&format!(
         "Processor time a step, starts included: server {server} µs, cells {cells} µs; the load generator used {ourselves} µs."
     ));

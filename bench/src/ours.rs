@@ -25,12 +25,10 @@ pub struct Inside {
     /// The first and the last ten steps of each turn.
     pub first: Samples,
     pub last: Samples,
-    /// From the model request to its answer: the request on disk, the provider.
+    /// From the model request to its answer: the last result and the request on disk, the provider.
     pub answer: Samples,
-    /// From the answer to the result: the answer on disk, the tool in the room.
+    /// From the answer to the next request: the answer and its call on disk, the tool in the room, the loop.
     pub result: Samples,
-    /// From the result to the next request: the result on disk, the loop.
-    pub next: Samples,
 }
 
 /// Turns of this many steps are long.
@@ -42,13 +40,11 @@ impl Inside {
         let times = &step_times(events)[..steps];
         times.iter().take(ENDS).for_each(|ms| self.first.push(*ms));
         times.iter().rev().take(ENDS).for_each(|ms| self.last.push(*ms));
-        let kinds = ["span.model_request_start", "span.model_request_end", "agent.tool_result"];
-        let [starts, ends, results] = kinds.map(|kind| times_of(events, kind));
+        let [starts, ends] = ["span.model_request_start", "span.model_request_end"].map(|kind| times_of(events, kind));
         let gaps =
             |from: &[i64], to: &[i64]| from.iter().zip(to).map(|(a, b)| (b - a) as f64 / 1e3).collect::<Vec<_>>();
         gaps(&starts, &ends).into_iter().take(steps).for_each(|ms| self.answer.push(ms));
-        gaps(&ends, &results).into_iter().for_each(|ms| self.result.push(ms));
-        gaps(&results, &starts[1..]).into_iter().for_each(|ms| self.next.push(ms));
+        gaps(&ends, &starts[1..]).into_iter().for_each(|ms| self.result.push(ms));
     }
 }
 
@@ -126,19 +122,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_cut_at_its_answer_and_its_result() {
+    fn a_step_is_cut_at_its_answer() {
         let mut rows = Vec::new();
         for step in 0..3 {
             rows.push(("span.model_request_start", step * 1_000));
             rows.push(("span.model_request_end", step * 1_000 + 100));
-            rows.extend((step < 2).then_some(("agent.tool_result", step * 1_000 + 300)));
         }
         rows.push(("session.status_idle", 2_200));
         let events = rows.iter().map(|(kind, at)| json!({"type": kind, "processed_at": Timestamp(*at).to_string()}));
         let events: Vec<Event> = serde_json::from_value(events.collect()).unwrap();
         let mut inside = Inside::default();
         inside.learn(&events, 2);
-        let parts = [&inside.answer, &inside.result, &inside.next, &inside.first, &inside.last];
-        assert_eq!(parts.map(Samples::spread), [(0.1, 0.1), (0.2, 0.2), (0.7, 0.7), (1.0, 1.0), (1.0, 1.0)]);
+        let parts = [&inside.answer, &inside.result, &inside.first, &inside.last];
+        assert_eq!(parts.map(Samples::spread), [(0.1, 0.1), (0.9, 0.9), (1.0, 1.0), (1.0, 1.0)]);
     }
 }

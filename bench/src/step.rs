@@ -102,9 +102,8 @@ fn look_inside(report: &mut Report, inside: &Inside) {
     report.table(
         &["part of a step", "p50", "p99", "p10 to p90"],
         &[
-            row("request on disk, answer from the model", &inside.answer),
-            row("answer on disk, tool run in the room", &inside.result),
-            row("result on disk, next request", &inside.next),
+            row("last result and request on disk, answer from the model", &inside.answer),
+            row("answer and its call on disk, tool run in the room, the loop's decision", &inside.result),
         ],
     );
     let flat = inside.last.p50() / inside.first.p50();

@@ -3,6 +3,7 @@
 use crate::driver::session_error;
 use crate::ledger::Draft;
 use crate::turn;
+use loopd_domain::CallId;
 use loopd_domain::event::{EffectClass, EventBody, Outcome, Permission, RetryStatus, RunsIn, Verdict};
 use loopd_domain::fold::{IllegalEvent, OpenCall};
 use loopd_domain::limits::RECOVERIES_MAX;
@@ -11,7 +12,8 @@ use loopd_domain::session::{Session, Status, StopReason, TurnSettings};
 /// A new owner takes a running turn over from one that is gone, its room with it.
 pub fn take_over(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), IllegalEvent> {
     turn::cut_request(draft, None)?;
-    lose_room(draft, reason)?;
+    // Nobody knows what the one before had handed out.
+    lose_room(draft, reason, |_| true)?;
     if draft.fold.recoveries > RECOVERIES_MAX {
         return park(draft, session, reason);
     }
@@ -21,10 +23,14 @@ pub fn take_over(draft: &mut Draft, session: &Session, reason: &str) -> Result<(
     Ok(())
 }
 
-/// The room is gone: calls that may have happened in it are `outcome_unknown`, unless repeating them is harmless.
-pub fn lose_room(draft: &mut Draft, reason: &str) -> Result<(), IllegalEvent> {
+/// The room is gone: calls that were handed to it are `outcome_unknown`, unless repeating them is harmless.
+pub fn lose_room(
+    draft: &mut Draft,
+    reason: &str,
+    was_dispatched: impl Fn(&CallId) -> bool,
+) -> Result<(), IllegalEvent> {
     for call in turn::unsettled(draft) {
-        if may_have_happened(&call) {
+        if may_have_happened(&call) && was_dispatched(&call.id) {
             turn::settle(draft, &call.id, Outcome::Unknown, &unknown(&call, reason))?;
         }
     }
@@ -44,7 +50,7 @@ pub fn park(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), Il
     turn::rest(draft, session, StopReason::RetriesExhausted, None)
 }
 
-/// It was handed to the room, and running it again could do it twice.
+/// A room could run it, and running it again could do it twice.
 fn may_have_happened(call: &OpenCall) -> bool {
     call.runs_in == RunsIn::Room
         && call.malformed.is_none()

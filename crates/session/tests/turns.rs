@@ -153,9 +153,11 @@ async fn an_interrupt_cuts_the_model_and_keeps_what_it_said() {
     let house = House::open(echo()).await;
     let text = "a long story ".repeat(50);
     let script = json!({"steps": [{"text": text, "chunk_delay_ms": 20}]});
-    let made = house.create(script, Vec::new(), "go").await;
+    let made = house.create(script, Vec::new(), "").await;
     let id = &made.session.id;
+    // Who comes after a message began gets no previews of it.
     let mut follower = house.service.follow(&workspace(), id, FollowFrom::Live).await.unwrap();
+    house.send(id, vec![message("go")]).await.unwrap();
     loop {
         if let Followed::MessageText { .. } = follower.next().await.unwrap().unwrap() {
             break;

@@ -6,10 +6,10 @@ use std::path::Path;
 
 /// A backend's module, and where it is at home.
 const BACKENDS: [(&str, &str); 4] = [
-    ("sqlite", "crates/store/src"),
-    ("postgres", "crates/store/src"),
-    ("namespaces", "crates/sandbox/src"),
-    ("microvm", "crates/sandbox/src"),
+    ("sqlite", "crates/store/"),
+    ("postgres", "crates/store/"),
+    ("namespaces", "crates/sandbox/"),
+    ("microvm", "crates/sandbox/"),
 ];
 
 /// The executable: the only other place.

@@ -5,10 +5,11 @@ use crate::ledger::Draft;
 use crate::turn;
 use loopd_agent_loop::Command;
 use loopd_domain::content::ContentBlock;
-use loopd_domain::event::{EventBody, RunsIn};
+use loopd_domain::event::{EventBody, Outcome, Permission, RunsIn, Verdict};
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::limits::TOOL_RESULT_BYTES_MAX;
 use loopd_domain::session::{StopDetails, StopReason};
+use loopd_domain::{CallId, EventId};
 use loopd_protocol::CallResult;
 
 /// Bytes of images and documents that one result may carry beside its text.
@@ -22,6 +23,8 @@ struct After {
     ask: Option<Box<super::model::Question>>,
     /// The model cannot be asked at all.
     model_failed: bool,
+    /// The request that was under way is abandoned.
+    cancelled: bool,
     rested: bool,
 }
 
@@ -48,6 +51,10 @@ impl Driver {
         if !draft.events.is_empty() {
             self.commit(&draft).await?;
         }
+        if after.cancelled {
+            self.asking = None;
+            self.retry = None;
+        }
         if after.rested {
             self.rested();
         }
@@ -63,37 +70,22 @@ impl Driver {
         Ok(())
     }
 
-    fn plan(
-        &mut self,
-        draft: &mut Draft,
-        results: Vec<CallResult>,
-        commands: Vec<Command>,
-    ) -> Result<After, Violation> {
+    /// Changes nothing but the draft: a batch is taken whole or not at all.
+    fn plan(&self, draft: &mut Draft, results: Vec<CallResult>, commands: Vec<Command>) -> Result<After, Violation> {
         let mut after = After::default();
         for result in results {
             self.take_result(draft, result)?;
         }
         for command in commands {
             match command {
-                Command::CallModel { step, take, repair } => {
-                    for id in take {
-                        let waiting = self.ledger.waiting.iter().find(|w| w.id == id);
-                        let body =
-                            waiting.ok_or_else(|| Violation(format!("input `{id}` does not wait")))?.body.clone();
-                        draft.push_as(id, *body)?;
-                    }
-                    if let Some(message) = repair {
-                        draft.push(EventBody::OutputRejected { message })?;
-                    }
-                    self.plan_question(draft, step, &mut after)?;
-                }
+                Command::CallModel { step, take, repair } => self.plan_step(draft, step, take, repair, &mut after)?,
                 Command::CancelModel => {
-                    self.retry = None;
-                    if let Some(asking) = self.asking.take() {
-                        self.cut(draft, &asking)?;
+                    if let Some(asking) = self.asking.as_ref().filter(|_| !after.cancelled) {
+                        self.cut(draft, asking)?;
                     }
+                    after.cancelled = true;
                 }
-                Command::Settle { id, outcome, message } => turn::settle(draft, &id, outcome, &message)?,
+                Command::Settle { id, outcome, message } => settle(draft, &id, outcome, &message)?,
                 Command::EndTurn { reason, details } => self.end_turn(draft, reason, details, &mut after)?,
                 Command::RunTool { id } | Command::CancelTool { id } => {
                     return Err(Violation(format!("call `{id}` is the cell's own to run or stop")));
@@ -104,13 +96,14 @@ impl Driver {
     }
 
     /// A result is taken for a call of the room that is open and that policy lets run; a late one is dropped.
-    fn take_result(&mut self, draft: &mut Draft, result: CallResult) -> Result<(), Violation> {
+    fn take_result(&self, draft: &mut Draft, result: CallResult) -> Result<(), Violation> {
         let calls = draft.fold.turn.iter().flat_map(|t| &t.calls);
         let Some(call) = calls.into_iter().find(|c| c.id == result.id && !c.settled) else {
             tracing::debug!(session = %self.id(), call = %result.id, "a result that nobody waits for was dropped");
             return Ok(());
         };
-        if call.runs_in != RunsIn::Room || call.waits_for_client() || call.malformed.is_some() {
+        let is_denied = call.permission == Permission::Deny || call.verdict == Some(Verdict::Deny);
+        if call.runs_in != RunsIn::Room || call.waits_for_client() || call.malformed.is_some() || is_denied {
             return Err(Violation(format!("call `{}` is not for the room to run", result.id)));
         }
         let duration_ms = self.ran_ms(&result.id);
@@ -124,11 +117,18 @@ impl Driver {
         Ok(())
     }
 
-    /// The host has the last word on limits, whatever the loop counted.
-    fn plan_question(&mut self, draft: &mut Draft, step: u32, after: &mut After) -> Result<(), Violation> {
+    /// The next step with the inputs that it takes up. The host has the last word on limits, whatever the loop counted.
+    fn plan_step(
+        &self,
+        draft: &mut Draft,
+        step: u32,
+        take: Vec<EventId>,
+        repair: Option<String>,
+        after: &mut After,
+    ) -> Result<(), Violation> {
         let turn = draft.fold.turn.as_ref().ok_or_else(|| Violation("no turn is open".to_owned()))?;
         if turn.interrupted || self.time_up {
-            // Said before the loop heard of it; its next word ends the turn.
+            // Said before the loop heard of it; its next word ends the turn. What waits is the next turn's.
             return Ok(());
         }
         if let Some(limit) = super::model::spent(turn) {
@@ -137,6 +137,14 @@ impl Driver {
             after.rested = true;
             return Ok(());
         }
+        for id in take {
+            let waiting = self.waiting_after(draft).into_iter().find(|w| w.id == id);
+            let body = waiting.ok_or_else(|| Violation(format!("input `{id}` does not wait")))?.body;
+            draft.push_as(id, *body)?;
+        }
+        if let Some(message) = repair {
+            draft.push(EventBody::OutputRejected { message: said(message)? })?;
+        }
         match self.question(draft, step, 1)? {
             Some(question) => after.ask = Some(Box::new(question)),
             None => after.model_failed = true,
@@ -144,9 +152,9 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends the turn, or lets it wait; a client that was quicker than the loop makes it go on instead.
+    /// Ends the turn, or lets it wait; a client that was quicker than the loop makes it go on, or end, instead.
     fn end_turn(
-        &mut self,
+        &self,
         draft: &mut Draft,
         reason: StopReason,
         details: Option<StopDetails>,
@@ -155,7 +163,7 @@ impl Driver {
         after.rested = true;
         let session = &self.ledger.session;
         if matches!(reason, StopReason::RequiresAction { .. }) {
-            if draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client()) {
+            if draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client() && !t.interrupted) {
                 let event_ids = draft.fold.waiting();
                 turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None)?;
             }
@@ -170,6 +178,23 @@ impl Driver {
     fn waiting_after(&self, draft: &Draft) -> Vec<loopd_domain::event::QueuedInput> {
         let waits = |id| draft.fold.queued.iter().any(|q| &q.id == id);
         self.ledger.waiting.iter().filter(|w| waits(&w.id)).cloned().collect()
+    }
+}
+
+/// A call's result without its having run. One that got its result meanwhile keeps that one.
+fn settle(draft: &mut Draft, id: &CallId, outcome: Outcome, message: &str) -> Result<(), Violation> {
+    let mut calls = draft.fold.turn.iter().flat_map(|t| &t.calls);
+    if calls.any(|c| &c.id == id && c.settled) {
+        return Ok(());
+    }
+    Ok(turn::settle(draft, id, outcome, &said(message.to_owned())?)?)
+}
+
+/// What the loop says to the model in its own words is short.
+fn said(message: String) -> Result<String, Violation> {
+    match message.len() > TOOL_RESULT_BYTES_MAX {
+        true => Err(Violation(format!("a message of {} bytes", message.len()))),
+        false => Ok(message),
     }
 }
 

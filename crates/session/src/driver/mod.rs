@@ -165,7 +165,10 @@ impl Driver {
                 Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
                 Wake::Frame(Err(fault)) => self.on_link_fault(fault).await?,
                 Wake::Room(outcome) => self.on_room(outcome).await?,
-                Wake::Restart => self.start_room(),
+                Wake::Restart => {
+                    self.room = RoomState::None;
+                    self.go_on().await?;
+                }
                 Wake::Answer(outcome) => self.on_answer(*outcome).await?,
                 Wake::Retry(attempt) => self.on_retry(attempt).await?,
                 Wake::TimeUp => self.on_time_up().await?,
@@ -193,13 +196,12 @@ impl Driver {
 
     /// Makes sure that a running turn has a room and its loop.
     async fn go_on(&mut self) -> Result<(), Halt> {
-        if self.ledger.fold().status != Status::Running {
-            return Ok(());
-        }
-        if matches!(self.room, RoomState::None) {
+        self.begin().await?;
+        let runs = matches!(self.ledger.fold().status, Status::Running | Status::Rescheduling);
+        if runs && matches!(self.room, RoomState::None) {
             self.start_room();
         }
-        self.begin().await
+        Ok(())
     }
 
     async fn wake(&mut self) -> Wake {
@@ -227,8 +229,12 @@ impl Driver {
     }
 
     fn idle_at(&self) -> Option<Instant> {
-        let resting = self.ledger.fold().status == Status::Idle && self.asking.is_none();
-        resting.then(|| self.rest_since + Duration::from_millis(self.parts.room_idle_ms))
+        match self.ledger.fold().status {
+            Status::Idle => Some(self.rest_since + Duration::from_millis(self.parts.room_idle_ms)),
+            // Nothing can come any more.
+            Status::Terminated => Some(self.rest_since),
+            Status::Running | Status::Rescheduling => None,
+        }
     }
 
     /// Writes what the session itself does. Patient with a store that is not available for a moment.
@@ -249,7 +255,8 @@ impl Driver {
 
     async fn on_time_up(&mut self) -> Result<(), Halt> {
         self.time_up = true;
-        self.tell(loopd_agent_loop::Input::TimeUp).await
+        self.tell(loopd_agent_loop::Input::TimeUp).await?;
+        self.go_on().await
     }
 
     /// The turn is over or waits; the room stays for a while.

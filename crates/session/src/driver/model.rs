@@ -40,7 +40,7 @@ pub fn spent(turn: &OpenTurn) -> Option<LimitName> {
 impl Driver {
     /// Puts the request's start into the draft. `None` when the model cannot be asked; the draft says why.
     pub(super) fn question(
-        &mut self,
+        &self,
         draft: &mut Draft,
         step: u32,
         attempt: u32,

@@ -6,10 +6,10 @@ use crate::requests::Parts;
 use crate::turn;
 use crate::{recovery, resume};
 use loopd_agent_loop::Input;
-use loopd_agent_loop::messages::INTERRUPTED;
+use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::event::{Outcome, RunsIn};
-use loopd_domain::session::{Status, StopReason};
+use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
@@ -27,6 +27,8 @@ const ROOMS_LOST_MAX: u32 = 3;
 const EXIT_LAG: Duration = Duration::from_millis(500);
 /// How long a killed room may take to go.
 const EXIT_WAIT: Duration = Duration::from_secs(3);
+/// How long a room that is no longer wanted may take to have started, so that it can be killed.
+const START_WAIT: Duration = Duration::from_secs(10);
 
 pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Room, SandboxError>> + Send>>;
 
@@ -82,21 +84,34 @@ impl Driver {
                 self.room = RoomState::Ready(Box::new(ReadyRoom { link: Link::new(channel), exit, guard }));
                 self.begin().await
             }
-            Err(fault) => self.on_room_lost(&fault.to_string()).await,
+            Err(fault) => {
+                self.room = RoomState::None;
+                self.on_room_lost(&fault.to_string()).await
+            }
         }
     }
 
     /// Hands the open turn to the room's loop, if both are there and no model request is under way.
     pub(super) async fn begin(&mut self) -> Result<(), Halt> {
         let fold = self.ledger.fold();
-        let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         let Some(turn) = fold.turn.as_ref().filter(|t| t.request.is_none()) else { return Ok(()) };
-        if self.begun || fold.status != Status::Running || self.retry.is_some() {
+        if self.begun || fold.status == Status::Idle || self.retry.is_some() {
             return Ok(());
         }
         if turn.interrupted {
-            return self.end_interrupted().await;
+            return self.end_without_loop(StopReason::EndTurn, INTERRUPTED).await;
         }
+        // An answer that is there already is the loop's to conclude.
+        if self.time_up && turn.answered.is_none() {
+            return self.end_without_loop(StopReason::LimitReached { limit: LimitName::Seconds }, TIME_UP).await;
+        }
+        if fold.status == Status::Rescheduling {
+            let mut draft = self.ledger.draft();
+            turn::run(&mut draft, &self.ledger.session, &TurnSettings::default())?;
+            self.commit(&draft).await?;
+        }
+        let Some(turn) = self.ledger.fold().turn.as_ref() else { return Ok(()) };
+        let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         let frame = ToCell::Begin {
             version: VERSION,
             session: self.ledger.session.id.clone(),
@@ -117,24 +132,26 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends a turn whose end was asked for, and that no loop is at work on.
-    async fn end_interrupted(&mut self) -> Result<(), Halt> {
+    /// Ends a turn that is to end, and that no loop is at work on. It needs no room for that.
+    async fn end_without_loop(&mut self, reason: StopReason, message: &str) -> Result<(), Halt> {
         let mut draft = self.ledger.draft();
         for call in turn::unsettled(&draft) {
-            turn::settle(&mut draft, &call.id, Outcome::Interrupted, INTERRUPTED)?;
+            turn::settle(&mut draft, &call.id, Outcome::Interrupted, message)?;
         }
         let session = &self.ledger.session;
-        turn::rest(&mut draft, session, StopReason::EndTurn, None)?;
-        let goes_on = turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
+        turn::rest(&mut draft, session, reason, None)?;
+        turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
         self.commit(&draft).await?;
         self.rested();
-        // The next turn is not interrupted, so this ends here.
-        if goes_on { Box::pin(self.begin()).await } else { Ok(()) }
+        // The next turn is neither interrupted nor out of time, so this ends here.
+        Box::pin(self.go_on()).await
     }
 
     /// From here on no answer of the model is taken: its loop is about to end the turn.
     async fn stop_asking(&mut self) -> Result<(), Halt> {
-        self.hurry_by = Some(Instant::now() + HURRY);
+        if self.begun {
+            self.hurry_by.get_or_insert(Instant::now() + HURRY);
+        }
         self.retry = None;
         let Some(asking) = self.asking.take() else { return Ok(()) };
         let mut draft = self.ledger.draft();
@@ -164,14 +181,13 @@ impl Driver {
         let now = Instant::now();
         let calls = self.ledger.fold().turn.iter().flat_map(|t| &t.calls);
         let runs = calls.filter(|c| c.runs_in == RunsIn::Room && !c.settled && !c.waits_for_client());
-        for call in runs {
-            self.dispatched.entry(call.id.clone()).or_insert(now);
-        }
+        let before = std::mem::take(&mut self.dispatched);
+        self.dispatched = runs.map(|c| (c.id.clone(), before.get(&c.id).copied().unwrap_or(now))).collect();
     }
 
     /// How long a call ran, by the host's clock.
-    pub(super) fn ran_ms(&mut self, id: &CallId) -> u64 {
-        self.dispatched.remove(id).map_or(0, |since| since.elapsed().as_millis() as u64)
+    pub(super) fn ran_ms(&self, id: &CallId) -> u64 {
+        self.dispatched.get(id).map_or(0, |since| since.elapsed().as_millis() as u64)
     }
 
     pub(super) async fn on_frame(&mut self, frame: FromCell) -> Result<(), Halt> {
@@ -212,9 +228,21 @@ impl Driver {
 
     /// Kills the room and waits until it is gone: two rooms must never share a directory.
     pub(super) async fn end_room(&mut self) {
-        let RoomState::Ready(mut room) = std::mem::replace(&mut self.room, RoomState::None) else { return };
-        room.guard.kill();
-        let gone = tokio::time::timeout(EXIT_WAIT, room.exit.wait_for(Option::is_some)).await;
+        let (mut exit, guard) = match std::mem::replace(&mut self.room, RoomState::None) {
+            RoomState::None | RoomState::Pausing(_) => return,
+            RoomState::Ready(room) => (room.exit, room.guard),
+            // Half built, it could come to life beside the next one.
+            RoomState::Starting(start) => match tokio::time::timeout(START_WAIT, start).await {
+                Ok(Ok(room)) => (room.exit, room.guard),
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    tracing::warn!(session = %self.id(), "a room that is no longer wanted is still starting");
+                    return;
+                }
+            },
+        };
+        guard.kill();
+        let gone = tokio::time::timeout(EXIT_WAIT, exit.wait_for(Option::is_some)).await;
         if gone.is_err() {
             tracing::warn!(session = %self.id(), "a killed room is still not gone");
         }
@@ -225,7 +253,7 @@ impl Driver {
         self.end_room().await;
         self.begun = false;
         self.hurry_by = None;
-        self.dispatched.clear();
+        let dispatched = std::mem::take(&mut self.dispatched);
         let fold = self.ledger.fold();
         if fold.turn.is_none() || fold.is_waiting() {
             tracing::info!(session = %self.id(), reason, "a resting room ended");
@@ -234,20 +262,23 @@ impl Driver {
         self.rooms_lost += 1;
         tracing::warn!(session = %self.id(), reason, lost = self.rooms_lost, "a room was lost");
         let mut draft = self.ledger.draft();
-        recovery::lose_room(&mut draft, reason)?;
+        recovery::lose_room(&mut draft, reason, |id| dispatched.contains_key(id))?;
         if self.rooms_lost > ROOMS_LOST_MAX {
             if let Some(asking) = self.asking.take() {
                 self.cut(&mut draft, &asking)?;
             }
             recovery::park(&mut draft, &self.ledger.session, reason)?;
+            turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;
             self.commit(&draft).await?;
+            self.rooms_lost = 0;
             self.rested();
-            return Ok(());
+            return Box::pin(self.go_on()).await;
         }
         self.commit(&draft).await?;
         let pause = Duration::from_millis(50 << (2 * self.rooms_lost));
         self.room = RoomState::Pausing(Instant::now() + pause);
-        Ok(())
+        // A turn that is to end needs no other room for that.
+        Box::pin(self.begin()).await
     }
 }
 

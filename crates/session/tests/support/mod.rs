@@ -17,6 +17,7 @@ use loopd_sandbox::port::RoomGuard;
 use loopd_sandbox::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,6 +46,31 @@ pub fn echo() -> Tools {
 pub struct OpenRoom {
     pub tools: Tools,
     pub started: Arc<AtomicUsize>,
+    pub mishaps: Arc<Mishaps>,
+}
+
+/// What goes wrong with rooms, as a test wants it.
+#[derive(Default)]
+pub struct Mishaps {
+    /// How long a cell takes to say what it has decided.
+    pub lag_ms: AtomicU64,
+    /// Starts that fail, and starts that panic, from now on.
+    pub failing_starts: AtomicUsize,
+    pub panicking_starts: AtomicUsize,
+    /// What a cell sends, uninvited, the next time that it has asked for the model.
+    pub intrusion: Mutex<Vec<Command>>,
+    pub alive: Arc<AtomicUsize>,
+    rooms: Mutex<Vec<watch::Sender<bool>>>,
+}
+
+impl Mishaps {
+    pub fn kill_rooms(&self) {
+        self.rooms.lock().drain(..).for_each(|room| _ = room.send_replace(true));
+    }
+
+    fn takes_one(count: &AtomicUsize) -> bool {
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
 }
 
 struct Guard(watch::Sender<bool>);
@@ -72,16 +98,23 @@ impl Sandbox for OpenRoom {
 
     async fn start(&self, _spec: &RoomSpec) -> Result<Room, SandboxError> {
         self.started.fetch_add(1, Ordering::Relaxed);
+        if Mishaps::takes_one(&self.mishaps.failing_starts) {
+            return Err(SandboxError::Launcher("the test wants it so".to_owned()));
+        }
+        assert!(!Mishaps::takes_one(&self.mishaps.panicking_starts), "the test wants it so");
         let (host, cell) = UnixStream::pair().expect("a socket pair");
         let (exit, exited) = watch::channel(None);
         let kill = watch::Sender::new(false);
         let mut killed = kill.subscribe();
-        let tools = self.tools.clone();
+        self.mishaps.rooms.lock().push(kill.clone());
+        let (tools, mishaps) = (self.tools.clone(), self.mishaps.clone());
+        mishaps.alive.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
             tokio::select! {
-                () = run_cell(cell, tools) => {}
+                () = run_cell(cell, tools, &mishaps) => {}
                 _ = killed.wait_for(|k| *k) => {}
             }
+            mishaps.alive.fetch_sub(1, Ordering::Relaxed);
             exit.send_replace(Some(RoomExit::Signal(9)));
         });
         Ok(Room { channel: host, exit: exited, guard: Box::new(Guard(kill)) })
@@ -96,7 +129,7 @@ impl Sandbox for OpenRoom {
     }
 }
 
-async fn run_cell(mut stream: UnixStream, tools: Tools) {
+async fn run_cell(mut stream: UnixStream, tools: Tools, mishaps: &Mishaps) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 64 << 10];
     send(&mut stream, &FromCell::Hello { version: VERSION }).await;
@@ -117,7 +150,7 @@ async fn run_cell(mut stream: UnixStream, tools: Tools) {
                 ToCell::Shutdown => return,
             };
             let Some((machine, epoch)) = &mut live else { continue };
-            if !obey(&mut stream, machine, *epoch, now, commands, &tools, &mut hanging).await {
+            if !obey(&mut stream, machine, *epoch, now, commands, &tools, &mut hanging, mishaps).await {
                 return;
             }
         }
@@ -129,6 +162,7 @@ async fn run_cell(mut stream: UnixStream, tools: Tools) {
 }
 
 /// Does what the loop wants. False when the room is to die.
+#[allow(clippy::too_many_arguments, reason = "the parts of a cell")]
 async fn obey(
     stream: &mut UnixStream,
     machine: &mut AgentLoop,
@@ -137,6 +171,7 @@ async fn obey(
     commands: Vec<Command>,
     tools: &Tools,
     hanging: &mut Vec<CallId>,
+    mishaps: &Mishaps,
 ) -> bool {
     let mut queue: std::collections::VecDeque<Command> = commands.into();
     let mut results = Vec::new();
@@ -172,7 +207,14 @@ async fn obey(
         }
     }
     if !results.is_empty() || !wishes.is_empty() {
+        let asks = wishes.iter().any(|w| matches!(w, Command::CallModel { .. }));
+        tokio::time::sleep(Duration::from_millis(mishaps.lag_ms.load(Ordering::Relaxed))).await;
         send(stream, &FromCell::Batch { epoch, results, commands: wishes }).await;
+        let intrusion = if asks { std::mem::take(&mut *mishaps.intrusion.lock()) } else { Vec::new() };
+        if !intrusion.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            send(stream, &FromCell::Batch { epoch, results: Vec::new(), commands: intrusion }).await;
+        }
     }
     true
 }
@@ -210,6 +252,7 @@ pub struct House {
     pub service: SessionService,
     pub store: Arc<dyn Store>,
     pub rooms_started: Arc<AtomicUsize>,
+    pub mishaps: Arc<Mishaps>,
     pub directory: Arc<tempfile::TempDir>,
 }
 
@@ -231,12 +274,13 @@ impl House {
 
     async fn on(store: Arc<dyn Store>, directory: Arc<tempfile::TempDir>, tools: Tools) -> House {
         let rooms_started = Arc::new(AtomicUsize::new(0));
+        let mishaps = Arc::new(Mishaps::default());
         let clock = Arc::new(TestClock);
         let config = loopd_models::ModelsConfig::default();
         let models = loopd_models::Registry::from_config(config, &|_| None, clock.clone()).expect("models");
         let service = SessionService::start(Parts {
             store: store.clone(),
-            sandbox: Arc::new(OpenRoom { tools, started: rooms_started.clone() }),
+            sandbox: Arc::new(OpenRoom { tools, started: rooms_started.clone(), mishaps: mishaps.clone() }),
             models: Arc::new(models),
             clock,
             ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
@@ -246,7 +290,7 @@ impl House {
         })
         .await
         .expect("a service");
-        House { service, store, rooms_started, directory }
+        House { service, store, rooms_started, mishaps, directory }
     }
 
     pub async fn create(&self, script: Value, tools: Vec<Tool>, text: &str) -> Accepted {

@@ -11,7 +11,7 @@ use loopd_domain::{EnvironmentId, WorkspaceId};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
-/// What an insert into a table with this name, unique by id, says of an id that exists: it has its first state.
+/// Where an environment that exists already stands, for the conflict that its twin meets: it has no versions.
 const FIRST: u64 = 1;
 
 fn create(

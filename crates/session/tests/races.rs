@@ -1,0 +1,183 @@
+//! What crosses on its way: clients, loops, rooms and clocks that act at the same moment.
+
+mod support;
+
+use loopd_agent_loop::Command;
+use loopd_domain::agent::{PermissionPolicy, ToolConfig};
+use loopd_domain::content::ContentBlock;
+use loopd_domain::event::{EventBody, Outcome, Verdict};
+use loopd_domain::session::{LimitName, Status, StopReason, TurnLimits, TurnSettings};
+use loopd_domain::{EventId, SessionId};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use support::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn interrupt() -> EventBody {
+    EventBody::UserInterrupt { session_thread_id: None }
+}
+
+fn result_of(call: &EventId) -> EventBody {
+    let content = vec![ContentBlock::text("found")];
+    EventBody::UserCustomToolResult { custom_tool_use_id: call.clone(), content, is_error: false }
+}
+
+fn is_request_end(body: &EventBody) -> bool {
+    matches!(body, EventBody::ModelRequestEnd { .. })
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, wait).await.is_ok(), "{what}");
+}
+
+/// A session that waits long to ask its model again, and that has lost its room meanwhile.
+async fn rescheduled_without_a_loop(house: &House, settings: TurnSettings) -> SessionId {
+    let fault = json!({"class": "overloaded", "status": 529, "retry_after_ms": 600_000, "times": 9});
+    let script = json!({"steps": [{"fault": fault, "text": "there"}]});
+    let made = house.try_create(script, Vec::new(), "go", settings).await.expect("created");
+    let id = made.session.id;
+    house.until(&id, 0, |b| matches!(b, EventBody::ThreadStatusRescheduled { .. })).await;
+    house.mishaps.kill_rooms();
+    eventually("a room follows", || house.rooms_started.load(Ordering::Relaxed) == 2).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(house.session(&id).await.fold.status, Status::Rescheduling);
+    id
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_a_turn_that_waits_to_ask_again_without_a_loop() {
+    let house = House::open(echo()).await;
+    let id = rescheduled_without_a_loop(&house, TurnSettings::default()).await;
+    let sent = house.send(&id, vec![interrupt()]).await.unwrap();
+    let events = house.until_idle(&id, sent.seq).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    house.assert_legal(&id).await;
+}
+
+#[tokio::test]
+async fn time_up_ends_a_turn_that_waits_to_ask_again_without_a_loop() {
+    let house = House::open(echo()).await;
+    let limits = TurnLimits { seconds: 2, ..TurnLimits::default() };
+    let id = rescheduled_without_a_loop(&house, TurnSettings { limits, ..TurnSettings::default() }).await;
+    let events = house.until_idle(&id, 0).await;
+    assert_eq!(stop_reason(&events), StopReason::LimitReached { limit: LimitName::Seconds });
+    house.assert_legal(&id).await;
+}
+
+#[tokio::test]
+async fn an_interrupt_that_crosses_with_the_wish_to_wait_ends_the_turn() {
+    let house = House::open(echo()).await;
+    house.mishaps.lag_ms.store(200, Ordering::Relaxed);
+    let script = json!({"steps": [{"tools": [{"name": "lookup", "input": {}}]}, {"text": "thanks"}]});
+    let made = house.create(script, vec![custom("lookup")], "go").await;
+    let id = &made.session.id;
+    house.until(id, 0, is_request_end).await;
+    let sent = house.send(id, vec![interrupt()]).await.unwrap();
+    let events = house.until_idle(id, sent.seq).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn, "the interrupt was acknowledged before");
+    assert_eq!(results(&events)[0].1, Outcome::Interrupted);
+    house.assert_legal(id).await;
+}
+
+#[tokio::test]
+async fn a_result_that_comes_with_the_interrupt_costs_no_room() {
+    let house = House::open(Arc::new(|_| Act::Hang)).await;
+    let script = json!({"steps": [{"tools": [{"name": "bash", "input": {}}, {"name": "lookup", "input": {}}]}]});
+    let mut tools = toolset(ToolConfig::default());
+    tools.push(custom("lookup"));
+    let made = house.create(script, tools, "go").await;
+    let id = &made.session.id;
+    let events = house.until(id, 0, is_request_end).await;
+    let call = events.iter().find(|e| e.body.kind() == "agent.custom_tool_use").unwrap().id.clone();
+    let sent = house.send(id, vec![interrupt(), result_of(&call)]).await.unwrap();
+    let events = house.until_idle(id, sent.seq).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    assert!(!kinds(&events).contains(&"loopd.session_recovered"), "{:?}", kinds(&events));
+    assert_eq!(house.rooms_started.load(Ordering::Relaxed), 1);
+    house.assert_legal(id).await;
+}
+
+#[tokio::test]
+async fn a_message_that_an_interrupted_step_wanted_is_answered_by_the_next_turn() {
+    let house = House::open(echo()).await;
+    let script = json!({"steps": [{"delay_ms": 400, "text": "one"}, {"text": "two"}]});
+    let made = house.create(script, Vec::new(), "go").await;
+    let id = &made.session.id;
+    house.until(id, 0, |b| matches!(b, EventBody::ModelRequestStart { .. })).await;
+    house.mishaps.lag_ms.store(300, Ordering::Relaxed);
+    house.send(id, vec![message("and another thing")]).await.unwrap();
+    house.until(id, 0, is_request_end).await;
+    // The loop has decided to take the message up, and has not said so yet.
+    let sent = house.send(id, vec![interrupt()]).await.unwrap();
+    let first = house.until_idle(id, sent.seq).await;
+    let second = house.until_idle(id, first.last().unwrap().seq).await;
+    assert!(kinds(&second).contains(&"agent.message"), "{:?}", kinds(&second));
+    assert_eq!(house.session(id).await.fold.turns, 2);
+    house.assert_legal(id).await;
+}
+
+#[tokio::test]
+async fn what_waits_is_taken_up_after_a_turn_that_was_given_up() {
+    let house = House::open(Arc::new(|_| Act::Die)).await;
+    let script = json!({"steps": [{"delay_ms": 300, "tools": [{"name": "read", "input": {}}]}, {"text": "done"}]});
+    let made = house.create(script, toolset(ToolConfig::default()), "go").await;
+    let id = &made.session.id;
+    house.until(id, 0, |b| matches!(b, EventBody::ModelRequestStart { .. })).await;
+    house.send(id, vec![message("and then?")]).await.unwrap();
+    let first = house.until_idle(id, 0).await;
+    assert_eq!(stop_reason(&first), StopReason::RetriesExhausted);
+    let second = house.until_idle(id, first.last().unwrap().seq).await;
+    assert_eq!(stop_reason(&second), StopReason::EndTurn);
+    house.assert_legal(id).await;
+}
+
+#[tokio::test]
+async fn a_call_that_no_room_was_given_is_not_taken_for_done() {
+    let house = House::open(echo()).await;
+    let ask_first = ToolConfig { enabled: true, permission_policy: PermissionPolicy::AlwaysAsk };
+    let script = json!({"steps": [{"tools": [{"name": "bash", "input": {}}]}, {"text": "done"}]});
+    let made = house.create(script, toolset(ask_first), "go").await;
+    let id = &made.session.id;
+    let events = house.until_idle(id, 0).await;
+    let StopReason::RequiresAction { event_ids } = stop_reason(&events) else { panic!("{:?}", kinds(&events)) };
+    house.mishaps.kill_rooms();
+    eventually("the room ends", || house.mishaps.alive.load(Ordering::Relaxed) == 0).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    house.mishaps.failing_starts.store(1, Ordering::Relaxed);
+    let tool_use_id = event_ids[0].clone();
+    let allow = EventBody::UserToolConfirmation { tool_use_id, result: Verdict::Allow, deny_message: None };
+    let sent = house.send(id, vec![allow]).await.unwrap();
+    let events = house.until_idle(id, sent.seq).await;
+    assert_eq!(results(&events)[0].1, Outcome::Completed, "{:?}", results(&events));
+    house.assert_legal(id).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_refused_changes_nothing() {
+    let house = House::open(echo()).await;
+    let id = EventId::parse("id", "sevt_none").unwrap();
+    *house.mishaps.intrusion.lock() = vec![Command::CancelModel, Command::RunTool { id }];
+    let script = json!({"steps": [{"delay_ms": 400, "text": "there"}]});
+    let made = house.create(script, Vec::new(), "go").await;
+    let events = house.until_idle(&made.session.id, 0).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    house.assert_legal(&made.session.id).await;
+}
+
+#[tokio::test]
+async fn an_archived_session_keeps_no_room() {
+    let house = House::open(echo()).await;
+    let made = house.create(json!({"steps": [{"text": "a"}]}), Vec::new(), "go").await;
+    let id = &made.session.id;
+    house.until_idle(id, 0).await;
+    house.service.archive(&workspace(), id).await.unwrap();
+    eventually("the room ends", || house.mishaps.alive.load(Ordering::Relaxed) == 0).await;
+}

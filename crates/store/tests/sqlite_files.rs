@@ -1,0 +1,181 @@
+//! The SQLite backend and what can be wrong with its file: full disk, failing commits, damage, strangers, neighbours.
+
+use loopd_domain::SessionId;
+use loopd_store::chain::{Broken, verify_session};
+use loopd_store::conformance::sample::{Pen, at, message, session};
+use loopd_store::sqlite::{Faults, SqliteStore};
+use loopd_store::{AppendError, Store, StoreError};
+use rusqlite::Connection;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use tempfile::TempDir;
+
+fn place() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("loopd.db");
+    (directory, path)
+}
+
+fn open(path: &Path) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(path).expect("opens"))
+}
+
+fn refused(path: &Path) -> StoreError {
+    SqliteStore::open(path).err().expect("refused")
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_acknowledged_and_space_heals_it() {
+    let (_directory, path) = place();
+    // The largest size of the database, in pages; 0 asks for what it is now.
+    let pages = Arc::new(AtomicI64::new(1 << 20));
+    let limit = pages.clone();
+    let faults = Faults {
+        before_commit: Some(Arc::new(move |db: &Connection| {
+            let pages = limit.load(Ordering::Relaxed);
+            db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(StoreError::from)
+        })),
+    };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_with(&path, faults).expect("opens"));
+    let mut pen = Pen::create(&store, session(at(0)), vec![message("before")]).await;
+    pages.store(1, Ordering::Relaxed);
+    pen.append(vec![message("small")]).await.expect("the limit holds from the next write on");
+    let before = (pen.stored().await, pen.events().await);
+
+    let large = "x".repeat(1 << 20);
+    for _ in 0..3 {
+        match pen.append(vec![message(&large)]).await {
+            Err(AppendError::Store(StoreError::Unavailable(told))) => assert!(told.contains("disk is full"), "{told}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!((pen.stored().await, pen.events().await), before);
+    }
+    pages.store(1 << 20, Ordering::Relaxed);
+    // A write that needs no page takes the new limit along.
+    store.journal().renew(&loopd_store::OwnerId("nobody".to_owned()), at(0)).await.expect("written");
+    pen.append(vec![message(&large)]).await.expect("there is space again");
+    assert_eq!(pen.events().await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_has_no_effect_on_any_of_its_writes() {
+    let (_directory, path) = place();
+    let failing = Arc::new(AtomicBool::new(false));
+    let fails = failing.clone();
+    let faults = Faults {
+        before_commit: Some(Arc::new(move |_| match fails.load(Ordering::Relaxed) {
+            true => Err(StoreError::Unavailable("pulled the plug".to_owned())),
+            false => Ok(()),
+        })),
+    };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_with(&path, faults).expect("opens"));
+    let mut pens = Vec::new();
+    for n in 0..8 {
+        pens.push(Pen::create(&store, session(at(n)), vec![message("a")]).await);
+    }
+    let mut hint = store.journal().watch(&pens[0].session.id);
+    failing.store(true, Ordering::Relaxed);
+    let appends = pens.iter().map(|pen| {
+        let mut pen = pen.clone();
+        tokio::spawn(async move { pen.append(vec![message("b")]).await })
+    });
+    for append in appends.collect::<Vec<_>>() {
+        let told = append.await.expect("no panic").expect_err("failed");
+        assert!(matches!(told, AppendError::Store(StoreError::Unavailable(_))), "{told:?}");
+    }
+    failing.store(false, Ordering::Relaxed);
+    assert!(!hint.has_changed().expect("open"), "woken for what is not there");
+    for pen in &mut pens {
+        assert_eq!(pen.events().await.len(), 1);
+        pen.append(vec![message("b")]).await.expect("tried afresh");
+    }
+    assert_eq!(*hint.borrow_and_update(), 2);
+}
+
+#[tokio::test]
+async fn damage_is_named_and_a_broken_chain_is_found() {
+    let (_directory, path) = place();
+    let store = open(&path);
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        let pen = Pen::create(&store, session(at(n)), vec![message("a"), message("b"), message("c")]).await;
+        ids.push(pen.session.id);
+    }
+    drop(store);
+    let db = Connection::open(&path).expect("opens");
+    let of = |n: usize| format!("place >> 32 = (SELECT key FROM sessions WHERE id = '{}')", ids[n]);
+    let harm = |sql: String| assert_eq!(db.execute(&sql, []).expect("harmed"), 1);
+    harm(format!("UPDATE events SET payload = '{{}}' WHERE {} AND place & 0xffffffff = 2", of(0)));
+    harm(format!("UPDATE events SET payload = replace(payload, 'b', 'B') WHERE {} AND place & 0xffffffff = 2", of(1)));
+    harm(format!("DELETE FROM events WHERE {} AND place & 0xffffffff = 3", of(2)));
+    drop(db);
+
+    let store = open(&path);
+    let told = store.journal().read(&ids[0], 0, 10).await.expect_err("damaged").to_string();
+    assert!(told.contains("damaged") && told.contains(ids[0].as_str()) && told.contains("entry 2"), "{told}");
+    let verdict = async |id: &SessionId| verify_session(store.journal(), id).await.expect("readable").expect("there");
+    assert_eq!(verdict(&ids[0]).await, Err(Broken::Changed { seq: 2 }));
+    assert_eq!(verdict(&ids[1]).await, Err(Broken::Changed { seq: 2 }));
+    assert_eq!(verdict(&ids[2]).await, Err(Broken::Cut { expected: 3, found: 2 }));
+    assert!(verdict(&ids[3]).await.is_ok());
+}
+
+#[test]
+fn a_second_writer_is_refused_until_the_first_is_gone() {
+    let (directory, path) = place();
+    let first = SqliteStore::open(&path).expect("opens");
+    let told = refused(&path).to_string();
+    assert!(told.contains("another loopd uses this directory"), "{told}");
+    assert!(told.contains(&directory.path().display().to_string()), "{told}");
+    drop(first);
+    SqliteStore::open(&path).expect("free again");
+}
+
+#[test]
+fn what_is_not_ours_is_left_as_it_is() {
+    let (_directory, path) = place();
+    std::fs::write(&path, "Dear diary, today I wrote a file that is no database at all.".repeat(100)).expect("written");
+    let before = std::fs::read(&path).expect("readable");
+    let told = refused(&path).to_string();
+    assert!(told.contains("not a loopd store") && told.contains(&path.display().to_string()), "{told}");
+    assert!(std::fs::read(&path).expect("readable") == before);
+
+    let (_directory, path) = place();
+    Connection::open(&path).expect("opens").execute_batch("CREATE TABLE recipes (name)").expect("a table");
+    let before = std::fs::read(&path).expect("readable");
+    assert!(matches!(refused(&path), StoreError::Damaged(told) if told.contains("not a loopd store")));
+    assert!(std::fs::read(&path).expect("readable") == before);
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let (_directory, path) = place();
+    drop(SqliteStore::open(&path).expect("opens"));
+    Connection::open(&path).expect("opens").pragma_update(None, "user_version", 99).expect("set");
+    let told = refused(&path).to_string();
+    assert!(told.contains("schema 99") && told.contains("up to 1"), "{told}");
+}
+
+#[test]
+fn an_absent_directory_and_a_directory_in_its_place_are_named() {
+    let (directory, _) = place();
+    for path in [directory.path().join("absent/loopd.db"), directory.path().to_owned()] {
+        let told = refused(&path).to_string();
+        assert!(told.contains(&path.display().to_string()), "{told}");
+    }
+}
+
+#[test]
+fn files_are_private() {
+    let (directory, path) = place();
+    let _store = SqliteStore::open(&path).expect("opens");
+    let files: Vec<_> =
+        std::fs::read_dir(directory.path()).expect("listed").map(|f| f.expect("a file").path()).collect();
+    assert!(files.len() >= 4, "{files:?}");
+    for file in files {
+        let mode = file.metadata().expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.display());
+    }
+}
