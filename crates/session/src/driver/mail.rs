@@ -183,7 +183,8 @@ fn finish<T>(outcome: Result<T, ServiceError>, reply: Reply<T>) -> Result<(), Ha
 /// A write that was not taken: the caller is told, and nothing was acknowledged.
 fn refuse_write<T>(fault: AppendError, reply: Reply<T>) -> Result<(), Halt> {
     match fault {
-        AppendError::Fenced { .. } | AppendError::Conflict { .. } => Err(Halt::Fenced),
+        AppendError::Fenced { .. } => Err(Halt::Fenced),
+        AppendError::Conflict { .. } => Err(Halt::Overtaken),
         AppendError::Absent => Err(Halt::Deleted),
         fault => {
             let _ = reply.send(Err(fault.into()));
