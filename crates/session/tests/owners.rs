@@ -7,7 +7,7 @@ use loopd_domain::event::{Event, EventBody};
 use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::{EventId, ThreadId};
 use loopd_session::{OnceKey, ServiceError};
-use loopd_store::Append;
+use loopd_store::{Append, SessionChange};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,6 +40,27 @@ async fn a_session_whose_driver_panicked_is_taken_up() {
     let events = house.until_idle(id, sent.seq).await;
     assert_eq!(stop_reason(&events), StopReason::EndTurn);
     house.assert_legal(id).await;
+}
+
+#[tokio::test]
+async fn an_archiving_that_was_cut_in_half_can_be_finished() {
+    let house = House::open(echo()).await;
+    let made = house.create(json!({"steps": []}), Vec::new(), "").await;
+    let id = &made.session.id;
+    let archived = house.service.archive(&workspace(), id).await.unwrap();
+    let change = SessionChange {
+        title: None,
+        metadata: archived.metadata,
+        agent: archived.agent,
+        archived_at: None,
+        updated_at: made.session.updated_at,
+    };
+    house.service.stop().await;
+    house.store.sessions().change(id, change).await.unwrap();
+    let heir = house.reopen(echo()).await;
+    assert!(heir.session(id).await.archived_at.is_none());
+    heir.service.archive(&workspace(), id).await.unwrap();
+    assert!(heir.session(id).await.archived_at.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
