@@ -55,7 +55,9 @@ impl<'a> Reader<'a> {
             if self.at >= self.last_seq {
                 return Ok(None);
             }
-            let events = self.store.journal().read(self.session, self.at, READ_ROWS).await?;
+            // What came after the session was looked at is not of this page: its queue would show the same input again.
+            let count = READ_ROWS.min((self.last_seq - self.at) as usize);
+            let events = self.store.journal().read(self.session, self.at, count).await?;
             let Some(last) = events.last() else { return Ok(None) };
             self.at = last.seq;
             return Ok(Some(events));

@@ -1,5 +1,6 @@
 //! Keeps what this process owns, and takes up what has lost its owner.
 
+use crate::requests::ServiceError;
 use crate::service::SessionService;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::{SessionId, Timestamp};
@@ -48,8 +49,17 @@ pub async fn take_up_all(service: &SessionService) {
 
 /// Takes up sessions that nobody holds at `now`, and those that a failed driver of ours left.
 async fn take_up(service: &SessionService, now: Timestamp) -> Result<(), StoreError> {
-    let mut ids = service.abandoned();
-    ids.extend(service.parts().store.journal().claimable(now, CLAIMS_PER_ROUND).await?);
+    for id in service.abandoned() {
+        match service.wake(&id).await {
+            Ok(()) | Err(ServiceError::Absent(_) | ServiceError::Elsewhere) => {}
+            Err(fault) => {
+                // Its lease may still be ours, and then no other list names it.
+                tracing::warn!(session = %id, %fault, "a session that was given up could not be taken up; trying again");
+                service.abandon(id);
+            }
+        }
+    }
+    let ids = service.parts().store.journal().claimable(now, CLAIMS_PER_ROUND).await?;
     take_up_each(service, ids).await;
     Ok(())
 }

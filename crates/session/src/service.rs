@@ -9,6 +9,7 @@ use crate::hub::{Channel, Hub};
 use crate::ledger::{Ledger, seal};
 use crate::requests::*;
 use crate::{admission, keeper};
+use futures_util::FutureExt;
 use loopd_domain::chain::GENESIS;
 use loopd_domain::event::EventBody;
 use loopd_domain::fold::SessionFold;
@@ -18,6 +19,7 @@ use loopd_domain::{Epoch, Seq, SessionId, Timestamp, WorkspaceId, ids};
 use loopd_store::{AppendError, ClaimOutcome, OnceRecord, OwnerId, SessionFilter};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard, mpsc, oneshot, watch};
@@ -77,8 +79,13 @@ impl SessionService {
         self.0.owner.clone()
     }
 
+    /// Sessions that were given up and are to be taken up again. Whoever takes the list sees to all of it.
     pub(crate) fn abandoned(&self) -> Vec<SessionId> {
         std::mem::take(&mut *self.0.abandoned.lock())
+    }
+
+    pub(crate) fn abandon(&self, id: SessionId) {
+        self.0.abandoned.lock().push(id);
     }
 
     /// Returns when the service is told to stop.
@@ -114,11 +121,13 @@ impl SessionService {
         let admitted = admission::admit(&mut draft, &ledger.session, &[], new.inputs, &new.settings)?;
         let slot = self.slot(&ledger.session.id)?;
         let mut held = slot.lock().await;
+        self.refuse_when_stopping()?;
         // The room is built while the session is being written.
         let room = starts.then(|| {
             let start = driver::start(parts, &ledger.session.id, ledger.session.room.limits);
             tokio::spawn(start)
         });
+        let digest = once.as_ref().map(|o| o.request_digest.clone());
         let entries = seal(&GENESIS, &draft.events)?;
         let last_hash = entries.last().map_or(GENESIS, |e| e.hash);
         let once =
@@ -132,7 +141,7 @@ impl SessionService {
             drop(held);
             self.forget_slot(&stored.id, slot);
             return match fault {
-                AppendError::Repeated(record) => self.repeated(record).await,
+                AppendError::Repeated(record) => self.repeated(record, digest.as_ref()).await,
                 fault => Err(fault.into()),
             };
         }
@@ -173,7 +182,7 @@ impl SessionService {
             .await?;
         match sent {
             Sent::Accepted(accepted) => Ok(*accepted),
-            Sent::Repeated(record) => self.repeated(record).await,
+            Sent::Repeated(record) => self.repeated(record, once.as_ref().map(|o| &o.request_digest)).await,
         }
     }
 
@@ -209,8 +218,9 @@ impl SessionService {
         for _ in 0..DRIVER_TRIES {
             self.ask(id, |reply| Mail::Delete { reply }).await?;
             let slot = self.slot(id)?;
-            if let Some(mailbox) = slot.lock().await.clone() {
-                // The driver that agreed puts its room away before it lets go of the slot.
+            // The slot is not held while waiting: the driver that agreed needs it to put its room away.
+            let mailbox = slot.lock().await.clone();
+            if let Some(mailbox) = mailbox {
                 mailbox.closed().await;
             }
             let held = slot.lock().await;
@@ -271,7 +281,8 @@ impl SessionService {
         let slots: Vec<Slot> = self.0.slots.lock().values().cloned().collect();
         let mut mailboxes = Vec::new();
         for slot in &slots {
-            if let Some(mailbox) = slot.lock().await.clone() {
+            let mailbox = slot.lock().await.clone();
+            if let Some(mailbox) = mailbox {
                 // A closed mailbox belongs to a driver that ends anyway.
                 let _ = mailbox.send(Mail::Stop).await;
                 mailboxes.push((slot, mailbox));
@@ -331,6 +342,7 @@ impl SessionService {
         held: &mut MutexGuard<'_, Option<mpsc::Sender<Mail>>>,
         id: &SessionId,
     ) -> Result<mpsc::Sender<Mail>, ServiceError> {
+        self.refuse_when_stopping()?;
         let parts = self.parts();
         let lease_until = parts.clock.now().plus_ms(LEASE_MS);
         // Where nobody else can be alive, whoever holds the session is gone.
@@ -361,7 +373,7 @@ impl SessionService {
         if let Some(room) = room {
             driver = driver.with_room(room);
         }
-        tokio::spawn(live(self.clone(), driver, taken_over));
+        tokio::spawn(survive(self.clone(), driver, taken_over));
         sender
     }
 
@@ -376,21 +388,25 @@ impl SessionService {
         let not_before = Timestamp(parts.clock.now().micros() - (IDEMPOTENCY_WINDOW_MS as i64) * 1_000);
         match parts.store.once().find(workspace, &once.key, not_before).await? {
             None => Ok(None),
-            Some(record) if record.request_digest != once.request_digest => {
-                Err(ServiceError::KeyReused { key: once.key.clone() })
-            }
-            Some(record) => self.repeated(record).await.map(Some),
+            Some(record) => self.repeated(record, Some(&once.request_digest)).await.map(Some),
         }
     }
 
-    async fn repeated(&self, record: OnceRecord) -> Result<Accepted, ServiceError> {
+    /// What the request that `record` is of was answered, if the request of `digest` is the same.
+    async fn repeated(&self, record: OnceRecord, digest: Option<&String>) -> Result<Accepted, ServiceError> {
+        if digest != Some(&record.request_digest) {
+            return Err(ServiceError::KeyReused { key: record.key });
+        }
         crate::history::first_answer(self.parts().store.as_ref(), record).await
     }
 
+    /// Asked again once a slot is held: `stop` may have passed it by then, and would not see another driver.
+    fn refuse_when_stopping(&self) -> Result<(), ServiceError> {
+        if *self.0.stopping.borrow() { Err(ServiceError::Stopping) } else { Ok(()) }
+    }
+
     fn slot(&self, id: &SessionId) -> Result<Slot, ServiceError> {
-        if *self.0.stopping.borrow() {
-            return Err(ServiceError::Stopping);
-        }
+        self.refuse_when_stopping()?;
         let mut slots = self.0.slots.lock();
         if let Some(slot) = slots.get(id) {
             return Ok(slot.clone());
@@ -415,6 +431,16 @@ impl SessionService {
     }
 }
 
+/// A driver that panics takes nothing but itself along: its session is taken up again.
+async fn survive(service: SessionService, driver: Driver, taken_over: bool) {
+    let id = driver.id().clone();
+    let life = AssertUnwindSafe(live(service.clone(), driver, taken_over));
+    if life.catch_unwind().await.is_err() {
+        tracing::error!(session = %id, "a driver panicked; its session will be taken up again");
+        service.abandon(id);
+    }
+}
+
 /// A driver's whole life, and its orderly end.
 async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
     let id = driver.id().clone();
@@ -428,9 +454,9 @@ async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
     match &halt {
         Halt::Hibernate | Halt::Stopping | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
         Halt::Fenced => tracing::warn!(session = %id, %halt, "a driver ends"),
-        Halt::Broken(_) | Halt::Store(_) => {
+        Halt::Broken(_) | Halt::Store(_) | Halt::Overtaken => {
             tracing::error!(session = %id, %halt, "a session was given up; it will be taken up again");
-            service.0.abandoned.lock().push(id.clone());
+            service.abandon(id.clone());
         }
     }
     if !matches!(halt, Halt::Fenced | Halt::Deleted) {

@@ -113,7 +113,14 @@ impl Driver {
     async fn archive(&mut self) -> Result<Session, ServiceError> {
         let session = self.ledger.session.clone();
         if session.fold.status == Status::Terminated {
-            return Ok(session);
+            // A first attempt may have written its event and nothing more.
+            return match session.archived_at {
+                Some(_) => Ok(session),
+                None => {
+                    let at = session.fold.last_at;
+                    self.change(session, Some(at), at).await
+                }
+            };
         }
         if session.fold.needs_owner() {
             let text = format!("session `{}` is running; interrupt it and wait until it is idle", session.id);
@@ -140,14 +147,24 @@ impl Driver {
                 .map_err(admission::broken)?;
         }
         draft.push(body).map_err(admission::broken)?;
+        self.ledger.commit(&draft, None).await?;
+        self.change(next, archived_at, draft.at).await
+    }
+
+    /// The change of the resource alone; its event is in the journal.
+    async fn change(
+        &mut self,
+        next: Session,
+        archived_at: Option<Timestamp>,
+        updated_at: Timestamp,
+    ) -> Result<Session, ServiceError> {
         let change = SessionChange {
             title: next.title.clone(),
             metadata: next.metadata.clone(),
             agent: next.agent.clone(),
             archived_at: archived_at.or(next.archived_at),
-            updated_at: draft.at,
+            updated_at,
         };
-        self.ledger.commit(&draft, None).await?;
         self.parts.store.sessions().change(&next.id, change.clone()).await?;
         let session = &mut self.ledger.session;
         session.title = change.title;
@@ -183,7 +200,8 @@ fn finish<T>(outcome: Result<T, ServiceError>, reply: Reply<T>) -> Result<(), Ha
 /// A write that was not taken: the caller is told, and nothing was acknowledged.
 fn refuse_write<T>(fault: AppendError, reply: Reply<T>) -> Result<(), Halt> {
     match fault {
-        AppendError::Fenced { .. } | AppendError::Conflict { .. } => Err(Halt::Fenced),
+        AppendError::Fenced { .. } => Err(Halt::Fenced),
+        AppendError::Conflict { .. } => Err(Halt::Overtaken),
         AppendError::Absent => Err(Halt::Deleted),
         fault => {
             let _ = reply.send(Err(fault.into()));

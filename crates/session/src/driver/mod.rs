@@ -56,6 +56,9 @@ pub enum Halt {
     Hibernate,
     #[error("another owner has the session")]
     Fenced,
+    /// A write that was reported lost was not, or somebody writes beside us: what this driver knows is out of date.
+    #[error("the journal moved on without its driver")]
+    Overtaken,
     #[error("the store does not take writes: {0}")]
     Store(StoreError),
     /// Only a mistake of ours can explain it.
@@ -279,8 +282,9 @@ fn halt(fault: AppendError) -> Halt {
     match fault {
         AppendError::Store(fault) => Halt::Store(fault),
         AppendError::Absent => Halt::Deleted,
-        // A driver writes no once-record of its own, so `Repeated` cannot be; a conflict means another writer.
-        AppendError::Fenced { .. } | AppendError::Conflict { .. } | AppendError::Repeated(_) => Halt::Fenced,
+        AppendError::Fenced { .. } => Halt::Fenced,
+        // A driver writes no once-record of its own, so `Repeated` cannot be.
+        AppendError::Conflict { .. } | AppendError::Repeated(_) => Halt::Overtaken,
     }
 }
 

@@ -23,6 +23,10 @@ use tokio::time::Instant;
 
 /// Rooms that may be lost in one step before the turn ends.
 const ROOMS_LOST_MAX: u32 = 3;
+/// Bytes of one preview of a tool's output; a cell cuts its own far shorter.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Characters of a cell's message that reach the log.
+const LOG_CHARS_MAX: usize = 1_000;
 /// How long the exit of a room may lag behind the end of its channel.
 const EXIT_LAG: Duration = Duration::from_millis(500);
 /// How long a killed room may take to go.
@@ -205,13 +209,15 @@ impl Driver {
             }
             FromCell::Output { id, text } => {
                 let is_open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls).any(|c| c.id == id && !c.settled);
-                if is_open {
+                // A longer one is no honest preview, and many of them wait for slow followers.
+                if is_open && text.len() <= OUTPUT_BYTES_MAX {
                     let base = self.ledger.fold().last_seq;
                     self.channel.publish(base, crate::requests::Followed::ToolOutput { id, text });
                 }
                 Ok(())
             }
             FromCell::Log { message } => {
+                let message: String = message.chars().take(LOG_CHARS_MAX).collect();
                 tracing::info!(session = %self.id(), message = %message.escape_debug(), "the cell says");
                 Ok(())
             }
