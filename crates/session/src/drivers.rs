@@ -9,7 +9,7 @@ use crate::service::SessionService;
 use crate::slots::HeldSlot;
 use futures_util::FutureExt;
 use loopd_domain::limits::{LEASE_MS, MAILBOX_MAX};
-use loopd_domain::{SessionId, Timestamp};
+use loopd_domain::{Epoch, SessionId, Timestamp};
 use loopd_store::ClaimOutcome;
 use std::panic::AssertUnwindSafe;
 use tokio::sync::mpsc;
@@ -41,8 +41,22 @@ impl SessionService {
             ClaimOutcome::Held { .. } => return Err(ServiceError::Elsewhere),
             ClaimOutcome::Absent => return Err(ServiceError::Absent(id.clone())),
         };
-        let ledger = Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await?;
-        Ok(self.spawn(held, ledger, None, true))
+        let epoch = claim.session.epoch;
+        match Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await {
+            Ok(ledger) => Ok(self.spawn(held, ledger, None, true)),
+            Err(fault) => {
+                self.give_back(id, epoch).await;
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// Gives a claim up that no driver stands behind: our lease on it would be renewed for ever.
+    async fn give_back(&self, id: &SessionId, epoch: Epoch) {
+        if let Err(fault) = self.parts().store.journal().release(id, epoch).await {
+            tracing::warn!(session = %id, %fault, "a claim could not be given up; the session will be taken up again");
+            self.abandon(id.clone());
+        }
     }
 
     pub(crate) fn spawn(
@@ -96,10 +110,7 @@ async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
         }
     }
     if !matches!(halt, Halt::Fenced | Halt::Deleted) {
-        let released = service.parts().store.journal().release(&id, driver.epoch()).await;
-        if let Err(fault) = released {
-            tracing::warn!(session = %id, %fault, "the claim could not be given up; its lease will end");
-        }
+        service.give_back(&id, driver.epoch()).await;
     }
     if let Some(held) = held.as_mut() {
         **held = None;

@@ -79,7 +79,10 @@ impl SessionService {
     }
 
     pub(crate) fn abandon(&self, id: SessionId) {
-        self.0.abandoned.lock().push(id);
+        let mut abandoned = self.0.abandoned.lock();
+        if !abandoned.contains(&id) {
+            abandoned.push(id);
+        }
     }
 
     /// Returns when the service is told to stop.
