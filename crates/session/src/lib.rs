@@ -3,7 +3,8 @@
 //! [`SessionService`] is the door: the server asks it to create, feed, follow, change and end sessions. Behind it stands one
 //! *driver* task per living session, which alone writes that session's journal, holds its room and calls its model.
 //!
-//! - `requests`, `service`: what may be asked, and how a request finds its session's driver.
+//! - `requests`, `service`: what may be asked.
+//! - `slots`, `drivers`: how a request finds its session's driver, and what becomes of a driver that ends.
 //! - `admission`: what a client's inputs do to a session in its present state. Pure.
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
 //! - `ledger`: the pen: drafts of legal events, written in one transaction.
@@ -15,6 +16,7 @@ mod admission;
 mod answer;
 mod asking;
 mod driver;
+mod drivers;
 pub mod follow;
 mod history;
 mod hub;
@@ -26,6 +28,7 @@ mod recovery;
 mod requests;
 mod resume;
 mod service;
+mod slots;
 mod turn;
 
 pub use follow::Follower;

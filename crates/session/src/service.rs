@@ -1,28 +1,25 @@
-//! The door to all sessions: how a request finds its session's driver, and what needs none.
+//! The door to all sessions: what may be asked of them, what of that needs the session's driver, and what needs none.
 //!
-//! At most one driver of a session lives in this process: its *slot* is locked while a driver is started or put away, so
-//! nobody starts a second one beside it. Between processes the journal's epoch does the same.
+//! How a driver is found, started and put away is `drivers`'s.
 
-use crate::driver::{self, Driver, Halt, Mail, Sent};
+use crate::driver::{self, Mail, Sent};
 use crate::follow::Follower;
 use crate::hub::{Channel, Hub};
 use crate::ledger::{Ledger, seal};
 use crate::requests::*;
+use crate::slots::{Slot, Slots};
 use crate::{admission, keeper};
-use futures_util::FutureExt;
 use loopd_domain::chain::GENESIS;
 use loopd_domain::event::EventBody;
 use loopd_domain::fold::SessionFold;
-use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS, MAILBOX_MAX, SESSIONS_LIVING_MAX};
+use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{Epoch, Seq, SessionId, Timestamp, WorkspaceId, ids};
-use loopd_store::{AppendError, ClaimOutcome, OnceRecord, OwnerId, SessionFilter};
+use loopd_store::{AppendError, OnceRecord, OwnerId, SessionFilter};
 use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Drivers that a request tries: each but the last was about to end when the request came.
 const DRIVER_TRIES: u32 = 8;
@@ -31,19 +28,16 @@ const MAILBOX_WAIT: Duration = Duration::from_secs(5);
 /// A turn that ended this recently and that nobody saw is shown to a late follower.
 const LATE_ATTACH_MS: u64 = 5_000;
 
-/// The driver's mailbox, when one lives.
-type Slot = Arc<AsyncMutex<Option<mpsc::Sender<Mail>>>>;
-
 /// The door to all sessions. Cheap to clone.
 #[derive(Clone)]
-pub struct SessionService(Arc<Inner>);
+pub struct SessionService(pub(crate) Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     parts: Arc<Parts>,
     owner: OwnerId,
-    hub: Hub,
-    slots: Mutex<HashMap<SessionId, Slot>>,
-    /// Sessions whose driver gave up because of the store.
+    pub(crate) hub: Hub,
+    pub(crate) slots: Slots,
+    /// Sessions that were given up and that nobody has taken up again yet.
     abandoned: Mutex<Vec<SessionId>>,
     stopping: watch::Sender<bool>,
 }
@@ -57,7 +51,7 @@ impl SessionService {
             parts: Arc::new(parts),
             owner,
             hub: Hub::default(),
-            slots: Mutex::default(),
+            slots: Slots::default(),
             abandoned: Mutex::default(),
             stopping: watch::Sender::new(false),
         }));
@@ -85,7 +79,10 @@ impl SessionService {
     }
 
     pub(crate) fn abandon(&self, id: SessionId) {
-        self.0.abandoned.lock().push(id);
+        let mut abandoned = self.0.abandoned.lock();
+        if !abandoned.contains(&id) {
+            abandoned.push(id);
+        }
     }
 
     /// Returns when the service is told to stop.
@@ -139,7 +136,7 @@ impl SessionService {
         let created = parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await;
         if let Err(fault) = created {
             drop(held);
-            self.forget_slot(&stored.id, slot);
+            self.0.slots.forget(&stored.id, slot);
             return match fault {
                 AppendError::Repeated(record) => self.repeated(record, digest.as_ref()).await,
                 fault => Err(fault.into()),
@@ -155,7 +152,7 @@ impl SessionService {
             self.spawn(&mut held, ledger, Some(room), false);
         }
         drop(held);
-        self.forget_slot(&accepted.session.id, slot);
+        self.0.slots.forget(&accepted.session.id, slot);
         Ok(accepted)
     }
 
@@ -228,7 +225,7 @@ impl SessionService {
             if held.is_none() {
                 self.remove(&session).await?;
                 drop(held);
-                self.forget_slot(id, slot);
+                self.0.slots.forget(id, slot);
                 return Ok(());
             }
         }
@@ -278,7 +275,7 @@ impl SessionService {
     /// Lets running sessions go (their turns are taken up at the next start) and ends every room.
     pub async fn stop(&self) {
         self.0.stopping.send_replace(true);
-        let slots: Vec<Slot> = self.0.slots.lock().values().cloned().collect();
+        let slots = self.0.slots.all();
         let mut mailboxes = Vec::new();
         for slot in &slots {
             let mailbox = slot.lock().await.clone();
@@ -292,6 +289,16 @@ impl SessionService {
             mailbox.closed().await;
             drop(slot.lock().await);
         }
+    }
+
+    /// Asked again once a slot is held: `stop` may have passed it by then, and would not see another driver.
+    pub(crate) fn refuse_when_stopping(&self) -> Result<(), ServiceError> {
+        if *self.0.stopping.borrow() { Err(ServiceError::Stopping) } else { Ok(()) }
+    }
+
+    pub(crate) fn slot(&self, id: &SessionId) -> Result<Slot, ServiceError> {
+        self.refuse_when_stopping()?;
+        self.0.slots.of(id)
     }
 
     /// Makes sure that a session which needs an owner has one here.
@@ -322,61 +329,6 @@ impl SessionService {
         Err(ServiceError::Elsewhere)
     }
 
-    /// The mailbox of the session's driver, started if none lives.
-    async fn mailbox(&self, id: &SessionId) -> Result<mpsc::Sender<Mail>, ServiceError> {
-        let slot = self.slot(id)?;
-        let mut held = slot.lock().await;
-        let outcome = match held.as_ref().filter(|mailbox| !mailbox.is_closed()) {
-            Some(mailbox) => Ok(mailbox.clone()),
-            None => self.claim(&mut held, id).await,
-        };
-        drop(held);
-        if outcome.is_err() {
-            self.forget_slot(id, slot);
-        }
-        outcome
-    }
-
-    async fn claim(
-        &self,
-        held: &mut MutexGuard<'_, Option<mpsc::Sender<Mail>>>,
-        id: &SessionId,
-    ) -> Result<mpsc::Sender<Mail>, ServiceError> {
-        self.refuse_when_stopping()?;
-        let parts = self.parts();
-        let lease_until = parts.clock.now().plus_ms(LEASE_MS);
-        // Where nobody else can be alive, whoever holds the session is gone.
-        let now = if parts.sole_owner { Timestamp(i64::MAX) } else { parts.clock.now() };
-        let claim = match parts.store.journal().claim(id, &self.0.owner, now, lease_until).await? {
-            ClaimOutcome::Claimed(claim) => *claim,
-            ClaimOutcome::Held { .. } => return Err(ServiceError::Elsewhere),
-            ClaimOutcome::Absent => return Err(ServiceError::Absent(id.clone())),
-        };
-        let ledger = Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await?;
-        Ok(self.spawn(held, ledger, None, true))
-    }
-
-    fn spawn(
-        &self,
-        held: &mut MutexGuard<'_, Option<mpsc::Sender<Mail>>>,
-        ledger: Ledger,
-        room: Option<driver::StartingRoom>,
-        taken_over: bool,
-    ) -> mpsc::Sender<Mail> {
-        let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
-        **held = Some(sender.clone());
-        let channel = self.0.hub.channel(&ledger.session.id);
-        if room.is_some() {
-            channel.work_accepted();
-        }
-        let mut driver = Driver::new(self.parts().clone(), ledger, channel, mailbox);
-        if let Some(room) = room {
-            driver = driver.with_room(room);
-        }
-        tokio::spawn(survive(self.clone(), driver, taken_over));
-        sender
-    }
-
     /// Answers a repeated request, if its record is there already.
     async fn first_answer(
         &self,
@@ -398,79 +350,6 @@ impl SessionService {
             return Err(ServiceError::KeyReused { key: record.key });
         }
         crate::history::first_answer(self.parts().store.as_ref(), record).await
-    }
-
-    /// Asked again once a slot is held: `stop` may have passed it by then, and would not see another driver.
-    fn refuse_when_stopping(&self) -> Result<(), ServiceError> {
-        if *self.0.stopping.borrow() { Err(ServiceError::Stopping) } else { Ok(()) }
-    }
-
-    fn slot(&self, id: &SessionId) -> Result<Slot, ServiceError> {
-        self.refuse_when_stopping()?;
-        let mut slots = self.0.slots.lock();
-        if let Some(slot) = slots.get(id) {
-            return Ok(slot.clone());
-        }
-        if slots.len() >= SESSIONS_LIVING_MAX {
-            let text = format!("{SESSIONS_LIVING_MAX} sessions are alive on this server; try again when some are idle");
-            return Err(ServiceError::Busy(text));
-        }
-        let slot = Slot::default();
-        slots.insert(id.clone(), slot.clone());
-        Ok(slot)
-    }
-
-    /// Forgets a slot without a driver that nobody else is looking at.
-    fn forget_slot(&self, id: &SessionId, slot: Slot) {
-        let mut slots = self.0.slots.lock();
-        let is_empty = slot.try_lock().is_ok_and(|held| held.as_ref().is_none_or(mpsc::Sender::is_closed));
-        // Two: the map's and ours. Slots are handed out under the map's lock, so nobody can join now.
-        if is_empty && Arc::strong_count(&slot) == 2 {
-            slots.remove(id);
-        }
-    }
-}
-
-/// A driver that panics takes nothing but itself along: its session is taken up again.
-async fn survive(service: SessionService, driver: Driver, taken_over: bool) {
-    let id = driver.id().clone();
-    let life = AssertUnwindSafe(live(service.clone(), driver, taken_over));
-    if life.catch_unwind().await.is_err() {
-        tracing::error!(session = %id, "a driver panicked; its session will be taken up again");
-        service.abandon(id);
-    }
-}
-
-/// A driver's whole life, and its orderly end.
-async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
-    let id = driver.id().clone();
-    let halt = driver.run(taken_over).await;
-    let slot = service.0.slots.lock().get(&id).cloned();
-    let mut held = match &slot {
-        Some(slot) => Some(slot.lock().await),
-        None => None,
-    };
-    driver.close().await;
-    match &halt {
-        Halt::Hibernate | Halt::Stopping | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
-        Halt::Fenced => tracing::warn!(session = %id, %halt, "a driver ends"),
-        Halt::Broken(_) | Halt::Store(_) | Halt::Overtaken => {
-            tracing::error!(session = %id, %halt, "a session was given up; it will be taken up again");
-            service.abandon(id.clone());
-        }
-    }
-    if !matches!(halt, Halt::Fenced | Halt::Deleted) {
-        let released = service.parts().store.journal().release(&id, driver.epoch()).await;
-        if let Err(fault) = released {
-            tracing::warn!(session = %id, %fault, "the claim could not be given up; its lease will end");
-        }
-    }
-    if let Some(held) = held.as_mut() {
-        **held = None;
-    }
-    drop(held);
-    if let Some(slot) = slot {
-        service.forget_slot(&id, slot);
     }
 }
 

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! The task ends by itself when the session has been idle for a while (hibernation), when another owner took the session
-//! (fenced: it touches nothing more), when the store fails, or when the service stops.
+//! (fenced: it touches nothing more), when the store fails or the journal moved on without it, when the session was archived
+//! or deleted, or when the service stops.
 
 mod batch;
 mod mail;
@@ -140,7 +141,7 @@ impl Driver {
         &self.ledger.session.id
     }
 
-    /// Lives until there is a reason not to. Returns the claim's epoch for its release.
+    /// Lives until there is a reason not to, and says which.
     pub async fn run(&mut self, taken_over: bool) -> Halt {
         match self.live(taken_over).await {
             Ok(never) => match never {},
