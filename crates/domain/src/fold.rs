@@ -43,7 +43,7 @@ pub struct SessionFold {
     /// Time spent running, without the stretch that runs now.
     pub active_ms: u64,
     pub running_since: Option<Timestamp>,
-    /// Takeovers since the last finished step.
+    /// Takeovers since the last finished step, or since the turn began.
     pub recoveries: u32,
     /// Where the latest stretch of running begins: the input that started it, or its `status_running`.
     pub run_first_seq: Seq,
@@ -271,6 +271,8 @@ impl SessionFold {
             None if number != self.turns + 1 => return Err("its turn is not the next"),
             None => {
                 self.turns = number;
+                // A turn that was given up says nothing of the next one.
+                self.recoveries = 0;
                 self.turn = Some(OpenTurn::begin(number, settings, event.at));
             }
         }
