@@ -28,7 +28,7 @@ pub struct House {
 }
 
 impl House {
-    pub async fn build(settings: &Settings, auth: AuthConfig, env: Env<'_>) -> Result<Self> {
+    pub async fn build(settings: &Settings, auth: AuthConfig, takes_up: bool, env: Env<'_>) -> Result<Self> {
         let data = DataDir::open(&settings.data)?;
         let clock = system_clock();
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
@@ -44,6 +44,7 @@ impl House {
             data: data.path().to_owned(),
             // The lock of the data directory lets nobody else in.
             sole_owner: true,
+            takes_up,
             room_idle_ms: settings.room_idle_ms,
         };
         let sessions = SessionService::start(parts).await.context("sessions could not be started")?;

@@ -20,14 +20,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub async fn open(place: &Place) -> Result<Self> {
+    /// `takes_up`: a server inside this process goes on with the turns that an earlier one left.
+    pub async fn open(place: &Place, takes_up: bool) -> Result<Self> {
         if let Some(url) = settings::server_url(place, &process_env)? {
             let client = Client::new(url, process_env("LOOPD_API_KEY"))?;
             return Ok(Connection { client, inside: None });
         }
         let settings = Settings::resolve(place, &process_env)?;
         let key = machine::one_time_key();
-        let house = House::build(&settings, AuthConfig::with_keys([key.as_str()]), &process_env).await?;
+        let house = House::build(&settings, AuthConfig::with_keys([key.as_str()]), takes_up, &process_env).await?;
         let running = Running::start(house, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let client = Client::new(Url::parse(&running.url())?, Some(key))?;
         Ok(Connection { client, inside: Some(running) })

@@ -31,7 +31,9 @@ async fn tend(service: &SessionService, round: u64) -> Result<(), StoreError> {
     let parts = service.parts();
     let now = parts.clock.now();
     parts.store.journal().renew(&service.owner(), now.plus_ms(LEASE_MS)).await?;
-    take_up(service, now).await?;
+    if parts.takes_up {
+        take_up(service, now).await?;
+    }
     if round.is_multiple_of(ROUNDS_PER_SWEEP) {
         let before = Timestamp(now.micros() - (IDEMPOTENCY_WINDOW_MS as i64) * 1_000);
         parts.store.once().expire(before).await?;

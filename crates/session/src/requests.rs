@@ -23,6 +23,9 @@ pub struct Parts {
     pub data: PathBuf,
     /// No other process can be alive on this store: claims of earlier processes are over, whatever their lease says.
     pub sole_owner: bool,
+    /// Turns that have lost their owner go on here. A process that is about to end leaves them to the next one: each
+    /// takeover counts, and what runs in a room is lost with its process.
+    pub takes_up: bool,
     /// How long an idle session keeps its room, in milliseconds.
     pub room_idle_ms: u64,
 }

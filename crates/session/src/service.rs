@@ -46,7 +46,7 @@ impl SessionService {
     /// Starts the service; what has lost its owner is taken up in the background.
     pub async fn start(parts: Parts) -> Result<Self, ServiceError> {
         let owner = OwnerId(format!("own_{}", ids::encode_ulid(parts.ids.ulid())));
-        let sole_owner = parts.sole_owner;
+        let (sole_owner, takes_up) = (parts.sole_owner, parts.takes_up);
         let service = SessionService(Arc::new(Inner {
             parts: Arc::new(parts),
             owner,
@@ -57,7 +57,7 @@ impl SessionService {
         }));
         let first = service.clone();
         tokio::spawn(async move {
-            if sole_owner {
+            if sole_owner && takes_up {
                 keeper::take_up_all(&first).await;
             }
             keeper::keep(first).await;

@@ -454,3 +454,19 @@ async fn a_stopped_service_lets_go_and_the_next_goes_on() {
     assert_eq!(results(&events)[0].1, Outcome::Completed, "a pure call runs again");
     heir.assert_legal(id).await;
 }
+
+#[tokio::test]
+async fn a_visitor_leaves_what_was_left_to_the_next_owner() {
+    let house = House::open(Arc::new(|_| Act::Hang)).await;
+    let script = json!({"steps": [{"tools": [{"name": "read", "input": {}}]}, {"text": "done"}]});
+    let made = house.create(script, toolset(ToolConfig::default()), "go").await;
+    let id = &made.session.id;
+    house.until(id, 0, |b| matches!(b, EventBody::ModelRequestEnd { .. })).await;
+    house.service.stop().await;
+    let before = house.session(id).await;
+    let visitor = house.visit(echo()).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(visitor.session(id).await.fold, before.fold, "it only looked");
+    let heir = house.reopen(echo()).await;
+    assert_eq!(stop_reason(&heir.until_idle(id, 0).await), StopReason::EndTurn);
+}

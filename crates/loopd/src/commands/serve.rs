@@ -17,7 +17,7 @@ pub async fn run(place: &Place, args: &ServeArgs) -> Result<Exit> {
     let listen = args.listen.unwrap_or(settings.listen);
     settings.check_exposure(listen)?;
     let keys = settings.api_keys.iter().map(String::as_str);
-    let house = House::build(&settings, AuthConfig::with_keys(keys), &process_env).await?;
+    let house = House::build(&settings, AuthConfig::with_keys(keys), true, &process_env).await?;
     let mut running = Running::start(house, listen).await?;
     running.announce()?;
     greet(&running, &settings)?;

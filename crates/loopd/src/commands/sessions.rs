@@ -12,7 +12,9 @@ use std::collections::HashSet;
 use std::io::Write;
 
 pub async fn run(place: &Place, command: &SessionsCommand) -> Result<Exit> {
-    let connection = Connection::open(place).await?;
+    // Only a command that stays to watch takes up what was left; the others are gone in a moment.
+    let stays = matches!(command, SessionsCommand::Tail { .. });
+    let connection = Connection::open(place, stays).await?;
     let client = &connection.client;
     let done = match command {
         SessionsCommand::List { limit, status, archived, json } => list(client, *limit, status, *archived, *json).await,

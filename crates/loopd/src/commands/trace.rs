@@ -13,7 +13,7 @@ use std::io::{IsTerminal, Write};
 const WIDTH_DEFAULT: u16 = 120;
 
 pub async fn run(place: &Place, args: &TraceArgs) -> Result<Exit> {
-    let connection = Connection::open(place).await?;
+    let connection = Connection::open(place, false).await?;
     let shown = show(&connection.client, args).await;
     connection.close().await;
     shown.map(|()| Exit::Success)

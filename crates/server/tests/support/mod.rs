@@ -92,6 +92,7 @@ impl House {
             ids: ids.clone(),
             data: directory.path().to_owned(),
             sole_owner: true,
+            takes_up: true,
             room_idle_ms: 1,
         });
         let state = ServerState {

@@ -264,15 +264,20 @@ impl House {
     pub async fn open(tools: Tools) -> House {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let store = loopd_store::sqlite::SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
-        House::on(Arc::new(store), directory, tools).await
+        House::on(Arc::new(store), directory, tools, true).await
     }
 
     /// Another process on the same store; the one before is taken for dead.
     pub async fn reopen(&self, tools: Tools) -> House {
-        House::on(self.store.clone(), self.directory.clone(), tools).await
+        House::on(self.store.clone(), self.directory.clone(), tools, true).await
     }
 
-    async fn on(store: Arc<dyn Store>, directory: Arc<tempfile::TempDir>, tools: Tools) -> House {
+    /// Another process that is only there for a moment.
+    pub async fn visit(&self, tools: Tools) -> House {
+        House::on(self.store.clone(), self.directory.clone(), tools, false).await
+    }
+
+    async fn on(store: Arc<dyn Store>, directory: Arc<tempfile::TempDir>, tools: Tools, takes_up: bool) -> House {
         let rooms_started = Arc::new(AtomicUsize::new(0));
         let mishaps = Arc::new(Mishaps::default());
         let clock = Arc::new(TestClock);
@@ -286,6 +291,7 @@ impl House {
             ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
             data: directory.path().to_owned(),
             sole_owner: true,
+            takes_up,
             room_idle_ms: 60_000,
         })
         .await

@@ -15,7 +15,7 @@ pub async fn run(place: &Place, args: &InvokeArgs) -> Result<Exit> {
     let ends = signals::watch_ends().context("signals cannot be watched")?;
     let body = request::read(args)?;
     let mut output = Output::new(args.json);
-    let connection = Connection::open(place).await?;
+    let connection = Connection::open(place, true).await?;
     let watched = turn::watch(&connection.client, &body, &mut output, ends).await;
     let finished = match watched {
         Ok(turn) => finish(place, &connection, &mut output, turn),
