@@ -41,17 +41,7 @@ impl Budget {
     /// The limit that forbids another step. A cost that nobody knows counts as reached: a bound that cannot be checked
     /// must not be passed.
     pub(crate) fn reached(&self, now: Timestamp) -> Option<LimitName> {
-        let limits = &self.limits;
-        let cost_reached = |max| self.cost.is_none_or(|spent| spent.0 >= max);
-        if self.steps >= limits.steps {
-            return Some(LimitName::Steps);
-        }
-        if self.output_tokens >= limits.output_tokens {
-            return Some(LimitName::OutputTokens);
-        }
-        if now.since_ms(self.started_at) >= limits.seconds.saturating_mul(1_000) {
-            return Some(LimitName::Seconds);
-        }
-        limits.cost_micro_usd.is_some_and(cost_reached).then_some(LimitName::CostUsd)
+        let running_ms = now.since_ms(self.started_at);
+        self.limits.reached(self.steps, self.output_tokens, running_ms, self.cost)
     }
 }

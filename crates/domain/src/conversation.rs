@@ -102,9 +102,13 @@ impl Conversation {
 
     /// All that the model is sent: finished messages, then what came since the last answer.
     pub fn messages(&self) -> Vec<Arc<Message>> {
-        let mut copy = self.clone();
-        copy.flush_inputs();
-        copy.messages
+        self.clone().into_messages()
+    }
+
+    /// As [`Conversation::messages`], for who needs nothing else of it.
+    pub fn into_messages(mut self) -> Vec<Arc<Message>> {
+        self.flush_inputs();
+        self.messages
     }
 
     fn call(&mut self, event: &Event) {

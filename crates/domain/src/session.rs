@@ -4,6 +4,7 @@ use crate::agent::{AgentSpec, Metadata};
 use crate::environment::EnvironmentConfig;
 use crate::fold::SessionFold;
 use crate::limits;
+use crate::usage::MicroUsd;
 use crate::{AgentId, EnvironmentId, Epoch, EventId, Invalid, SessionId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -86,6 +87,30 @@ pub struct TurnLimits {
     pub seconds: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
+}
+
+impl TurnLimits {
+    /// The limit that forbids another model request. A cost that nobody knows counts as reached: a bound that cannot be
+    /// checked must not be passed. `running_ms` is 0 where somebody else keeps the turn's clock.
+    pub fn reached(
+        &self,
+        steps: u32,
+        output_tokens: u64,
+        running_ms: u64,
+        cost: Option<MicroUsd>,
+    ) -> Option<LimitName> {
+        if steps >= self.steps {
+            return Some(LimitName::Steps);
+        }
+        if output_tokens >= self.output_tokens {
+            return Some(LimitName::OutputTokens);
+        }
+        if running_ms >= self.seconds.saturating_mul(1_000) {
+            return Some(LimitName::Seconds);
+        }
+        let most = self.cost_micro_usd?;
+        cost.is_none_or(|cost| cost.0 >= most).then_some(LimitName::CostUsd)
+    }
 }
 
 impl Default for TurnLimits {

@@ -26,15 +26,8 @@ pub struct Question {
 
 /// The first limit of the turn that leaves no room for another request.
 pub fn spent(turn: &OpenTurn) -> Option<LimitName> {
-    let limits = &turn.settings.limits;
-    if turn.steps >= limits.steps {
-        return Some(LimitName::Steps);
-    }
-    if turn.output_tokens >= limits.output_tokens {
-        return Some(LimitName::OutputTokens);
-    }
-    let most = limits.cost_micro_usd?;
-    turn.cost.is_none_or(|cost| cost.0 >= most).then_some(LimitName::CostUsd)
+    // The loop and the driver's own timer keep the clock.
+    turn.settings.limits.reached(turn.steps, turn.output_tokens, 0, turn.cost)
 }
 
 impl Driver {
@@ -60,7 +53,7 @@ impl Driver {
             name: resolved.name.clone(),
             system: self.system(draft),
             tools: self.ledger.specs.clone(),
-            messages: conversation.messages(),
+            messages: conversation.into_messages(),
             max_tokens: spec.model.max_tokens.unwrap_or(MODEL_MAX_TOKENS_DEFAULT),
             cache_key: self.ledger.session.id.to_string(),
         };
