@@ -37,10 +37,7 @@ pub async fn list(State(state): State<ServerState>, caller: Caller, query: Query
         // One more than asked for says whether there is another page.
         limit: limit + 1,
     };
-    let mut found = state.store.agents().list(filter).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let last = found.last().filter(|_| more);
-    let next_page = last.map(|a| cursor::encode("agents", &Row { at: a.created_at.micros(), id: a.id.to_string() }));
-    Ok(Json(Page { data: found.iter().map(agent::write).collect(), next_page }))
+    let found = state.store.agents().list(filter).await?;
+    let place = |a: &loopd_domain::agent::Agent| Row { at: a.created_at.micros(), id: a.id.to_string() };
+    Ok(Json(Page::cut("agents", found, limit, place, agent::write)))
 }

@@ -29,9 +29,6 @@ pub async fn versions(
     let scope = format!("versions.{id}");
     let before: Option<u64> = query.one("page")?.map(|text| cursor::decode(&scope, text)).transpose()?;
     super::find(&state, &caller.workspace, &id, None).await?;
-    let mut found = state.store.agents().versions(&caller.workspace, &id, before, limit + 1).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next_page = found.last().filter(|_| more).map(|a| cursor::encode(&scope, &a.version));
-    Ok(Json(Page { data: found.iter().map(agent::write).collect(), next_page }))
+    let found = state.store.agents().versions(&caller.workspace, &id, before, limit + 1).await?;
+    Ok(Json(Page::cut(&scope, found, limit, |a| a.version, agent::write)))
 }

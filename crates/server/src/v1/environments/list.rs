@@ -32,10 +32,7 @@ pub async fn list(State(state): State<ServerState>, caller: Caller, query: Query
         after: after.map(Row::place),
         limit: limit + 1,
     };
-    let mut found = state.store.environments().list(filter).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let row = |e: &loopd_domain::environment::Environment| Row { at: e.created_at.micros(), id: e.id.to_string() };
-    let next_page = found.last().filter(|_| more).map(|e| cursor::encode("environments", &row(e)));
-    Ok(Json(Page { data: found.iter().map(environment::write).collect(), next_page }))
+    let found = state.store.environments().list(filter).await?;
+    let place = |e: &loopd_domain::environment::Environment| Row { at: e.created_at.micros(), id: e.id.to_string() };
+    Ok(Json(Page::cut("environments", found, limit, place, environment::write)))
 }
