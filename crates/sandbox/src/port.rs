@@ -1,8 +1,8 @@
 //! What a kind of room must be able to do.
 
 use async_trait::async_trait;
-use loopd_domain::SessionId;
 use loopd_domain::environment::RoomLimits;
+use loopd_domain::{Epoch, SessionId};
 use std::path::PathBuf;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -11,6 +11,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct RoomSpec {
     pub session: SessionId,
+    /// Of the claim in whose name this is done.
+    pub epoch: Epoch,
     /// The session's own directory on the host. It outlives the room: what the session wrote is found there again.
     pub directory: PathBuf,
     pub limits: RoomLimits,
@@ -32,6 +34,8 @@ pub trait RoomGuard: Send + Sync {
     fn kill(&self);
     /// Process id of the room's first process as the host sees it, where there is one.
     fn pid(&self) -> Option<u32>;
+    /// Lets the room live on without this process.
+    fn leave(self: Box<Self>);
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,7 @@ pub enum RoomExit {
     /// The cell ended by itself.
     Code(i32),
     Signal(i32),
+    Gone,
     /// The walls could not be built, or the backend lost sight of the room.
     Failed(String),
 }
@@ -50,6 +55,8 @@ pub enum SandboxError {
     Unavailable { kind: &'static str, reason: String },
     #[error("the room's directory `{path}`: {source}")]
     Directory { path: PathBuf, source: std::io::Error },
+    #[error("the room belongs to epoch {}", epoch.0)]
+    Fenced { epoch: Epoch },
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
@@ -82,8 +89,20 @@ pub trait Sandbox: Send + Sync {
     /// Builds a room and starts its cell. Returns as soon as the channel can be written to; a failure to build the walls
     /// after that shows as `Room::exit`.
     async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError>;
+    async fn adopt(&self, spec: &RoomSpec) -> Result<Option<Room>, SandboxError>;
+    async fn inventory(&self) -> Result<Vec<Found>, SandboxError>;
     /// Removes what a session wrote. The room must be gone. Absent is fine.
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError>;
     /// Tries everything that rooms of this kind need.
     async fn probe(&self) -> Vec<Check>;
+}
+
+/// A session that has a room or files here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub session: SessionId,
+    /// A living room.
+    pub room: bool,
+    /// A directory.
+    pub files: bool,
 }

@@ -49,7 +49,7 @@ async fn one_after_the_other() {
 async fn visit(sandbox: &NamespaceSandbox, data: &Path, number: u32, figures: &mut Figures) {
     let session = SessionId::parse("session", &format!("sesn_{number}")).unwrap();
     let directory = data.join("sessions").join(session.as_str());
-    let spec = RoomSpec { session, directory, limits: RoomLimits::default() };
+    let spec = RoomSpec { session, epoch: loopd_domain::Epoch(1), directory, limits: RoomLimits::default() };
     let begun = Instant::now();
     let Room { mut channel, mut exit, guard } = sandbox.start(&spec).await.unwrap();
     figures.started.push(begun.elapsed());

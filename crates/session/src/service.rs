@@ -2,7 +2,7 @@
 //!
 //! How a driver is found, started and put away is `drivers`'s.
 
-use crate::driver::{self, Mail, Sent};
+use crate::driver::{self, Mail, Origin, Sent};
 use crate::follow::Follower;
 use crate::hub::{Channel, Hub};
 use crate::ledger::{Ledger, seal};
@@ -121,7 +121,7 @@ impl SessionService {
         self.refuse_when_stopping()?;
         // The room is built while the session is being written.
         let room = starts.then(|| {
-            let start = driver::start(parts, &ledger.session.id, ledger.session.room.limits);
+            let start = driver::start(parts, &ledger.session.id, ledger.session.epoch, ledger.session.room.limits);
             tokio::spawn(start)
         });
         let digest = once.as_ref().map(|o| o.request_digest.clone());
@@ -149,7 +149,7 @@ impl SessionService {
                 let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
                 room.await.map_err(lost)?
             });
-            self.spawn(&mut held, ledger, Some(room), false);
+            self.spawn(&mut held, ledger, Some(room), Origin::Created);
         }
         drop(held);
         self.0.slots.forget(&accepted.session.id, slot);
@@ -236,7 +236,7 @@ impl SessionService {
     async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
         let parts = self.parts();
         parts.store.sessions().delete(&session.workspace, &session.id).await?;
-        let spec = driver::spec(parts, &session.id, session.room.limits);
+        let spec = driver::spec(parts, &session.id, session.epoch, session.room.limits);
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }
@@ -272,8 +272,8 @@ impl SessionService {
         Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach(), stopping))
     }
 
-    /// Lets running sessions go (their turns are taken up at the next start) and ends every room.
-    pub async fn stop(&self) {
+    /// Lets running sessions go: their turns are taken up at the next start. What becomes of their rooms is `mode`'s.
+    pub async fn stop(&self, mode: StopMode) {
         self.0.stopping.send_replace(true);
         let slots = self.0.slots.all();
         let mut mailboxes = Vec::new();
@@ -281,7 +281,7 @@ impl SessionService {
             let mailbox = slot.lock().await.clone();
             if let Some(mailbox) = mailbox {
                 // A closed mailbox belongs to a driver that ends anyway.
-                let _ = mailbox.send(Mail::Stop).await;
+                let _ = mailbox.send(Mail::Stop { mode }).await;
                 mailboxes.push((slot, mailbox));
             }
         }

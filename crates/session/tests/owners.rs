@@ -55,7 +55,7 @@ async fn an_archiving_that_was_cut_in_half_can_be_finished() {
         archived_at: None,
         updated_at: made.session.updated_at,
     };
-    house.service.stop().await;
+    house.service.stop(loopd_session::StopMode::End).await;
     house.store.sessions().change(id, change).await.unwrap();
     let heir = house.reopen(echo()).await;
     assert!(heir.session(id).await.archived_at.is_none());

@@ -49,7 +49,7 @@ impl Subject {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let session = SessionId::parse("session", &format!("sesn_TEST{number}")).expect("letters and digits");
         let directory = self.data.join("sessions").join(session.as_str());
-        RoomSpec { session, directory, limits: RoomLimits::default() }
+        RoomSpec { session, epoch: loopd_domain::Epoch(1), directory, limits: RoomLimits::default() }
     }
 
     /// Starts a room and waits for its cell's first sign of life.

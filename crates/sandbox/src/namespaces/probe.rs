@@ -86,7 +86,12 @@ async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
         Ok(session) => session,
         Err(fault) => return broken(NAME, fault.to_string(), ""),
     };
-    let spec = RoomSpec { session, directory: sandbox.rooms.data.join(name), limits: RoomLimits::default() };
+    let spec = RoomSpec {
+        session,
+        epoch: loopd_domain::Epoch(1),
+        directory: sandbox.rooms.data.join(name),
+        limits: RoomLimits::default(),
+    };
     let begun = Instant::now();
     let heard = match sandbox.start(&spec).await {
         Ok(room) => hear(room, begun).await,

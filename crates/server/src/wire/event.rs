@@ -87,6 +87,8 @@ fn fields(body: &EventBody) -> Value {
         }),
         InputQueued { .. } => Value::Null,
         OutputRejected { message } => json!({"message": message}),
+        OutcomeUnknown { tool_use_id, message } => json!({"tool_use_id": tool_use_id, "message": message}),
+        RoomRestarted { message } => json!({"message": message}),
         SessionRecovered { message, recoveries } => json!({"message": message, "recoveries": recoveries}),
     }
 }
@@ -154,6 +156,8 @@ pub const KINDS: [&str; 43] = [
     "workflow_run.phase_ended",
     "loopd.output_rejected",
     "loopd.session_recovered",
+    "loopd.outcome_unknown",
+    "loopd.room_restarted",
 ];
 
 #[cfg(test)]

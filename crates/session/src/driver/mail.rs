@@ -2,7 +2,7 @@
 
 use super::{Driver, Halt};
 use crate::admission;
-use crate::requests::{Accepted, OnceKey, ServiceError, SessionEdit, once_record};
+use crate::requests::{Accepted, OnceKey, ServiceError, SessionEdit, StopMode, once_record};
 use loopd_domain::event::EventBody;
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{ThreadId, Timestamp};
@@ -18,7 +18,7 @@ pub enum Mail {
     Edit { edit: SessionEdit, reply: Reply<Session> },
     Archive { reply: Reply<Session> },
     Delete { reply: Reply<()> },
-    Stop,
+    Stop { mode: StopMode },
 }
 
 /// What became of a `Send`.
@@ -29,6 +29,13 @@ pub enum Sent {
 
 impl Driver {
     pub(super) async fn on_mail(&mut self, mail: Mail) -> Result<(), Halt> {
+        if self.drained_by.is_some() {
+            // Not for this driver any more: whoever sent it is told that the service stops.
+            return match mail {
+                Mail::Stop { mode: StopMode::End } => Err(Halt::Stopping(StopMode::End)),
+                _ => Ok(()),
+            };
+        }
         match mail {
             Mail::Send { inputs, settings, once, reply } => self.on_send(inputs, &settings, once, reply).await,
             Mail::Edit { edit, reply } => {
@@ -40,7 +47,7 @@ impl Driver {
                 finish(outcome, reply)
             }
             Mail::Delete { reply } => self.delete(reply).await,
-            Mail::Stop => Err(Halt::Stopping),
+            Mail::Stop { mode } => self.on_stop(mode),
         }
     }
 
