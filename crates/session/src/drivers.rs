@@ -42,7 +42,7 @@ impl SessionService {
             ClaimOutcome::Absent => return Err(ServiceError::Absent(id.clone())),
         };
         let epoch = claim.session.epoch;
-        let origin = Origin::Lost;
+        let origin = if claim.handed_over { Origin::Released } else { Origin::Lost };
         match Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await {
             Ok(ledger) => Ok(self.spawn(held, ledger, None, origin)),
             Err(fault) => {

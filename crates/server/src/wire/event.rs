@@ -112,7 +112,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 43] = [
+pub const KINDS: [&str; 45] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",
