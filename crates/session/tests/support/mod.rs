@@ -326,10 +326,19 @@ impl House {
         text: &str,
         settings: TurnSettings,
     ) -> Result<Accepted, ServiceError> {
+        self.try_create_with(agent(script, tools), text, settings).await
+    }
+
+    pub async fn try_create_with(
+        &self,
+        spec: AgentSpec,
+        text: &str,
+        settings: TurnSettings,
+    ) -> Result<Accepted, ServiceError> {
         let inputs = if text.is_empty() { Vec::new() } else { vec![message(text)] };
         let new = NewSession {
             workspace: workspace(),
-            agent: SessionAgent { id: None, version: 0, spec: agent(script, tools) },
+            agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
             room: Default::default(),
             title: None,
