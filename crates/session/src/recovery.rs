@@ -35,10 +35,12 @@ pub fn take_over(draft: &mut Draft, session: &Session, how: Takeover) -> Result<
     turn::cut_request(draft, None)?;
     let recoveries = draft.fold.recoveries + u32::from(!how.handed_over);
     draft.push(EventBody::SessionRecovered { message: reason.clone(), recoveries })?;
-    // Nobody knows what the one before had handed to a room that is gone.
-    if !how.room_lives {
-        doubt(draft, session, &reason, |_| true)?;
-    }
+    // Nobody knows what the one before had handed to a room that is gone, or sent: what has a key is sent again under it.
+    let is_lost = |call: &OpenCall| match call.runs_in {
+        RunsIn::Host => host_may_have_sent(call) && call.effect != EffectClass::Keyed,
+        _ => !how.room_lives && room_may_have_run(call),
+    };
+    doubt(draft, session, &reason, is_lost)?;
     match recoveries > RECOVERIES_MAX && draft.fold.turn.is_some() {
         true => park(draft, session, &reason),
         false => Ok(()),
@@ -54,7 +56,7 @@ pub fn lose_room(
 ) -> Result<(), IllegalEvent> {
     let recoveries = draft.fold.recoveries + 1;
     draft.push(EventBody::SessionRecovered { message: reason.to_owned(), recoveries })?;
-    doubt(draft, session, reason, was_dispatched)
+    doubt(draft, session, reason, |call| room_may_have_run(call) && was_dispatched(&call.id))
 }
 
 /// Ends a turn that cannot go on, so that it does not take its host with it.
@@ -64,17 +66,16 @@ pub fn park(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), Il
     give_up(draft, session, message, &format!("not run: {reason}"))
 }
 
-/// Calls that were handed to the room are of unknown outcome, unless repeating them is harmless. What follows is the agent's
-/// setting; the turn may be over, or wait for the client, afterwards.
+/// Lost calls are of unknown outcome. What follows is the agent's setting; the turn may be over, or wait for the client,
+/// afterwards.
 fn doubt(
     draft: &mut Draft,
     session: &Session,
     reason: &str,
-    was_dispatched: impl Fn(&CallId) -> bool,
+    is_lost: impl Fn(&OpenCall) -> bool,
 ) -> Result<(), IllegalEvent> {
     let setting = session.agent.spec.on_unknown_outcome;
-    let calls = turn::unsettled(draft).into_iter();
-    let lost: Vec<OpenCall> = calls.filter(|call| may_have_happened(call) && was_dispatched(&call.id)).collect();
+    let lost: Vec<OpenCall> = turn::unsettled(draft).into_iter().filter(is_lost).collect();
     for call in &lost {
         let message = unknown(call, reason);
         match setting {
@@ -99,29 +100,47 @@ fn doubt(
     }
 }
 
-/// Ends the turn with an error; calls without a result get `not_run` for one.
+/// Ends the turn with an error. A call without a result gets `not_run` for one, unless it may be on its way already.
 fn give_up(draft: &mut Draft, session: &Session, message: String, not_run: &str) -> Result<(), IllegalEvent> {
     for call in turn::unsettled(draft) {
-        turn::settle(draft, &call.id, Outcome::NotRun, not_run)?;
+        match host_may_have_sent(&call) {
+            true => turn::settle(draft, &call.id, Outcome::Unknown, &unknown(&call, "the turn was given up"))?,
+            false => turn::settle(draft, &call.id, Outcome::NotRun, not_run)?,
+        }
     }
     draft.push(session_error("unknown_error", message, RetryStatus::Exhausted))?;
     turn::rest(draft, session, StopReason::RetriesExhausted, None)
 }
 
 /// A room could run it, and running it again could do it twice.
-fn may_have_happened(call: &OpenCall) -> bool {
-    call.runs_in == RunsIn::Room
-        && call.malformed.is_none()
+fn room_may_have_run(call: &OpenCall) -> bool {
+    call.runs_in == RunsIn::Room && may_run(call) && call.effect != EffectClass::Pure
+}
+
+/// The host may have sent it, and sending it could have done something.
+pub fn host_may_have_sent(call: &OpenCall) -> bool {
+    call.runs_in == RunsIn::Host && may_run(call) && call.effect != EffectClass::Pure
+}
+
+fn may_run(call: &OpenCall) -> bool {
+    call.malformed.is_none()
         && call.permission != Permission::Deny
         && call.verdict != Some(Verdict::Deny)
         && !call.waits_for_client()
-        && call.effect != EffectClass::Pure
+        && !call.settled
 }
 
+/// What is known of a call that may have happened.
 fn unknown(call: &OpenCall, reason: &str) -> String {
-    format!(
-        "outcome_unknown: `{}` was started at {} and its result was lost ({reason}). It may or may not have happened, in \
-         whole or in part; running processes were ended. Check before you repeat it.",
-        call.name, call.asked_at
-    )
+    let (name, at) = (&call.name, call.asked_at);
+    match call.runs_in {
+        RunsIn::Room => format!(
+            "outcome_unknown: `{name}` was started at {at} and its result was lost ({reason}). It may or may not have \
+             happened, in whole or in part; running processes were ended. Check before you repeat it."
+        ),
+        _ => format!(
+            "outcome_unknown: `{name}` was asked for at {at} and its answer was lost ({reason}). It may or may not have \
+             happened. Check before you repeat it."
+        ),
+    }
 }

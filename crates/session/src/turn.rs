@@ -63,13 +63,20 @@ pub fn settle(draft: &mut Draft, id: &CallId, outcome: Outcome, message: &str) -
         Some(known) if outcome != Outcome::Unknown => (Outcome::Unknown, known.as_str()),
         _ => (outcome, message),
     };
-    draft.push(EventBody::AgentToolResult {
-        tool_use_id: id.clone(),
-        content: vec![ContentBlock::text(message)],
-        is_error: true,
-        outcome,
-        duration_ms: 0,
-    })?;
+    result(draft, id, vec![ContentBlock::text(message)], true, outcome, 0)
+}
+
+/// Gives a call its result.
+pub fn result(
+    draft: &mut Draft,
+    id: &CallId,
+    content: Vec<ContentBlock>,
+    is_error: bool,
+    outcome: Outcome,
+    duration_ms: u64,
+) -> Result<(), IllegalEvent> {
+    let tool_use_id = id.clone();
+    draft.push(EventBody::AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms })?;
     Ok(())
 }
 

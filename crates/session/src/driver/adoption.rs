@@ -34,6 +34,10 @@ impl Driver {
         if !draft.events.is_empty() {
             self.commit(&draft).await?;
         }
+        if origin != Origin::Created {
+            let open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls);
+            self.host.inherit(open.filter(|c| recovery::host_may_have_sent(c)).map(|c| c.id.clone()));
+        }
         if rests && !self.dispatched.is_empty() {
             // Given up, yet something of it runs.
             self.end_room().await;

@@ -18,6 +18,7 @@
 
 mod adoption;
 mod batch;
+mod host_calls;
 mod mail;
 mod model;
 mod room;
@@ -30,6 +31,7 @@ use crate::asking::Asking;
 use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
 use crate::requests::{Parts, StopMode};
+use host_calls::{Finished, HostCalls};
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
@@ -48,7 +50,7 @@ const WRITE_TRIES: u32 = 6;
 const WRITE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a loop may take to end its turn after an interrupt or at the end of its time.
 const HURRY: Duration = Duration::from_secs(20);
-/// How long a service that hands over waits for a model's answer: asking again would cost it twice.
+/// How long a service that hands over waits for answers: a model would be asked twice, and a call's outcome be unknown.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// How a session came to its driver.
@@ -112,6 +114,7 @@ pub struct Driver {
     asking: Option<Asking>,
     /// When to ask the model again, and which attempt that is.
     retry: Option<(Instant, u32)>,
+    host: HostCalls,
     /// When each running call was handed to the room.
     dispatched: HashMap<CallId, Instant>,
     /// Rooms lost since the last finished step.
@@ -134,6 +137,7 @@ enum Wake {
     Room(Result<Room, SandboxError>),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
+    HostCall(Finished),
     Retry(u32),
     TimeUp,
     Hurry,
@@ -144,6 +148,7 @@ enum Wake {
 impl Driver {
     pub fn new(parts: Arc<Parts>, ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
         Driver {
+            host: HostCalls::new(parts.host_tools.for_session()),
             parts,
             ledger,
             channel,
@@ -184,6 +189,7 @@ impl Driver {
     pub async fn close(&mut self, halt: &Halt) {
         self.mailbox.close();
         while self.mailbox.try_recv().is_ok() {}
+        self.host.stop_all();
         match halt.leaves_room() {
             true => self.leave_room(),
             false => self.end_room().await,
@@ -208,13 +214,14 @@ impl Driver {
                     self.go_on().await?;
                 }
                 Wake::Answer(outcome) => self.on_answer(*outcome).await?,
+                Wake::HostCall(finished) => self.on_host_call(finished).await?,
                 Wake::Retry(attempt) => self.on_retry(attempt).await?,
                 Wake::TimeUp => self.on_time_up().await?,
                 Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
                 Wake::Idle => return Err(Halt::Hibernate),
                 Wake::Drained => return Err(Halt::Stopping(StopMode::HandOver)),
             }
-            if self.drained_by.is_some() && self.asking.is_none() {
+            if self.drained_by.is_some() && !self.awaits() {
                 return Err(Halt::Stopping(StopMode::HandOver));
             }
         }
@@ -239,6 +246,7 @@ impl Driver {
             mail = self.mailbox.recv() => Wake::Mail(mail),
             wake = self.room.wake() => wake,
             answer = answer(&mut self.asking) => Wake::Answer(Box::new(answer)),
+            finished = self.host.next() => Wake::HostCall(finished),
             () = until(retry.map(|r| r.0)) => Wake::Retry(retry.map_or(1, |r| r.1)),
             () = until(time_up_at) => Wake::TimeUp,
             () = until(self.hurry_by) => Wake::Hurry,
@@ -268,9 +276,14 @@ impl Driver {
         }
     }
 
-    /// The service stops. An answer of the model that is under way is waited for, if rooms are handed over.
+    /// Somebody outside is about to answer this process, and would not answer the next one.
+    fn awaits(&self) -> bool {
+        self.asking.is_some() || !self.host.is_idle()
+    }
+
+    /// The service stops. Answers that are under way are waited for, if rooms are handed over.
     fn on_stop(&mut self, mode: StopMode) -> Result<(), Halt> {
-        if mode == StopMode::End || self.asking.is_none() {
+        if mode == StopMode::End || !self.awaits() {
             return Err(Halt::Stopping(mode));
         }
         self.drained_by = Some(Instant::now() + DRAIN);
@@ -303,6 +316,7 @@ impl Driver {
     fn rested(&mut self) {
         self.begun = false;
         self.asking = None;
+        self.host.stop_all();
         self.retry = None;
         self.time_up = false;
         self.hurry_by = None;

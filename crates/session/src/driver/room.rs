@@ -9,7 +9,7 @@ use crate::{recovery, resume};
 use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::RoomLimits;
-use loopd_domain::event::{Outcome, RunsIn};
+use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
@@ -176,7 +176,7 @@ impl Driver {
         let mut draft = self.ledger.draft();
         for call in turn::unsettled(&draft) {
             if !self.dispatched.contains_key(&call.id) {
-                turn::settle(&mut draft, &call.id, Outcome::Interrupted, message)?;
+                self.settle_stopped(&mut draft, &call, message)?;
             }
         }
         if draft.events.is_empty() { Ok(()) } else { self.commit(&draft).await }
@@ -186,7 +186,7 @@ impl Driver {
     async fn end_without_loop(&mut self, reason: StopReason, message: &str) -> Result<(), Halt> {
         let mut draft = self.ledger.draft();
         for call in turn::unsettled(&draft) {
-            turn::settle(&mut draft, &call.id, Outcome::Interrupted, message)?;
+            self.settle_stopped(&mut draft, &call, message)?;
         }
         turn::rest(&mut draft, &self.ledger.session, reason, None)?;
         // The next turn is neither interrupted nor out of time, so this ends here.
@@ -330,6 +330,9 @@ impl Driver {
         if self.rooms_lost > ROOMS_LOST_MAX && draft.fold.turn.is_some() {
             if let Some(asking) = self.asking.take() {
                 self.cut(&mut draft, &asking)?;
+            }
+            for call in turn::unsettled(&draft).iter().filter(|c| c.runs_in == RunsIn::Host) {
+                self.settle_stopped(&mut draft, call, reason)?;
             }
             recovery::park(&mut draft, session, reason)?;
         }
