@@ -121,7 +121,7 @@ impl SessionService {
         self.refuse_when_stopping()?;
         // The room is built while the session is being written.
         let room = starts.then(|| {
-            let start = driver::start(parts, &ledger.session.id, ledger.session.room.limits);
+            let start = driver::start(parts, &ledger.session.id, ledger.session.epoch, ledger.session.room.limits);
             tokio::spawn(start)
         });
         let digest = once.as_ref().map(|o| o.request_digest.clone());
@@ -236,7 +236,7 @@ impl SessionService {
     async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
         let parts = self.parts();
         parts.store.sessions().delete(&session.workspace, &session.id).await?;
-        let spec = driver::spec(parts, &session.id, session.room.limits);
+        let spec = driver::spec(parts, &session.id, session.epoch, session.room.limits);
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }

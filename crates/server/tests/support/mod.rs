@@ -8,7 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_models::{ModelsConfig, Registry};
-use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
+use loopd_sandbox::port::{Check, Found, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, ServerState, router};
 use loopd_session::{Parts, SessionService};
 use loopd_store::sqlite::SqliteStore;
@@ -44,6 +44,12 @@ impl Sandbox for NoRooms {
     }
     async fn start(&self, _: &RoomSpec) -> Result<Room, SandboxError> {
         Err(SandboxError::Unavailable { kind: "none", reason: "a test without rooms".to_owned() })
+    }
+    async fn adopt(&self, _: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        Ok(None)
+    }
+    async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
+        Ok(Vec::new())
     }
     async fn remove(&self, _: &RoomSpec) -> Result<(), SandboxError> {
         Ok(())

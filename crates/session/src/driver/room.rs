@@ -10,7 +10,7 @@ use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::event::{Outcome, RunsIn};
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
-use loopd_domain::{CallId, SessionId};
+use loopd_domain::{CallId, Epoch, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
@@ -65,20 +65,21 @@ impl RoomState {
 }
 
 /// Starts a session's room; needs nothing of the session but its id and limits, so it can run beside its creation.
-pub fn start(parts: &Arc<Parts>, session: &SessionId, limits: RoomLimits) -> StartingRoom {
+pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> StartingRoom {
     let sandbox = parts.sandbox.clone();
-    let spec = spec(parts, session, limits);
+    let spec = spec(parts, session, epoch, limits);
     Box::pin(async move { sandbox.start(&spec).await })
 }
 
-pub fn spec(parts: &Parts, session: &SessionId, limits: RoomLimits) -> RoomSpec {
+pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> RoomSpec {
     let directory = parts.data.join("sessions").join(session.as_str());
-    RoomSpec { session: session.clone(), directory, limits }
+    RoomSpec { session: session.clone(), epoch, directory, limits }
 }
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        self.room = RoomState::Starting(start(&self.parts, self.id(), self.ledger.session.room.limits));
+        let session = &self.ledger.session;
+        self.room = RoomState::Starting(start(&self.parts, &session.id, session.epoch, session.room.limits));
     }
 
     pub(super) async fn on_room(&mut self, outcome: Result<Room, SandboxError>) -> Result<(), Halt> {
@@ -295,6 +296,7 @@ async fn exit_reason(exit: &mut watch::Receiver<Option<RoomExit>>) -> String {
         Some(RoomExit::Failed(cause)) => format!("the room could not be built: {cause}"),
         Some(RoomExit::Code(code)) => format!("the cell ended with code {code}"),
         Some(RoomExit::Signal(signal)) => format!("the cell was killed by signal {signal}"),
+        Some(RoomExit::Gone) => "the cell ended".to_owned(),
         None => LinkError::Closed.to_string(),
     }
 }

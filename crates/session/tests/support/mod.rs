@@ -14,7 +14,7 @@ use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, Workspa
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
-use loopd_sandbox::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
 use parking_lot::Mutex;
@@ -82,6 +82,10 @@ impl RoomGuard for Guard {
     fn pid(&self) -> Option<u32> {
         None
     }
+    fn leave(self: Box<Self>) {
+        // These rooms are tasks of this process: one that is left goes on with it.
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Guard {
@@ -118,6 +122,14 @@ impl Sandbox for OpenRoom {
             exit.send_replace(Some(RoomExit::Signal(9)));
         });
         Ok(Room { channel: host, exit: exited, guard: Box::new(Guard(kill)) })
+    }
+
+    async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        Ok(None)
+    }
+
+    async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
+        Ok(Vec::new())
     }
 
     async fn remove(&self, _spec: &RoomSpec) -> Result<(), SandboxError> {
