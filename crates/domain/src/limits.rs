@@ -105,6 +105,13 @@ pub const ROOM_PIDS_DEFAULT: u64 = 512;
 pub const ROOM_OPEN_FILES_DEFAULT: u64 = 4_096;
 pub const ROOM_FILE_BYTES_DEFAULT: u64 = 8 << 30;
 
+/// Rooms without a session that a host keeps ready, and as many directories for new sessions.
+pub const ROOMS_PARKED_MAX: usize = 4;
+/// How long a cell whose host is gone waits for another one before it ends, in seconds.
+pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
+/// Hosts whose connections wait for one cell to take them.
+pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
+
 /// Model requests: attempts in all, first wait and longest wait, in milliseconds.
 pub const MODEL_ATTEMPTS_MAX: u32 = 6;
 pub const MODEL_BACKOFF_FIRST_MS: u64 = 500;
