@@ -133,7 +133,9 @@ impl SessionService {
         // A session that only rests is nobody's.
         let owner = if starts { self.owner() } else { OwnerId(String::new()) };
         let lease_until = if starts { now.plus_ms(LEASE_MS) } else { now };
+        fail::fail_point!("session::before_create");
         let created = parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await;
+        fail::fail_point!("session::after_create");
         if let Err(fault) = created {
             drop(held);
             self.0.slots.forget(&stored.id, slot);

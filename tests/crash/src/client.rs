@@ -46,6 +46,7 @@ pub struct Session {
     /// Calls whose answer was acknowledged.
     pub answers: Vec<String>,
     requests: u64,
+    is_given_up: bool,
 }
 
 impl Session {
@@ -59,11 +60,17 @@ impl Session {
             messages: Vec::new(),
             answers: Vec::new(),
             requests: 0,
+            is_given_up: false,
         }
     }
 
     pub fn is_over(&self) -> bool {
-        self.turns == TURNS
+        self.turns == TURNS || self.is_given_up
+    }
+
+    /// Its place is needed by a new one.
+    pub fn give_up(&mut self) {
+        self.is_given_up = true;
     }
 
     /// Runs the next turn to its end, whatever happens to the server meanwhile.

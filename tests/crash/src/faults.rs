@@ -83,6 +83,11 @@ impl Kind {
         }
     }
 
+    /// It strikes nobody but a session that is being made.
+    pub fn needs_new_session(self) -> bool {
+        matches!(self, Kind::FailPoint(point) if point.name.ends_with("_create"))
+    }
+
     /// The kinds whose name begins with one of `only`; all when that is empty. With their weights.
     pub fn drawn_from(only: &[String]) -> Vec<(Kind, u64)> {
         let plain = [

@@ -101,8 +101,11 @@ impl Lane {
 
     async fn round(&mut self, number: u64, kinds: &[(Kind, u64)]) -> Result<()> {
         let mut rng = Rng::of(&[self.args.seed, self.number, number]);
-        self.replace_finished(&mut rng, number).await?;
         let first = Kind::draw(&mut rng, kinds).context("no fault has such a name")?;
+        if first.needs_new_session() {
+            self.sessions.iter_mut().take(1).for_each(Session::give_up);
+        }
+        self.replace_finished(&mut rng, number).await?;
         let second = rng.percent(SECOND_FAULT_PERCENT).then(|| Kind::draw(&mut rng, kinds)).flatten();
         let armed = match first {
             Kind::FailPoint(point) if point.during != During::Recovery => {

@@ -52,9 +52,10 @@ impl Report {
         self.failures.extend(more.failures);
     }
 
-    /// What was never struck although it was tried: a part of the promise that this run says nothing about.
-    pub fn never_struck(&self) -> Vec<&str> {
-        self.points.iter().filter(|(_, p)| p.struck == 0).map(|(name, _)| name.as_str()).collect()
+    /// What was tried at least this often and never struck: a part of the promise that this run says nothing about.
+    pub fn never_struck(&self, tries: u64) -> Vec<&str> {
+        let never = self.points.iter().filter(|(_, point)| point.struck == 0 && point.tried >= tries);
+        never.map(|(name, _)| name.as_str()).collect()
     }
 
     pub fn markdown(&self, command: &str) -> String {
@@ -111,7 +112,8 @@ mod tests {
         let mut sum = one.clone();
         sum.add(one);
         assert_eq!((sum.struck(), sum.points["a"].tried, sum.failures.len()), (2, 4, 2));
-        assert_eq!((sum.outcomes["once"]["unknown"], sum.never_struck()), (4, vec!["b"]));
+        assert_eq!((sum.outcomes["once"]["unknown"], sum.never_struck(4)), (4, vec!["b"]));
+        assert!(sum.never_struck(5).is_empty());
         let text = sum.markdown("crash");
         assert!(text.contains("| a | 4 | 2 | 5 | 5 |") && text.contains("| once | 4 unknown |"), "{text}");
     }

@@ -194,6 +194,7 @@ impl Driver {
         }
         if !draft.events.is_empty() {
             self.commit(&draft).await?;
+            fail::fail_point!("session::after_takeover");
         }
         self.go_on().await
     }

@@ -140,6 +140,7 @@ fn run(db: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut checkpoints:
         if let Err(fault) = &result {
             tracing::warn!(%fault, writes = size, "a commit failed; nothing of it was acknowledged");
         }
+        fail::fail_point!("store::after_commit");
         batch.drain(..).for_each(|job| job.answer(result.clone()));
         checkpoints.after_commit(db, size, jobs.is_empty());
     }
@@ -150,6 +151,7 @@ fn commit(db: &Connection, batch: &mut [Box<dyn Job>], faults: &Faults) -> Resul
     execute(db, "BEGIN IMMEDIATE")?;
     let result = fill(db, batch).and_then(|()| {
         faults.before_commit(db)?;
+        fail::fail_point!("store::before_commit");
         execute(db, "COMMIT")
     });
     // SQLite itself rolls back on some errors: a full disk, a failed read.
