@@ -12,6 +12,7 @@ use crate::tool_user::ToolUser;
 use crate::tools::{Tools, not_run};
 use loopd_agent_loop::{AgentLoop, Command, Input};
 use loopd_domain::content::ContentBlock;
+use loopd_domain::event::RunsIn;
 use loopd_domain::{CallId, Epoch};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -168,11 +169,16 @@ impl Turn {
     fn carry_out(&mut self, commands: Vec<Command>, tools: &mut Tools, now: Instant) {
         for command in commands {
             match command {
-                Command::RunTool { id } => self.run_tool(&id, tools, now),
-                Command::CancelTool { id } => tools.cancel(&id, now),
+                Command::RunTool { id } if !self.is_hosts(&id) => self.run_tool(&id, tools, now),
+                Command::CancelTool { id } if !self.is_hosts(&id) => tools.cancel(&id, now),
                 other => self.commands.push(other),
             }
         }
+    }
+
+    /// The host runs it.
+    fn is_hosts(&self, id: &CallId) -> bool {
+        self.agent_loop.call(id).is_some_and(|call| call.runs_in == RunsIn::Host)
     }
 
     fn run_tool(&mut self, id: &CallId, tools: &mut Tools, now: Instant) {

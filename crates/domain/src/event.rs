@@ -7,10 +7,11 @@
 //! `agent.tool_use` … between `span.model_request_start` and `span.model_request_end`. Together they carry all that the
 //! provider must get back, so that the conversation is a fold of the journal (see [`crate::conversation`]).
 
+use crate::chain::sha256_hex;
 use crate::content::ContentBlock;
 use crate::session::{StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
-use crate::{EventId, Seq, ThreadId, Timestamp};
+use crate::{CallId, EventId, Seq, SessionId, ThreadId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -208,6 +209,8 @@ pub enum Permission {
 pub enum RunsIn {
     /// The cell, inside the session's room.
     Room,
+    /// The host: HTTP and MCP tools.
+    Host,
     /// The caller: custom tools.
     Client,
     /// Nobody: no tool has this name.
@@ -223,6 +226,34 @@ pub enum EffectClass {
     Room,
     Once,
     Client,
+}
+
+impl EffectClass {
+    /// Classes that a caller may declare for a tool that the host runs.
+    pub const DECLARED: [EffectClass; 3] = [EffectClass::Pure, EffectClass::Keyed, EffectClass::Once];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EffectClass::Pure => "pure",
+            EffectClass::Keyed => "keyed",
+            EffectClass::Room => "room",
+            EffectClass::Once => "once",
+            EffectClass::Client => "client",
+        }
+    }
+
+    /// What a call of the host's came to that was stopped when it may have been sent.
+    pub fn stopped(self) -> Outcome {
+        match self {
+            EffectClass::Pure => Outcome::Interrupted,
+            EffectClass::Keyed | EffectClass::Once | EffectClass::Room | EffectClass::Client => Outcome::Unknown,
+        }
+    }
+}
+
+/// The key under which a `keyed` call is sent, the same at every attempt. Nobody else's call has it.
+pub fn idempotency_key(session: &SessionId, call: &CallId) -> String {
+    format!("loopd_{}", sha256_hex(format!("{session}:{call}").as_bytes()))
 }
 
 /// Written before the call is dispatched. The call's id is the id of the event that holds this.

@@ -40,6 +40,18 @@ pub const FRAME_BYTES_MAX: usize = 48 << 20;
 pub const CALLS_PER_STEP_MAX: usize = 64;
 /// Calls of one step that run at the same time.
 pub const CALLS_PARALLEL_MAX: usize = 8;
+/// Characters of the address of an HTTP tool or an MCP server.
+pub const TOOL_URL_CHARS_MAX: usize = 2_048;
+/// Time for one attempt at an HTTP tool, in milliseconds.
+pub const HTTP_TOOL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
+pub const HTTP_TOOL_TIMEOUT_MS_MAX: u64 = 600_000;
+/// Bytes that are read of the answer of a tool that the host runs; what is left out of the result is counted up to here.
+pub const HOST_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Redirects within its host that an HTTP tool's request follows.
+pub const HOST_REDIRECTS_MAX: usize = 3;
+/// Attempts in all at a `keyed` call whose answer was lost, and the first wait between two, in milliseconds.
+pub const KEYED_ATTEMPTS_MAX: u32 = 4;
+pub const KEYED_BACKOFF_FIRST_MS: u64 = 200;
 /// Bytes of one model answer, all blocks together; a longer one is cut off and the call fails.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Sessions that one process keeps alive (running, or idle with a room) at the same time.

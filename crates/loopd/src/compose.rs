@@ -9,6 +9,7 @@ use crate::machine::{MachineIds, SystemClock};
 use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
 use loopd_domain::{Clock, IdSource};
+use loopd_host_tools::RemoteTools;
 use loopd_models::Registry;
 use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, ServerState};
@@ -35,10 +36,13 @@ impl House {
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(data.path())?;
         let sandbox = sandbox(data.path())?;
+        let host_tools =
+            RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let parts = Parts {
             store: store.clone(),
             sandbox,
             models: models.clone(),
+            host_tools: Arc::new(host_tools),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),

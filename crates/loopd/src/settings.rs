@@ -3,6 +3,7 @@
 use crate::args::Place;
 use crate::config::{Config, ConfigError};
 use loopd_domain::limits;
+use loopd_host_tools::{AllowHosts, HostPattern};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -49,6 +50,16 @@ impl Settings {
             api_keys: api_keys(env),
             config,
         })
+    }
+
+    /// Where tools that the host runs may go. With nothing said: anywhere in development, where only this machine's own
+    /// programs can ask for it, and nowhere on an address that others reach.
+    pub fn allow_hosts(&self) -> AllowHosts {
+        match &self.config.host_tools.allow_hosts {
+            Some(patterns) => AllowHosts::Only(patterns.iter().filter_map(|p| HostPattern::parse(p)).collect()),
+            None if self.listen.ip().is_loopback() => AllowHosts::Any,
+            None => AllowHosts::Only(Vec::new()),
+        }
     }
 
     /// Is it safe to serve there?

@@ -12,6 +12,7 @@ use loopd_domain::session::{Session, Status, StopReason, TurnSettings};
 /// A new owner takes a running turn over from one that is gone, its room with it.
 pub fn take_over(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), IllegalEvent> {
     turn::cut_request(draft, None)?;
+    lose_host_calls(draft, reason)?;
     // Nobody knows what the one before had handed out.
     lose_room(draft, reason, |_| true)?;
     if draft.fold.recoveries > RECOVERIES_MAX {
@@ -19,6 +20,17 @@ pub fn take_over(draft: &mut Draft, session: &Session, reason: &str) -> Result<(
     }
     if draft.fold.status == Status::Rescheduling {
         turn::run(draft, session, &TurnSettings::default())?;
+    }
+    Ok(())
+}
+
+/// The owner that sent them is gone: calls that must not be sent again are `outcome_unknown`. The others are: a `keyed` one
+/// under its key.
+fn lose_host_calls(draft: &mut Draft, reason: &str) -> Result<(), IllegalEvent> {
+    for call in turn::unsettled(draft) {
+        if host_may_have_sent(&call) && call.effect != EffectClass::Keyed {
+            turn::settle(draft, &call.id, Outcome::Unknown, &unanswered(&call, reason))?;
+        }
     }
     Ok(())
 }
@@ -42,7 +54,10 @@ pub fn lose_room(
 /// Ends a turn that cannot go on, so that it does not take its host with it.
 pub fn park(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), IllegalEvent> {
     for call in turn::unsettled(draft) {
-        turn::settle(draft, &call.id, Outcome::NotRun, &format!("not run: {reason}"))?;
+        match host_may_have_sent(&call) {
+            true => turn::settle(draft, &call.id, Outcome::Unknown, &unanswered(&call, reason))?,
+            false => turn::settle(draft, &call.id, Outcome::NotRun, &format!("not run: {reason}"))?,
+        }
     }
     turn::cut_request(draft, None)?;
     let message = format!("the turn was given up after {} recoveries: {reason}", draft.fold.recoveries);
@@ -52,12 +67,28 @@ pub fn park(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), Il
 
 /// A room could run it, and running it again could do it twice.
 fn may_have_happened(call: &OpenCall) -> bool {
-    call.runs_in == RunsIn::Room
-        && call.malformed.is_none()
+    call.runs_in == RunsIn::Room && may_run(call) && call.effect != EffectClass::Pure
+}
+
+/// The host may have sent it, and sending it could have done something.
+pub fn host_may_have_sent(call: &OpenCall) -> bool {
+    call.runs_in == RunsIn::Host && may_run(call) && call.effect != EffectClass::Pure
+}
+
+fn may_run(call: &OpenCall) -> bool {
+    call.malformed.is_none()
         && call.permission != Permission::Deny
         && call.verdict != Some(Verdict::Deny)
         && !call.waits_for_client()
-        && call.effect != EffectClass::Pure
+        && !call.settled
+}
+
+fn unanswered(call: &OpenCall, reason: &str) -> String {
+    format!(
+        "outcome_unknown: `{}` was asked for at {} and its answer was lost ({reason}). It may or may not have happened. \
+         Check before you repeat it.",
+        call.name, call.asked_at
+    )
 }
 
 fn unknown(call: &OpenCall, reason: &str) -> String {

@@ -57,13 +57,20 @@ pub fn take_up_queue(draft: &mut Draft, session: &Session, waiting: &[QueuedInpu
 
 /// Gives a call an error for its result without anybody having run it to its end.
 pub fn settle(draft: &mut Draft, id: &CallId, outcome: Outcome, message: &str) -> Result<(), IllegalEvent> {
-    draft.push(EventBody::AgentToolResult {
-        tool_use_id: id.clone(),
-        content: vec![ContentBlock::text(message)],
-        is_error: true,
-        outcome,
-        duration_ms: 0,
-    })?;
+    result(draft, id, vec![ContentBlock::text(message)], true, outcome, 0)
+}
+
+/// Gives a call its result.
+pub fn result(
+    draft: &mut Draft,
+    id: &CallId,
+    content: Vec<ContentBlock>,
+    is_error: bool,
+    outcome: Outcome,
+    duration_ms: u64,
+) -> Result<(), IllegalEvent> {
+    let tool_use_id = id.clone();
+    draft.push(EventBody::AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms })?;
     Ok(())
 }
 

@@ -13,8 +13,9 @@ use tokio::sync::watch;
 
 pub async fn run(place: &Place, args: &ServeArgs) -> Result<Exit> {
     let mut ends = signals::watch_ends().context("signals cannot be watched")?;
-    let settings = Settings::resolve(place, &process_env)?;
+    let mut settings = Settings::resolve(place, &process_env)?;
     let listen = args.listen.unwrap_or(settings.listen);
+    settings.listen = listen;
     settings.check_exposure(listen)?;
     let keys = settings.api_keys.iter().map(String::as_str);
     let house = House::build(&settings, AuthConfig::with_keys(keys), true, &process_env).await?;

@@ -55,11 +55,15 @@ fn fields(body: &EventBody) -> Value {
             "custom_tool_use_id": custom_tool_use_id, "content": content, "is_error": is_error, "session_thread_id": null,
         }),
         AgentThinking { .. } => Value::Null,
-        AgentToolUse { name, input, evaluated_permission, .. } => json!({
+        AgentToolUse { name, input, evaluated_permission, call } => json!({
             "name": name, "input": input, "evaluated_permission": evaluated_permission,
             "evaluation": evaluation(*evaluated_permission), "session_thread_id": null,
+            "effect": call.effect, "arguments_digest": call.arguments_digest,
         }),
-        AgentCustomToolUse { name, input, .. } => json!({"name": name, "input": input, "session_thread_id": null}),
+        AgentCustomToolUse { name, input, call } => json!({
+            "name": name, "input": input, "session_thread_id": null,
+            "effect": call.effect, "arguments_digest": call.arguments_digest,
+        }),
         AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms } => json!({
             "tool_use_id": tool_use_id, "content": content, "is_error": is_error, "outcome": outcome, "duration_ms": duration_ms,
         }),

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_domain::{Clock, IdSource, Timestamp};
+use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, ServerState, router};
@@ -88,6 +89,7 @@ impl House {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
             models: models.clone(),
+            host_tools: Arc::new(RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client")),
             clock: clock.clone(),
             ids: ids.clone(),
             data: directory.path().to_owned(),

@@ -17,6 +17,7 @@
 //! or deleted, or when the service stops.
 
 mod batch;
+mod host_calls;
 mod mail;
 mod model;
 mod room;
@@ -30,6 +31,7 @@ use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
 use crate::requests::Parts;
 use crate::{recovery, turn};
+use host_calls::{Finished, HostCalls};
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
@@ -88,6 +90,7 @@ pub struct Driver {
     asking: Option<Asking>,
     /// When to ask the model again, and which attempt that is.
     retry: Option<(Instant, u32)>,
+    host: HostCalls,
     /// When each running call was handed to the room.
     dispatched: HashMap<CallId, Instant>,
     /// Rooms lost since the last finished step.
@@ -106,6 +109,7 @@ enum Wake {
     Room(Result<Room, SandboxError>),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
+    HostCall(Finished),
     Retry(u32),
     TimeUp,
     Hurry,
@@ -115,6 +119,7 @@ enum Wake {
 impl Driver {
     pub fn new(parts: Arc<Parts>, ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
         Driver {
+            host: HostCalls::new(parts.host_tools.for_session()),
             parts,
             ledger,
             channel,
@@ -153,6 +158,7 @@ impl Driver {
     pub async fn close(&mut self) {
         self.mailbox.close();
         while self.mailbox.try_recv().is_ok() {}
+        self.host.stop_all();
         self.end_room().await;
     }
 
@@ -174,6 +180,7 @@ impl Driver {
                     self.go_on().await?;
                 }
                 Wake::Answer(outcome) => self.on_answer(*outcome).await?,
+                Wake::HostCall(finished) => self.on_host_call(finished).await?,
                 Wake::Retry(attempt) => self.on_retry(attempt).await?,
                 Wake::TimeUp => self.on_time_up().await?,
                 Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
@@ -196,6 +203,10 @@ impl Driver {
             self.commit(&draft).await?;
             fail::fail_point!("session::after_takeover");
         }
+        if taken_over {
+            let open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls);
+            self.host.inherit(open.filter(|c| recovery::host_may_have_sent(c)).map(|c| c.id.clone()));
+        }
         self.go_on().await
     }
 
@@ -217,6 +228,7 @@ impl Driver {
             mail = self.mailbox.recv() => Wake::Mail(mail),
             wake = self.room.wake() => wake,
             answer = answer(&mut self.asking) => Wake::Answer(Box::new(answer)),
+            finished = self.host.next() => Wake::HostCall(finished),
             () = until(retry.map(|r| r.0)) => Wake::Retry(retry.map_or(1, |r| r.1)),
             () = until(time_up_at) => Wake::TimeUp,
             () = until(self.hurry_by) => Wake::Hurry,
@@ -268,6 +280,7 @@ impl Driver {
     fn rested(&mut self) {
         self.begun = false;
         self.asking = None;
+        self.host.stop_all();
         self.retry = None;
         self.time_up = false;
         self.hurry_by = None;

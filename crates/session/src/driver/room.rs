@@ -8,7 +8,7 @@ use crate::{recovery, resume};
 use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::RoomLimits;
-use loopd_domain::event::{Outcome, RunsIn};
+use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
@@ -141,7 +141,7 @@ impl Driver {
     async fn end_without_loop(&mut self, reason: StopReason, message: &str) -> Result<(), Halt> {
         let mut draft = self.ledger.draft();
         for call in turn::unsettled(&draft) {
-            turn::settle(&mut draft, &call.id, Outcome::Interrupted, message)?;
+            self.settle_stopped(&mut draft, &call, message)?;
         }
         let session = &self.ledger.session;
         turn::rest(&mut draft, session, reason, None)?;
@@ -274,6 +274,9 @@ impl Driver {
         if self.rooms_lost > ROOMS_LOST_MAX {
             if let Some(asking) = self.asking.take() {
                 self.cut(&mut draft, &asking)?;
+            }
+            for call in turn::unsettled(&draft).iter().filter(|c| c.runs_in == RunsIn::Host) {
+                self.settle_stopped(&mut draft, call, reason)?;
             }
             recovery::park(&mut draft, &self.ledger.session, reason)?;
             turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;

@@ -3,11 +3,15 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod errands;
+
+pub use errands::{Errand, Errands, errand};
+
 use async_trait::async_trait;
 use loopd_agent_loop::{AgentLoop, Call, Command, Input};
 use loopd_domain::agent::{AgentSpec, Metadata, ModelRef, Tool, ToolConfig};
 use loopd_domain::content::ContentBlock;
-use loopd_domain::event::{Event, EventBody, Outcome};
+use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
@@ -178,11 +182,11 @@ async fn obey(
     let mut wishes = Vec::new();
     while let Some(command) = queue.pop_front() {
         let (id, act) = match command {
-            Command::RunTool { id } => {
+            Command::RunTool { id } if !is_hosts(machine, &id) => {
                 let act = tools(machine.call(&id).expect("a call"));
                 (id, act)
             }
-            Command::CancelTool { id } => {
+            Command::CancelTool { id } if !is_hosts(machine, &id) => {
                 hanging.retain(|h| h != &id);
                 (id, Act::Say("cancelled".to_owned()))
             }
@@ -219,6 +223,10 @@ async fn obey(
     true
 }
 
+fn is_hosts(machine: &AgentLoop, id: &CallId) -> bool {
+    machine.call(id).is_some_and(|call| call.runs_in == RunsIn::Host)
+}
+
 async fn send(stream: &mut UnixStream, frame: &FromCell) {
     let mut bytes = Vec::new();
     encode(frame, &mut bytes).expect("a frame");
@@ -253,6 +261,8 @@ pub struct House {
     pub store: Arc<dyn Store>,
     pub rooms_started: Arc<AtomicUsize>,
     pub mishaps: Arc<Mishaps>,
+    /// What the host sends for its sessions.
+    pub errands: Arc<Errands>,
     pub directory: Arc<tempfile::TempDir>,
 }
 
@@ -264,20 +274,26 @@ impl House {
     pub async fn open(tools: Tools) -> House {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let store = loopd_store::sqlite::SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
-        House::on(Arc::new(store), directory, tools, true).await
+        House::on(Arc::new(store), directory, tools, true, Arc::default()).await
     }
 
     /// Another process on the same store; the one before is taken for dead.
     pub async fn reopen(&self, tools: Tools) -> House {
-        House::on(self.store.clone(), self.directory.clone(), tools, true).await
+        House::on(self.store.clone(), self.directory.clone(), tools, true, self.errands.clone()).await
     }
 
     /// Another process that is only there for a moment.
     pub async fn visit(&self, tools: Tools) -> House {
-        House::on(self.store.clone(), self.directory.clone(), tools, false).await
+        House::on(self.store.clone(), self.directory.clone(), tools, false, self.errands.clone()).await
     }
 
-    async fn on(store: Arc<dyn Store>, directory: Arc<tempfile::TempDir>, tools: Tools, takes_up: bool) -> House {
+    async fn on(
+        store: Arc<dyn Store>,
+        directory: Arc<tempfile::TempDir>,
+        tools: Tools,
+        takes_up: bool,
+        errands: Arc<Errands>,
+    ) -> House {
         let rooms_started = Arc::new(AtomicUsize::new(0));
         let mishaps = Arc::new(Mishaps::default());
         let clock = Arc::new(TestClock);
@@ -287,6 +303,7 @@ impl House {
             store: store.clone(),
             sandbox: Arc::new(OpenRoom { tools, started: rooms_started.clone(), mishaps: mishaps.clone() }),
             models: Arc::new(models),
+            host_tools: errands.clone(),
             clock,
             ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
             data: directory.path().to_owned(),
@@ -296,7 +313,7 @@ impl House {
         })
         .await
         .expect("a service");
-        House { service, store, rooms_started, mishaps, directory }
+        House { service, store, rooms_started, mishaps, errands, directory }
     }
 
     pub async fn create(&self, script: Value, tools: Vec<Tool>, text: &str) -> Accepted {
