@@ -47,7 +47,7 @@ const fn point(name: &'static str, during: During, hits: u64) -> FailPoint {
 
 /// Every fail point of the server. One that is missing here is never struck; one that no server has is never hit, and the
 /// report says so.
-pub static FAIL_POINTS: [FailPoint; 18] = [
+pub static FAIL_POINTS: [FailPoint; 19] = [
     point("store::before_commit", During::Work, 24),
     point("store::after_commit", During::Work, 24),
     point("session::before_create", During::Work, 1),
@@ -59,8 +59,9 @@ pub static FAIL_POINTS: [FailPoint; 18] = [
     point("session::before_results", During::Work, 8),
     point("session::after_results", During::Work, 8),
     point("session::after_dispatch", During::Work, 8),
-    point("host_tools::before_send", During::Work, 4),
-    point("host_tools::after_answer", During::Work, 4),
+    point("session::before_host_call", During::Work, 4),
+    point("session::after_host_call", During::Work, 4),
+    point("session::after_host_result", During::Work, 4),
     point("session::before_claim", During::Recovery, 3),
     point("session::after_claim", During::Recovery, 3),
     point("session::after_adopt", During::Recovery, 2),
