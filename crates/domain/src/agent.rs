@@ -32,8 +32,41 @@ pub struct AgentSpec {
     pub system: Option<String>,
     #[serde(default)]
     pub tools: Vec<Tool>,
+    /// What follows when nobody knows whether a call happened.
+    #[serde(default, skip_serializing_if = "OnUnknownOutcome::is_default")]
+    pub on_unknown_outcome: OnUnknownOutcome,
     #[serde(default)]
     pub metadata: Metadata,
+}
+
+/// What a session does with a call of which nobody can know whether it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknownOutcome {
+    /// The model is told what is known, and goes on.
+    #[default]
+    Continue,
+    /// The client decides whether the call is run again.
+    Ask,
+    /// The turn ends.
+    Fail,
+}
+
+impl OnUnknownOutcome {
+    pub const NAMES: [&str; 3] = ["continue", "ask", "fail"];
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "continue" => OnUnknownOutcome::Continue,
+            "ask" => OnUnknownOutcome::Ask,
+            "fail" => OnUnknownOutcome::Fail,
+            _ => return None,
+        })
+    }
+
+    pub fn is_default(&self) -> bool {
+        *self == OnUnknownOutcome::default()
+    }
 }
 
 /// Which model, and how it is asked.

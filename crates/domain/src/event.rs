@@ -174,9 +174,16 @@ pub enum EventBody {
     /// The final answer was not of the turn's `output_schema`; the model was asked again.
     #[serde(rename = "loopd.output_rejected")]
     OutputRejected { message: String },
-    /// The session's owner was lost and another one took over.
+    /// The session's owner was lost and another one took over. `recoveries` counts those without a finished step in between.
     #[serde(rename = "loopd.session_recovered")]
     SessionRecovered { message: String, recoveries: u32 },
+    /// Nobody knows what became of a call, and the agent wants the client to decide: a `user.tool_confirmation` with `allow`
+    /// has it run again, one with `deny` tells the model what is known.
+    #[serde(rename = "loopd.outcome_unknown")]
+    OutcomeUnknown { tool_use_id: EventId, message: String },
+    /// The room was built anew: what lived in its memory is gone, and the model is told.
+    #[serde(rename = "loopd.room_restarted")]
+    RoomRestarted { message: String },
 }
 
 /// An accepted client event and the id that it has kept since.
@@ -376,6 +383,8 @@ impl EventBody {
             InputQueued { .. } => "loopd.input_queued",
             OutputRejected { .. } => "loopd.output_rejected",
             SessionRecovered { .. } => "loopd.session_recovered",
+            OutcomeUnknown { .. } => "loopd.outcome_unknown",
+            RoomRestarted { .. } => "loopd.room_restarted",
         }
     }
 

@@ -16,7 +16,8 @@ mod turn;
 
 pub use turn::{FinalAnswer, OpenCall, OpenRequest, OpenTurn};
 
-use crate::event::{Event, EventBody, Permission, RequestOutcome, RunsIn};
+use crate::agent::Builtin;
+use crate::event::{Event, EventBody, Outcome, Permission, RequestOutcome, RunsIn, Verdict};
 use crate::session::{Status, StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
 use crate::{CallId, EventId, Seq, Timestamp};
@@ -45,10 +46,16 @@ pub struct SessionFold {
     pub running_since: Option<Timestamp>,
     /// Takeovers since the last finished step, or since the turn began.
     pub recoveries: u32,
+    /// The room's shell ran something since the room was built: what lives in its memory would be missed.
+    #[serde(default)]
+    pub shell_used: bool,
     /// Where the latest stretch of running begins: the input that started it, or its `status_running`.
     pub run_first_seq: Seq,
     /// First input since the last turn, when no turn is open.
     pub input_first_seq: Option<Seq>,
+    /// When the next attempt is due, while the status is `rescheduling`.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
 }
 
 /// An accepted input that waits; its body is in the journal at `seq`.
@@ -85,8 +92,10 @@ impl Default for SessionFold {
             active_ms: 0,
             running_since: None,
             recoveries: 0,
+            shell_used: false,
             run_first_seq: 0,
             input_first_seq: None,
+            retry_at: None,
         }
     }
 }
@@ -106,6 +115,9 @@ impl SessionFold {
         }
         match self.transition(event) {
             Ok(()) => {
+                if self.status != Status::Rescheduling {
+                    self.retry_at = None;
+                }
                 self.last_seq = event.seq;
                 self.last_at = event.at;
                 Ok(())
@@ -145,8 +157,12 @@ impl SessionFold {
             }
             EventBody::UserToolConfirmation { tool_use_id, result, deny_message } => {
                 let call = self.open_call(tool_use_id)?;
-                if call.permission != Permission::Ask || call.verdict.is_some() {
+                let asks = call.permission == Permission::Ask && call.verdict.is_none();
+                if !asks && call.in_doubt.is_none() {
                     return Err("the call does not wait for a confirmation");
+                }
+                if *result == Verdict::Allow {
+                    call.in_doubt = None;
                 }
                 call.verdict = Some(*result);
                 call.deny_message = deny_message.clone();
@@ -174,19 +190,26 @@ impl SessionFold {
                     malformed: intent.malformed.clone(),
                     verdict: None,
                     deny_message: None,
+                    in_doubt: None,
                     settled: false,
                     asked_at: event.at,
                 };
                 self.turn.as_mut().ok_or("no turn is open")?.calls.push(call);
             }
-            EventBody::AgentToolResult { tool_use_id, .. } => self.open_call(tool_use_id)?.settled = true,
+            EventBody::AgentToolResult { tool_use_id, outcome, .. } => {
+                let call = self.open_call(tool_use_id)?;
+                call.settled = true;
+                let ran_in_shell = call.runs_in == RunsIn::Room && call.name == Builtin::Bash.name();
+                self.shell_used |= ran_in_shell && *outcome != Outcome::NotRun;
+            }
             EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event)?,
             EventBody::StatusIdle { stop_reason, stop_details } => self.rest(stop_reason, stop_details, event.at)?,
-            EventBody::StatusRescheduled { .. } => {
+            EventBody::StatusRescheduled { retry_at } => {
                 if self.status != Status::Running {
                     return Err("the session does not run");
                 }
                 self.status = Status::Rescheduling;
+                self.retry_at = Some(*retry_at);
             }
             EventBody::StatusTerminated { .. } => {
                 self.stop_clock(event.at);
@@ -207,6 +230,7 @@ impl SessionFold {
                 }
                 turn.calls.clear();
                 turn.answered = None;
+                turn.attempts = *attempt;
                 let id = event.id.clone();
                 let (step, attempt) = (*step, *attempt);
                 turn.request = Some(OpenRequest { id, step, attempt, started_at: event.at, has_text: false });
@@ -232,6 +256,7 @@ impl SessionFold {
                     let is_final = turn.calls.is_empty();
                     turn.answered = is_final.then_some(FinalAnswer { stop, stop_details, has_text });
                     turn.steps += 1;
+                    turn.attempts = 0;
                     self.steps += 1;
                     self.recoveries = 0;
                 }
@@ -246,6 +271,14 @@ impl SessionFold {
                 turn.output_rejections += 1;
             }
             EventBody::SessionRecovered { recoveries, .. } => self.recoveries = *recoveries,
+            EventBody::OutcomeUnknown { tool_use_id, message } => {
+                let call = self.open_call(tool_use_id)?;
+                if call.waits_for_client() {
+                    return Err("the call waits for the client already");
+                }
+                call.in_doubt = Some(message.clone());
+            }
+            EventBody::RoomRestarted { .. } => self.shell_used = false,
             EventBody::ThreadStatusRunning { .. }
             | EventBody::ThreadStatusIdle { .. }
             | EventBody::ThreadStatusRescheduled { .. }
@@ -349,5 +382,18 @@ impl SessionFold {
             },
             Status::Terminated => false,
         }
+    }
+
+    /// When somebody must own it: `None` is never, [`Timestamp`] 0 is now. A turn that waits for its next attempt needs
+    /// nobody until that is due, or its own time is up; what the client asked for meanwhile does not wait.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        if !self.needs_owner() {
+            return None;
+        }
+        let now = Timestamp(0);
+        Some(match (&self.turn, self.retry_at) {
+            (Some(turn), Some(retry_at)) if !turn.interrupted => retry_at.min(turn.time_up_at()),
+            _ => now,
+        })
     }
 }

@@ -74,6 +74,9 @@ pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
 pub const APPENDS_QUEUED_MAX: usize = 4_096;
 /// Appends in one commit.
 pub const APPENDS_PER_COMMIT_MAX: usize = 256;
+/// Entries, and bytes of their payloads, of a journal that is imported whole.
+pub const IMPORT_ENTRIES_MAX: usize = 200_000;
+pub const IMPORT_BYTES_MAX: usize = 256 << 20;
 /// Rows on one page of a list.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 pub const PAGE_ROWS_DEFAULT: usize = 20;
@@ -103,6 +106,13 @@ pub const ROOM_MEMORY_BYTES_DEFAULT: u64 = 2 << 30;
 pub const ROOM_PIDS_DEFAULT: u64 = 512;
 pub const ROOM_OPEN_FILES_DEFAULT: u64 = 4_096;
 pub const ROOM_FILE_BYTES_DEFAULT: u64 = 8 << 30;
+
+/// Rooms without a session that a host keeps ready, and as many directories for new sessions.
+pub const ROOMS_PARKED_MAX: usize = 4;
+/// How long a cell whose host is gone waits for another one before it ends, in seconds.
+pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
+/// Hosts whose connections wait for one cell to take them.
+pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
 
 /// Model requests: attempts in all, first wait and longest wait, in milliseconds.
 pub const MODEL_ATTEMPTS_MAX: u32 = 6;

@@ -69,7 +69,7 @@ impl Running {
         let Running { house, stop, server, .. } = self;
         stop.send_replace(true);
         // Sessions first: followers, and with them their streams, end when the sessions stop.
-        house.sessions.stop().await;
+        house.sessions.stop(loopd_session::StopMode::End).await;
         match tokio::time::timeout(DRAIN, server).await {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(fault))) => tracing::warn!(%fault, "the listener ended with an error"),

@@ -2,7 +2,7 @@
 //!
 //! Which requests need a driver is `service`'s; what a driver does while it lives is `driver`'s.
 
-use crate::driver::{self, Driver, Halt, Mail};
+use crate::driver::{self, Driver, Halt, Mail, Origin};
 use crate::ledger::Ledger;
 use crate::requests::ServiceError;
 use crate::service::SessionService;
@@ -44,8 +44,9 @@ impl SessionService {
         };
         fail::fail_point!("session::after_claim");
         let epoch = claim.session.epoch;
+        let origin = if claim.handed_over { Origin::Released } else { Origin::Lost };
         match Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await {
-            Ok(ledger) => Ok(self.spawn(held, ledger, None, true)),
+            Ok(ledger) => Ok(self.spawn(held, ledger, None, origin)),
             Err(fault) => {
                 self.give_back(id, epoch).await;
                 Err(fault.into())
@@ -67,7 +68,7 @@ impl SessionService {
         held: &mut HeldSlot<'_>,
         ledger: Ledger,
         room: Option<driver::StartingRoom>,
-        taken_over: bool,
+        origin: Origin,
     ) -> mpsc::Sender<Mail> {
         let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
         **held = Some(sender.clone());
@@ -79,15 +80,15 @@ impl SessionService {
         if let Some(room) = room {
             driver = driver.with_room(room);
         }
-        tokio::spawn(survive(self.clone(), driver, taken_over));
+        tokio::spawn(survive(self.clone(), driver, origin));
         sender
     }
 }
 
 /// A driver that panics takes nothing but itself along: its session is taken up again.
-async fn survive(service: SessionService, driver: Driver, taken_over: bool) {
+async fn survive(service: SessionService, driver: Driver, origin: Origin) {
     let id = driver.id().clone();
-    let life = AssertUnwindSafe(live(service.clone(), driver, taken_over));
+    let life = AssertUnwindSafe(live(service.clone(), driver, origin));
     if life.catch_unwind().await.is_err() {
         tracing::error!(session = %id, "a driver panicked; its session will be taken up again");
         service.abandon(id);
@@ -95,17 +96,17 @@ async fn survive(service: SessionService, driver: Driver, taken_over: bool) {
 }
 
 /// A driver's whole life, and its orderly end.
-async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
+async fn live(service: SessionService, mut driver: Driver, origin: Origin) {
     let id = driver.id().clone();
-    let halt = driver.run(taken_over).await;
+    let halt = driver.run(origin).await;
     let slot = service.0.slots.find(&id);
     let mut held = match &slot {
         Some(slot) => Some(slot.lock().await),
         None => None,
     };
-    driver.close().await;
+    driver.close(&halt).await;
     match &halt {
-        Halt::Hibernate | Halt::Stopping | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
+        Halt::Hibernate | Halt::Stopping(_) | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
         Halt::Fenced => tracing::warn!(session = %id, %halt, "a driver ends"),
         Halt::Broken(_) | Halt::Store(_) | Halt::Overtaken => {
             tracing::error!(session = %id, %halt, "a session was given up; it will be taken up again");

@@ -9,7 +9,7 @@
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
 //! - `ledger`: the pen: drafts of legal events, written in one transaction.
 //! - `recovery`: what was in flight when somebody vanished.
-//! - `keeper`: leases, and sessions that have lost their owner.
+//! - `keeper`: leases, and sessions that have lost their owner. `sweep`: what has lost its session.
 //! - [`follow`]: journal and previews, for those who watch.
 
 mod admission;
@@ -29,8 +29,10 @@ mod requests;
 mod resume;
 mod service;
 mod slots;
+mod sweep;
 mod turn;
 
 pub use follow::Follower;
 pub use requests::*;
 pub use service::SessionService;
+pub use sweep::SweepReport;

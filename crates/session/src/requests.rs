@@ -32,6 +32,15 @@ pub struct Parts {
     pub room_idle_ms: u64,
 }
 
+/// What becomes of living rooms when the service stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// They stay, with all that runs in them, for the next service on the same data.
+    HandOver,
+    /// They end.
+    End,
+}
+
 /// A session to be made.
 #[derive(Debug, Clone)]
 pub struct NewSession {

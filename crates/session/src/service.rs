@@ -2,20 +2,20 @@
 //!
 //! How a driver is found, started and put away is `drivers`'s.
 
-use crate::driver::{self, Mail, Sent};
+use crate::driver::{self, Mail, Origin, Sent};
 use crate::follow::Follower;
 use crate::hub::{Channel, Hub};
 use crate::ledger::{Ledger, seal};
 use crate::requests::*;
 use crate::slots::{Slot, Slots};
-use crate::{admission, keeper};
+use crate::{admission, keeper, sweep};
 use loopd_domain::chain::GENESIS;
 use loopd_domain::event::EventBody;
 use loopd_domain::fold::SessionFold;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{Epoch, Seq, SessionId, Timestamp, WorkspaceId, ids};
-use loopd_store::{AppendError, OnceRecord, OwnerId, SessionFilter};
+use loopd_store::{AppendError, Lease, OnceRecord, OwnerId, SessionFilter};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +62,9 @@ impl SessionService {
             }
             keeper::keep(first).await;
         });
+        if sole_owner && takes_up {
+            tokio::spawn(sweep::keep(service.clone()));
+        }
         Ok(service)
     }
 
@@ -121,7 +124,7 @@ impl SessionService {
         self.refuse_when_stopping()?;
         // The room is built while the session is being written.
         let room = starts.then(|| {
-            let start = driver::start(parts, &ledger.session.id, ledger.session.room.limits);
+            let start = driver::start(parts, &ledger.session.id, ledger.session.epoch, ledger.session.room.limits);
             tokio::spawn(start)
         });
         let digest = once.as_ref().map(|o| o.request_digest.clone());
@@ -131,10 +134,9 @@ impl SessionService {
             once.map(|key| once_record(&ledger.session.workspace, key, &ledger.session.id, &admitted.inputs, 0, now));
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
         // A session that only rests is nobody's.
-        let owner = if starts { self.owner() } else { OwnerId(String::new()) };
-        let lease_until = if starts { now.plus_ms(LEASE_MS) } else { now };
+        let lease = starts.then(|| Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) });
         fail::fail_point!("session::before_create");
-        let created = parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await;
+        let created = parts.store.journal().create(stored.clone(), entries, lease, once).await;
         fail::fail_point!("session::after_create");
         if let Err(fault) = created {
             drop(held);
@@ -151,7 +153,7 @@ impl SessionService {
                 let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
                 room.await.map_err(lost)?
             });
-            self.spawn(&mut held, ledger, Some(room), false);
+            self.spawn(&mut held, ledger, Some(room), Origin::Created);
         }
         drop(held);
         self.0.slots.forget(&accepted.session.id, slot);
@@ -238,7 +240,7 @@ impl SessionService {
     async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
         let parts = self.parts();
         parts.store.sessions().delete(&session.workspace, &session.id).await?;
-        let spec = driver::spec(parts, &session.id, session.room.limits);
+        let spec = driver::spec(parts, &session.id, session.epoch, session.room.limits);
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }
@@ -274,8 +276,8 @@ impl SessionService {
         Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach(), stopping))
     }
 
-    /// Lets running sessions go (their turns are taken up at the next start) and ends every room.
-    pub async fn stop(&self) {
+    /// Lets running sessions go: their turns are taken up at the next start. What becomes of their rooms is `mode`'s.
+    pub async fn stop(&self, mode: StopMode) {
         self.0.stopping.send_replace(true);
         let slots = self.0.slots.all();
         let mut mailboxes = Vec::new();
@@ -283,7 +285,7 @@ impl SessionService {
             let mailbox = slot.lock().await.clone();
             if let Some(mailbox) = mailbox {
                 // A closed mailbox belongs to a driver that ends anyway.
-                let _ = mailbox.send(Mail::Stop).await;
+                let _ = mailbox.send(Mail::Stop { mode }).await;
                 mailboxes.push((slot, mailbox));
             }
         }

@@ -91,6 +91,8 @@ fn fields(body: &EventBody) -> Value {
         }),
         InputQueued { .. } => Value::Null,
         OutputRejected { message } => json!({"message": message}),
+        OutcomeUnknown { tool_use_id, message } => json!({"tool_use_id": tool_use_id, "message": message}),
+        RoomRestarted { message } => json!({"message": message}),
         SessionRecovered { message, recoveries } => json!({"message": message, "recoveries": recoveries}),
     }
 }
@@ -114,7 +116,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 43] = [
+pub const KINDS: [&str; 45] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",
@@ -158,6 +160,8 @@ pub const KINDS: [&str; 43] = [
     "workflow_run.phase_ended",
     "loopd.output_rejected",
     "loopd.session_recovered",
+    "loopd.outcome_unknown",
+    "loopd.room_restarted",
 ];
 
 #[cfg(test)]

@@ -46,6 +46,14 @@ impl Sandbox for NoRooms {
     async fn start(&self, _: &RoomSpec) -> Result<Room, SandboxError> {
         Err(SandboxError::Unavailable { kind: "none", reason: "a test without rooms".to_owned() })
     }
+    async fn adopt(&self, _: &RoomSpec) -> Result<Option<loopd_sandbox::Room>, SandboxError> {
+        Ok(None)
+    }
+
+    async fn inventory(&self) -> Result<Vec<loopd_sandbox::Found>, SandboxError> {
+        Ok(Vec::new())
+    }
+
     async fn remove(&self, _: &RoomSpec) -> Result<(), SandboxError> {
         Ok(())
     }

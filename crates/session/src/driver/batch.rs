@@ -17,6 +17,10 @@ const RESULT_MEDIA_BYTES_MAX: usize = 24 << 20;
 /// Room for the lines that a tool adds to output that fills its limit.
 const RESULT_TEXT_SLACK: usize = 8 << 10;
 
+/// What the model is told of a room that was built anew.
+const RESTARTED: &str = "Your sandbox was restarted since your last command. Files are as they were; the shell's working \
+                         directory and variables, and background processes, are gone.";
+
 /// What is to be done once the draft is on disk.
 #[derive(Default)]
 struct After {
@@ -56,6 +60,9 @@ impl Driver {
             fail::fail_point!("session::before_results");
             self.commit(&draft).await?;
             fail::fail_point!("session::after_results");
+        }
+        if after.ask.is_some() {
+            self.room_is_fresh = false;
         }
         if after.cancelled {
             self.asking = None;
@@ -177,6 +184,9 @@ impl Driver {
             let waiting = self.waiting_after(draft).into_iter().find(|w| w.id == id);
             let body = waiting.ok_or_else(|| Violation(format!("input `{id}` does not wait")))?.body;
             draft.push_as(id, *body)?;
+        }
+        if self.room_is_fresh && draft.fold.shell_used {
+            draft.push(EventBody::RoomRestarted { message: RESTARTED.to_owned() })?;
         }
         if let Some(message) = repair {
             draft.push(EventBody::OutputRejected { message: said(message)? })?;

@@ -61,6 +61,10 @@ impl HostCalls {
         }
     }
 
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty()
+    }
+
     pub fn runs(&self, id: &CallId) -> bool {
         self.running.contains_key(id)
     }

@@ -154,7 +154,8 @@ impl Driver {
                     agent_name: self.ledger.session.agent.spec.name.clone(),
                 })?;
                 self.commit(&draft).await?;
-                self.retry = Some((Instant::now() + Duration::from_millis(after_ms), asking.attempt + 1));
+                self.rest_since = Instant::now();
+                self.retry = Some((self.rest_since + Duration::from_millis(after_ms), asking.attempt + 1));
                 Ok(())
             }
             Decision::GiveUp => {
@@ -171,12 +172,8 @@ impl Driver {
             return self.tell(Input::ModelFailed).await;
         }
         let mut draft = self.ledger.draft();
-        let session = &self.ledger.session;
-        turn::rest(&mut draft, session, loopd_domain::session::StopReason::RetriesExhausted, None)?;
-        turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
-        self.commit(&draft).await?;
-        self.rested();
-        self.go_on().await
+        turn::rest(&mut draft, &self.ledger.session, loopd_domain::session::StopReason::RetriesExhausted, None)?;
+        self.rest_with(draft).await
     }
 
     pub(super) async fn on_retry(&mut self, attempt: u32) -> Result<(), Halt> {
@@ -190,7 +187,7 @@ impl Driver {
         match question {
             Some(question) => {
                 self.ask(question);
-                Ok(())
+                self.go_on().await
             }
             None => self.model_failed().await,
         }

@@ -5,6 +5,7 @@
 
 mod errands;
 
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub use errands::{Errand, Errands, errand};
 
 use async_trait::async_trait;
@@ -18,7 +19,7 @@ use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, Workspa
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
-use loopd_sandbox::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
 use parking_lot::Mutex;
@@ -86,6 +87,9 @@ impl RoomGuard for Guard {
     fn pid(&self) -> Option<u32> {
         None
     }
+    fn leave(self: Box<Self>) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Guard {
@@ -124,6 +128,14 @@ impl Sandbox for OpenRoom {
         Ok(Room { channel: host, exit: exited, guard: Box::new(Guard(kill)) })
     }
 
+    async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        Ok(None)
+    }
+
+    async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
+        Ok(Vec::new())
+    }
+
     async fn remove(&self, _spec: &RoomSpec) -> Result<(), SandboxError> {
         Ok(())
     }
@@ -136,25 +148,30 @@ impl Sandbox for OpenRoom {
 async fn run_cell(mut stream: UnixStream, tools: Tools, mishaps: &Mishaps) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 64 << 10];
-    send(&mut stream, &FromCell::Hello { version: VERSION }).await;
-    let mut live: Option<(AgentLoop, Epoch)> = None;
+    let mut live: Option<AgentLoop> = None;
+    let mut attached = Epoch(0);
     let mut hanging: Vec<CallId> = Vec::new();
     loop {
         while let Some(frame) = decoder.next::<ToCell>().expect("a frame") {
             let (now, commands) = match frame {
-                ToCell::Begin { epoch, config, resume, now, .. } => {
+                ToCell::Attach { epoch, .. } => {
+                    attached = epoch;
+                    send(&mut stream, &FromCell::Hello { version: VERSION, calls: Vec::new() }).await;
+                    continue;
+                }
+                ToCell::Begin { config, resume, now } => {
                     let (machine, commands) = AgentLoop::resume(config, resume, now);
-                    live = Some((machine, epoch));
+                    live = Some(machine);
                     (now, commands)
                 }
                 ToCell::Input { now, input } => match &mut live {
-                    Some((machine, _)) => (now, machine.step(now, input)),
+                    Some(machine) => (now, machine.step(now, input)),
                     None => continue,
                 },
                 ToCell::Shutdown => return,
             };
-            let Some((machine, epoch)) = &mut live else { continue };
-            if !obey(&mut stream, machine, *epoch, now, commands, &tools, &mut hanging, mishaps).await {
+            let Some(machine) = &mut live else { continue };
+            if !obey(&mut stream, machine, attached, now, commands, &tools, &mut hanging, mishaps).await {
                 return;
             }
         }
@@ -327,10 +344,19 @@ impl House {
         text: &str,
         settings: TurnSettings,
     ) -> Result<Accepted, ServiceError> {
+        self.try_create_with(agent(script, tools), text, settings).await
+    }
+
+    pub async fn try_create_with(
+        &self,
+        spec: AgentSpec,
+        text: &str,
+        settings: TurnSettings,
+    ) -> Result<Accepted, ServiceError> {
         let inputs = if text.is_empty() { Vec::new() } else { vec![message(text)] };
         let new = NewSession {
             workspace: workspace(),
-            agent: SessionAgent { id: None, version: 0, spec: agent(script, tools) },
+            agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
             room: Default::default(),
             title: None,
@@ -401,6 +427,7 @@ pub fn agent(script: Value, tools: Vec<Tool>) -> AgentSpec {
         },
         system: Some(script.to_string()),
         tools,
+        on_unknown_outcome: Default::default(),
         metadata: Metadata::new(),
     }
 }

@@ -1,0 +1,72 @@
+//! What a room has mounted of its own, on its copy of the stage: first what every room has, then what its session brings.
+
+use crate::fault::{Fault, While};
+use crate::stage::Stage;
+use crate::wire::Start;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A session's directories: name in its directory on the host, path in the room.
+const SESSION: [(&str, &str); 5] = [
+    ("workspace", "workspace"),
+    ("home", "home/agent"),
+    ("uploads", "mnt/session/uploads"),
+    ("outputs", "mnt/session/outputs"),
+    ("memory", "mnt/memory"),
+];
+const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+const INERT: MountFlags = PLAIN.union(MountFlags::NOEXEC);
+/// File systems in memory. Their size is their session's, so they hold nothing before it is known.
+const IN_MEMORY: [&str; 2] = ["tmp", "dev/shm"];
+
+/// Mounts all that does not depend on a session.
+pub(crate) fn furnish(stage: &Stage) -> Result<(), Fault> {
+    mount("proc", "/room/proc", "proc", INERT, "hidepid=2").while_doing("mounting /proc")?;
+    for name in &stage.masked {
+        rustix::mount::mount_bind("/room/dev/null", format!("/room/proc/{name}"))
+            .while_doing(&format!("masking /proc/{name}"))?;
+    }
+    rustix::mount::mount_bind("/room/proc/sys", "/room/proc/sys").while_doing("binding /proc/sys")?;
+    rustix::mount::mount_remount("/room/proc/sys", MountFlags::BIND | MountFlags::RDONLY | INERT, "")
+        .while_doing("making /proc/sys read-only")?;
+    let terminals = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount("devpts", "/room/dev/pts", "devpts", terminals, "newinstance,ptmxmode=0666,mode=0620")
+        .while_doing("mounting /dev/pts")?;
+    for place in IN_MEMORY {
+        mount("memory", &format!("/room/{place}"), "tmpfs", PLAIN, "mode=1777,size=4k")
+            .while_doing(&format!("mounting /{place}"))?;
+    }
+    Ok(())
+}
+
+/// Mounts what is the session's own.
+pub(crate) fn bring_in(start: &Start) -> Result<(), Fault> {
+    let size = format!("size={}", start.tmp_bytes);
+    for place in IN_MEMORY {
+        let size = CString::new(size.as_str()).map_err(|_| Errno::INVAL);
+        size.and_then(|size| rustix::mount::mount_remount(format!("/room/{place}"), PLAIN, &*size))
+            .while_doing(&format!("sizing /{place}"))?;
+    }
+    let directory = Path::new("/data").join(OsStr::from_bytes(&start.directory));
+    for (name, place) in SESSION {
+        rustix::mount::mount_bind(directory.join(name), Path::new("/room").join(place))
+            .while_doing(&format!("mounting /{place}"))?;
+    }
+    Ok(())
+}
+
+/// Makes the room the root and lets go of everything else.
+pub(crate) fn move_in() -> Result<(), Fault> {
+    rustix::process::chdir("/room").while_doing("entering the room")?;
+    rustix::process::pivot_root(".", ".").while_doing("making the room the root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).while_doing("leaving the stage")?;
+    rustix::process::chdir("/workspace").while_doing("entering /workspace")
+}
+
+fn mount(source: &str, at: &str, kind: &str, flags: MountFlags, options: &str) -> rustix::io::Result<()> {
+    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+    rustix::mount::mount(source, at, kind, flags, &*options)
+}
