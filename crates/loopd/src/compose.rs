@@ -29,13 +29,18 @@ pub struct House {
 }
 
 impl House {
-    pub async fn build(settings: &Settings, auth: AuthConfig, takes_up: bool, env: Env<'_>) -> Result<Self> {
-        let data = DataDir::open(&settings.data)?;
+    pub async fn build(
+        settings: &Settings,
+        data: DataDir,
+        auth: AuthConfig,
+        takes_up: bool,
+        env: Env<'_>,
+    ) -> Result<Self> {
         let clock = system_clock();
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
-        let store = store(data.path())?;
-        let sandbox = sandbox(data.path())?;
+        let store = store(&data)?;
+        let sandbox = sandbox(data.path(), settings.room_orphan_seconds)?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let parts = Parts {
@@ -61,15 +66,15 @@ pub fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-/// Rooms whose sessions keep their files below `data`.
-pub fn sandbox(data: &Path) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    Ok(Arc::new(NamespaceSandbox::new(data)?))
+/// Rooms whose sessions keep their files below `data`, and that live for so long without a server.
+pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds)))
 }
 
-fn store(data: &Path) -> Result<Arc<dyn Store>> {
-    let path = data.join(STORE_FILE);
-    let store =
-        SqliteStore::open(&path).with_context(|| format!("the store `{}` could not be opened", path.display()))?;
+fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
+    let path = data.path().join(STORE_FILE);
+    let store = SqliteStore::open_in(&path, data.hold());
+    let store = store.with_context(|| format!("the store `{}` could not be opened", path.display()))?;
     Ok(Arc::new(store))
 }
 

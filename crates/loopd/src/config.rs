@@ -4,6 +4,7 @@
 //! listen = "127.0.0.1:7007"
 //! data = "./.loopd"
 //! room_idle_seconds = 300
+//! room_orphan_seconds = 600        # how long a room lives on without a server
 //!
 //! [models]
 //! silence_seconds = 300            # a provider that sends no byte for this long is given up
@@ -45,6 +46,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// How long an idle session keeps its room.
     pub room_idle_seconds: Option<u64>,
+    /// How long a room lives on without a server.
+    pub room_orphan_seconds: Option<u64>,
     #[serde(default)]
     pub models: ModelsSection,
     #[serde(default)]
@@ -158,7 +161,7 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "models", "host_tools"];
+const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];

@@ -32,15 +32,6 @@ pub struct Parts {
     pub room_idle_ms: u64,
 }
 
-/// What becomes of living rooms when the service stops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopMode {
-    /// They stay, with all that runs in them, for the next service on the same data.
-    HandOver,
-    /// They end.
-    End,
-}
-
 /// A session to be made.
 #[derive(Debug, Clone)]
 pub struct NewSession {
@@ -108,6 +99,15 @@ pub enum ServiceError {
     Append(#[from] AppendError),
     #[error("the server is shutting down")]
     Stopping,
+}
+
+/// How a service that stops leaves what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// To the process that comes next: sessions are let go in the middle of their turns, and their rooms may live on.
+    HandOver,
+    /// To nobody in particular: turns rest where they are, and no room outlives this process.
+    End,
 }
 
 /// Where a follower starts.
