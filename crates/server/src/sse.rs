@@ -143,7 +143,7 @@ pub fn open() -> (Outlet, Response) {
 }
 
 fn open_with(ping: Duration) -> (Outlet, Response) {
-    let (frames, queue) = mpsc::channel(STREAM_FRAMES_MAX);
+    let (frames, queue) = mpsc::channel::<Waiting>(STREAM_FRAMES_MAX);
     let body = futures_util::stream::unfold(queue, move |mut queue| async move {
         let frame = match timeout(ping, queue.recv()).await {
             Ok(waiting) => waiting?.frame,
