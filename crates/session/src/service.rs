@@ -215,7 +215,7 @@ impl SessionService {
 
     /// Removes history and files. Refused while a turn runs.
     pub async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<(), ServiceError> {
-        let session = self.get(workspace, id).await?;
+        self.get(workspace, id).await?;
         for _ in 0..DRIVER_TRIES {
             self.ask(id, |reply| Mail::Delete { reply }).await?;
             let slot = self.slot(id)?;
@@ -227,7 +227,8 @@ impl SessionService {
             let held = slot.lock().await;
             // Another request may have woken the session in between: then it has to agree anew.
             if held.is_none() {
-                self.remove(&session).await?;
+                // Read again: the driver that agreed has claimed the session, and its room obeys no earlier epoch.
+                self.remove(&self.get(workspace, id).await?).await?;
                 drop(held);
                 self.0.slots.forget(id, slot);
                 return Ok(());

@@ -135,7 +135,7 @@ pub async fn strike(kind: Kind, server: &mut Server, rng: &mut Rng) -> Result<bo
             pause(rng).await;
             server.start_plain().await?;
         }
-        Kind::Replaced => server.replace().await?,
+        Kind::Replaced => server.replace(rng.percent(50)).await?,
         Kind::Frozen => server.freeze_and_replace().await?,
         Kind::AllKilled => {
             let mut victims = processes::living(&pids(server))?;

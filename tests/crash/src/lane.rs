@@ -299,14 +299,18 @@ impl Lane {
     }
 
     fn take_down(&mut self, struck: &[(Kind, Instant, bool)], sessions: &[Session]) {
-        for (kind, at, hit) in struck {
+        for (n, (kind, at, hit)) in struck.iter().enumerate() {
             let point = self.report.points.entry(kind.name()).or_default();
             point.tried += 1;
             if !hit {
                 continue;
             }
             point.struck += 1;
+            // What follows the next fault tells of that one.
+            let until = struck.get(n + 1).map(|(_, next, _)| *next);
+            let counts = |seen: &Instant| until.is_none_or(|until| *seen < until);
             let next = sessions.iter().filter_map(|s| s.seen.iter().find(|seen| seen.at > *at));
+            let next = next.filter(|seen| counts(&seen.at));
             point.recovered_ms.extend(next.map(|seen| seen.at.duration_since(*at).as_millis() as u64));
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a server may take until it serves: longer than any wait for its predecessor.
 const START: Duration = Duration::from_secs(30);
@@ -55,7 +55,11 @@ impl Server {
 
     /// Starts one with this fail point armed (`name=actions`), or with none.
     pub async fn start(&mut self, failpoint: Option<&str>) -> Result<Started> {
-        let mut child = launch(&self.binary, &self.root, failpoint)?;
+        self.start_with(failpoint, &[]).await
+    }
+
+    async fn start_with(&mut self, failpoint: Option<&str>, flags: &[&str]) -> Result<Started> {
+        let mut child = launch(&self.binary, &self.root, failpoint, flags)?;
         let served = serving(&mut child).await?;
         let Some(url) = served else {
             child.wait().await.context("the server cannot be waited for")?;
@@ -107,11 +111,18 @@ impl Server {
         }
     }
 
-    /// SIGTERM, and the next one at once: it has to wait for its predecessor itself.
-    pub async fn replace(&mut self) -> Result<()> {
-        self.signal(Signal::TERM);
+    /// A deploy: the next one takes over from a living one, or comes as soon as the old one has heard SIGTERM.
+    pub async fn replace(&mut self, asks_itself: bool) -> Result<()> {
         let mut old = self.child.take().context("no server runs")?;
-        self.start_plain().await?;
+        if asks_itself {
+            match self.start_with(None, &["--take-over"]).await? {
+                Started::Serving => {}
+                Started::Died => bail!("`serve --take-over` ended before it served"),
+            }
+        } else {
+            processes::signal(old.id().context("the old server has not ended")? as i32, Signal::TERM);
+            self.start_when_free().await?;
+        }
         let status = timeout(END, old.wait()).await.with_context(|| format!("no end within {END:?} of SIGTERM"))??;
         match status.success() {
             true => Ok(()),
@@ -119,12 +130,24 @@ impl Server {
         }
     }
 
+    /// As a supervisor does: one that comes before the old one has said that it stops is refused, and tried again.
+    async fn start_when_free(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while self.start(None).await? == Started::Died {
+            if Instant::now() > deadline {
+                bail!("no server could take the directory {START:?} after SIGTERM");
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Stops it for longer than its lease, starts another one on its directory, and lets it go on: it must end itself.
     pub async fn freeze_and_replace(&mut self) -> Result<()> {
         self.signal(Signal::STOP);
         let mut old = self.child.take().context("no server runs")?;
         let old_pid = old.id();
-        tokio::time::sleep(Duration::from_millis(LEASE_MS + LEASE_MS / 2)).await;
+        sleep(Duration::from_millis(LEASE_MS + LEASE_MS / 2)).await;
         self.start_plain().await?;
         if let Some(pid) = old_pid {
             processes::signal(pid as i32, Signal::CONT);
@@ -144,11 +167,11 @@ impl Server {
     }
 }
 
-fn launch(binary: &Path, root: &Path, failpoint: Option<&str>) -> Result<Child> {
+fn launch(binary: &Path, root: &Path, failpoint: Option<&str>, flags: &[&str]) -> Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(root.join("log"));
     let log = log.with_context(|| format!("`{}`", root.join("log").display()))?;
     let mut command = Command::new(binary);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(root.join("data")).current_dir(root);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(root.join("data")).args(flags).current_dir(root);
     // No setting and no key of whoever runs the harness takes part.
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("LOOPD_LOG", "info").env("NO_COLOR", "1").env("LOOPD_LEASE_MS", LEASE_MS.to_string());
