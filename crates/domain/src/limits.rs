@@ -62,6 +62,8 @@ pub const MAILBOX_MAX: usize = 64;
 pub const CELL_OUTBOX_MAX: usize = 256;
 /// Frames that wait for one reader of an event stream; when they are full, previews are dropped and events wait.
 pub const STREAM_FRAMES_MAX: usize = 256;
+/// Bytes of those frames together; a single larger one waits alone.
+pub const STREAM_BYTES_MAX: usize = 1 << 20;
 /// A stream that has nothing to say sends a ping this often, in milliseconds.
 pub const STREAM_PING_MS: u64 = 15_000;
 /// Events of one session that a trace is made of.

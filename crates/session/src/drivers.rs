@@ -36,11 +36,13 @@ impl SessionService {
         let lease_until = parts.clock.now().plus_ms(LEASE_MS);
         // Where nobody else can be alive, whoever holds the session is gone.
         let now = if parts.sole_owner { Timestamp(i64::MAX) } else { parts.clock.now() };
+        fail::fail_point!("session::before_claim");
         let claim = match parts.store.journal().claim(id, &self.owner(), now, lease_until).await? {
             ClaimOutcome::Claimed(claim) => *claim,
             ClaimOutcome::Held { .. } => return Err(ServiceError::Elsewhere),
             ClaimOutcome::Absent => return Err(ServiceError::Absent(id.clone())),
         };
+        fail::fail_point!("session::after_claim");
         let epoch = claim.session.epoch;
         let origin = if claim.handed_over { Origin::Released } else { Origin::Lost };
         match Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await {
@@ -54,6 +56,7 @@ impl SessionService {
 
     /// Gives a claim up that no driver stands behind: our lease on it would be renewed for ever.
     async fn give_back(&self, id: &SessionId, epoch: Epoch) {
+        fail::fail_point!("session::before_release");
         if let Err(fault) = self.parts().store.journal().release(id, epoch).await {
             tracing::warn!(session = %id, %fault, "a claim could not be given up; the session will be taken up again");
             self.abandon(id.clone());

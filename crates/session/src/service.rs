@@ -135,7 +135,9 @@ impl SessionService {
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
         // A session that only rests is nobody's.
         let lease = starts.then(|| Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) });
+        fail::fail_point!("session::before_create");
         let created = parts.store.journal().create(stored.clone(), entries, lease, once).await;
+        fail::fail_point!("session::after_create");
         if let Err(fault) = created {
             drop(held);
             self.0.slots.forget(&stored.id, slot);
@@ -213,7 +215,7 @@ impl SessionService {
 
     /// Removes history and files. Refused while a turn runs.
     pub async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<(), ServiceError> {
-        let session = self.get(workspace, id).await?;
+        self.get(workspace, id).await?;
         for _ in 0..DRIVER_TRIES {
             self.ask(id, |reply| Mail::Delete { reply }).await?;
             let slot = self.slot(id)?;
@@ -225,7 +227,8 @@ impl SessionService {
             let held = slot.lock().await;
             // Another request may have woken the session in between: then it has to agree anew.
             if held.is_none() {
-                self.remove(&session).await?;
+                // Read again: the driver that agreed has claimed the session, and its room obeys no earlier epoch.
+                self.remove(&self.get(workspace, id).await?).await?;
                 drop(held);
                 self.0.slots.forget(id, slot);
                 return Ok(());

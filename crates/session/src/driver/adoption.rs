@@ -33,6 +33,7 @@ impl Driver {
         let rests = draft.fold.status == Status::Idle;
         if !draft.events.is_empty() {
             self.commit(&draft).await?;
+            fail::fail_point!("session::after_takeover");
         }
         if origin != Origin::Created {
             let open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls);
@@ -58,6 +59,7 @@ impl Driver {
                 return Ok(false);
             }
         };
+        fail::fail_point!("session::after_adopt");
         let mut room = ReadyRoom::new(room);
         let known = match room.attach(self.id(), self.epoch()) {
             Ok(()) => greeting(&mut room).await,

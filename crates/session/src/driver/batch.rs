@@ -57,7 +57,9 @@ impl Driver {
         };
         let went_on = draft.fold.turn.as_ref().map(|t| t.number) != self.ledger.fold().turn.as_ref().map(|t| t.number);
         if !draft.events.is_empty() {
+            fail::fail_point!("session::before_results");
             self.commit(&draft).await?;
+            fail::fail_point!("session::after_results");
         }
         if after.ask.is_some() {
             self.room_is_fresh = false;

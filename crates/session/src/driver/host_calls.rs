@@ -90,7 +90,9 @@ impl HostCalls {
             let _place = places.acquire().await;
             is_sent.store(true, Ordering::Release);
             let since = Instant::now();
+            fail::fail_point!("session::before_host_call");
             let result = tools.call(call).await;
+            fail::fail_point!("session::after_host_call");
             (result, since.elapsed().as_millis() as u64)
         });
         self.running.insert(id, Running { task, effect, sent, since: Instant::now() });
@@ -173,6 +175,7 @@ impl Driver {
         let mut draft = self.ledger.draft();
         turn::result(&mut draft, &id, result.content, result.is_error, result.outcome, ran_ms)?;
         self.commit(&draft).await?;
+        fail::fail_point!("session::after_host_result");
         self.tell(Input::CallDone { id }).await
     }
 

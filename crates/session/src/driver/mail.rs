@@ -68,11 +68,13 @@ impl Driver {
         };
         let at = draft.at;
         let once = once.map(|key| once_record(&session.workspace, key, &session.id, &admitted.inputs, before, at));
+        fail::fail_point!("session::before_admit");
         match self.ledger.commit(&draft, once).await {
             Ok(()) => {}
             Err(AppendError::Repeated(record)) => return finish(Ok(Sent::Repeated(record)), reply),
             Err(fault) => return refuse_write(fault, reply),
         }
+        fail::fail_point!("session::after_admit");
         self.channel.work_accepted();
         let session = self.ledger.session.clone();
         let accepted = Accepted { session, inputs: admitted.inputs, seq: before, repeated: false };

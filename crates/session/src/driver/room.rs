@@ -154,6 +154,7 @@ impl Driver {
             now: self.ledger.now(),
         };
         let sent = room.link.send(&frame);
+        fail::fail_point!("session::after_dispatch");
         self.begun = true;
         self.mark_dispatched();
         if let Err(fault) = sent {
@@ -225,6 +226,7 @@ impl Driver {
             return Ok(());
         }
         let sent = room.link.send(&ToCell::Input { now: self.ledger.now(), input });
+        fail::fail_point!("session::after_dispatch");
         self.mark_dispatched();
         match sent {
             Ok(()) => Ok(()),
