@@ -30,8 +30,9 @@ pub(super) struct Running {
 struct State {
     rooms: HashMap<u64, Living>,
     parked: VecDeque<Seat>,
-    /// Why no room could be kept ready of late.
+    /// Why no room could be kept ready of late, and how often that happened.
     fault: Option<String>,
+    faults: u64,
     /// Why the launcher takes no more orders.
     over: Option<String>,
 }
@@ -131,10 +132,7 @@ impl Running {
     pub(super) fn put_aside(&self, seat: Seat) {
         let mut state = self.state();
         match state.rooms.contains_key(&seat.room) {
-            true => {
-                state.parked.push_back(seat);
-                state.fault = None;
-            }
+            true => state.parked.push_back(seat),
             false => state.note_fault(format!("it ended at once: {:?}", *seat.exit.borrow())),
         }
     }
@@ -146,16 +144,24 @@ impl Running {
         claimed
     }
 
-    /// How many rooms wait; `None` when the launcher is gone.
-    pub(super) fn parked(&self) -> Option<usize> {
-        let state = self.state();
-        state.over.is_none().then_some(state.parked.len())
+    /// How many rooms wait.
+    pub(super) fn parked(&self) -> usize {
+        self.state().parked.len()
     }
 
     /// Why no room could be kept ready of late.
     pub(super) fn parking_fault(&self) -> Option<String> {
         let state = self.state();
         state.fault.clone().or_else(|| state.over.clone())
+    }
+
+    pub(super) fn parking_faults(&self) -> u64 {
+        self.state().faults
+    }
+
+    /// As many wait as should.
+    pub(super) fn forget_parking_fault(&self) {
+        self.state().fault = None;
     }
 
     pub(super) fn note_parking_fault(&self, fault: String) {
@@ -208,6 +214,7 @@ impl State {
             tracing::warn!(%fault, "rooms start slower: none could be kept ready");
         }
         self.fault = Some(fault);
+        self.faults += 1;
     }
 }
 
