@@ -4,10 +4,11 @@
 //! living room that no record names.
 
 use super::guard::Guard;
+use super::living;
 use super::place::Place;
 use super::process;
 use super::record::Record;
-use super::running::{self, Running, Seat};
+use super::running::{Running, Seat};
 use super::{Rooms, cgroup::RoomCgroup, directory, pool};
 use crate::{Room, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
@@ -78,7 +79,7 @@ impl Rooms {
         let cgroup = RoomCgroup::recorded(record.cgroups.clone());
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
-        tokio::spawn(running::watch(Arc::clone(&pidfd), sender, cgroup));
+        tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
         Ok(Some(Room { channel, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
     }
 
