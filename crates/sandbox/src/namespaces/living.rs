@@ -20,8 +20,22 @@ pub(super) struct Living {
     pub parking: Option<oneshot::Sender<Result<First, SandboxError>>>,
 }
 
-pub(super) fn unavailable(reason: &str) -> SandboxError {
-    SandboxError::Unavailable { kind: super::KIND, reason: reason.to_owned() }
+/// Why a launcher takes no more orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Over {
+    /// It cannot make rooms here, and neither could another one.
+    Unable(String),
+    /// It died, or was let go of.
+    Gone(String),
+}
+
+impl Over {
+    pub(super) fn error(&self) -> SandboxError {
+        match self {
+            Over::Unable(reason) => SandboxError::Unavailable { kind: super::KIND, reason: reason.clone() },
+            Over::Gone(reason) => SandboxError::Launcher(reason.clone()),
+        }
+    }
 }
 
 impl Living {
@@ -37,13 +51,13 @@ impl Living {
         });
     }
 
-    pub(super) fn outlive(mut self, reason: &str) {
+    pub(super) fn outlive(mut self, over: &Over) {
         let Some(pidfd) = self.pidfd.take() else {
             if let Some(parking) = self.parking.take() {
                 // As above.
-                let _ = parking.send(Err(unavailable(reason)));
+                let _ = parking.send(Err(over.error()));
             }
-            return self.gone(RoomExit::Failed(format!("the launcher is gone: {reason}")));
+            return self.gone(RoomExit::Failed(over.error().to_string()));
         };
         tokio::spawn(watch(pidfd, self.exit, self.cgroup));
     }

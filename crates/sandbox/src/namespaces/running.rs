@@ -8,7 +8,7 @@
 //! A [`Seat`] is a child that waits for its session: whoever drops it unstarted ends it.
 
 use super::cgroup::RoomCgroup;
-use super::living::{Living, unavailable};
+use super::living::{Living, Over};
 use super::process::{self, Process};
 use super::socket::Socket;
 use crate::{RoomExit, SandboxError};
@@ -35,7 +35,7 @@ struct State {
     fault: Option<String>,
     faults: u64,
     /// Why the launcher takes no more orders.
-    over: Option<String>,
+    over: Option<Over>,
 }
 
 /// A child of the launcher that waits for its session.
@@ -83,8 +83,8 @@ impl Running {
         let cgroups = cgroup.directories().to_vec();
         {
             let mut state = self.state();
-            if let Some(reason) = &state.over {
-                return Err(unavailable(reason));
+            if let Some(over) = &state.over {
+                return Err(over.error());
             }
             state.rooms.insert(room, Living { exit: sender, cgroup, pidfd: None, parking: Some(parking) });
         }
@@ -94,7 +94,7 @@ impl Running {
             self.state().rooms.remove(&room);
             return Err(self.lost(&fault));
         }
-        let (pid, pidfd) = parked.await.map_err(|_| unavailable("it ended while a room was being made"))??;
+        let (pid, pidfd) = parked.await.map_err(|_| SandboxError::Launcher("it forgot a room".to_owned()))??;
         match Process::with(pid) {
             Some(process) => Ok(Seat { room, process, pidfd, cgroups, exit, taken: false }),
             None => {
@@ -112,9 +112,8 @@ impl Running {
 
     /// Takes no more orders. The launcher's end is seen by its driver.
     fn lost(&self, fault: &io::Error) -> SandboxError {
-        let reason = format!("sending an order: {fault}");
-        self.state().over.get_or_insert_with(|| reason.clone());
-        SandboxError::Launcher(reason)
+        let over = Over::Gone(format!("sending an order: {fault}"));
+        self.state().over.get_or_insert(over).error()
     }
 
     /// Puts a room aside for the next session.
@@ -141,7 +140,7 @@ impl Running {
     /// Why no room could be kept ready of late.
     pub(super) fn parking_fault(&self) -> Option<String> {
         let state = self.state();
-        state.fault.clone().or_else(|| state.over.clone())
+        state.fault.clone().or_else(|| state.over.as_ref().map(|over| over.error().to_string()))
     }
 
     pub(super) fn parking_faults(&self) -> u64 {
@@ -186,14 +185,14 @@ impl Running {
     }
 
     /// The launcher is gone. Rooms that wait end with it; rooms that live go on, and are watched until they end.
-    pub(super) fn on_gone(&self, reason: &str) {
+    pub(super) fn on_gone(&self, over: Over) {
         let mut state = self.state();
-        state.over = Some(reason.to_owned());
+        state.over = Some(over.clone());
         state.parked.clear();
         let rooms: Vec<Living> = state.rooms.drain().map(|(_, living)| living).collect();
         drop(state);
         self.changed.notify_one();
-        rooms.into_iter().for_each(|living| living.outlive(reason));
+        rooms.into_iter().for_each(|living| living.outlive(&over));
     }
 }
 
@@ -284,9 +283,9 @@ mod tests {
         });
         tokio::task::yield_now().await;
         drop(launcher);
-        running.on_gone("it was killed");
+        running.on_gone(Over::Gone("it was killed".to_owned()));
         assert!(!waits.wait().unwrap().success());
-        assert!(matches!(asking.await.unwrap(), Some(SandboxError::Unavailable { .. })));
+        assert!(matches!(asking.await.unwrap(), Some(SandboxError::Launcher(_))));
         assert!(running.park(4, RoomCgroup::default(), &[]).await.is_err());
         assert!(seat.exit.borrow().is_none() && lives.try_wait().unwrap().is_none());
         process::kill(&seat.pidfd);

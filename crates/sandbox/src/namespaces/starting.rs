@@ -27,6 +27,14 @@ const END_WAIT: Duration = Duration::from_secs(10);
 
 impl Rooms {
     pub(super) async fn start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
+        match self.try_start(spec).await {
+            // It had died, and that was not known yet: once more, with a new one.
+            Err(SandboxError::Launcher(_)) if self.launcher.is_over().await => self.try_start(spec).await,
+            other => other,
+        }
+    }
+
+    async fn try_start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
         let _counted = self.starting.count();
         let files = self.locate(spec)?;
         let path = self.place(&spec.session);
