@@ -162,7 +162,9 @@ impl SessionFold {
             EventBody::AgentThinking { .. } => {
                 self.open_request()?;
             }
-            EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => {
+            EventBody::AgentToolUse { .. }
+            | EventBody::AgentMcpToolUse { .. }
+            | EventBody::AgentCustomToolUse { .. } => {
                 self.open_request()?;
                 let (name, _, permission, intent) = event.body.intent().ok_or("a call without an intent")?;
                 let call = OpenCall {
@@ -175,11 +177,29 @@ impl SessionFold {
                     verdict: None,
                     deny_message: None,
                     settled: false,
+                    of_mcp: matches!(event.body, EventBody::AgentMcpToolUse { .. }),
                     asked_at: event.at,
                 };
                 self.turn.as_mut().ok_or("no turn is open")?.calls.push(call);
             }
-            EventBody::AgentToolResult { tool_use_id, .. } => self.open_call(tool_use_id)?.settled = true,
+            EventBody::AgentToolResult { tool_use_id: id, .. }
+            | EventBody::AgentMcpToolResult { mcp_tool_use_id: id, .. } => {
+                let call = self.open_call(id)?;
+                if call.of_mcp != matches!(event.body, EventBody::AgentMcpToolResult { .. }) {
+                    return Err("the result is of another kind than the call");
+                }
+                call.settled = true;
+            }
+            EventBody::McpToolsListed { mcp_server_name, .. } => {
+                let turn = self.turn.as_mut().ok_or("no turn is open")?;
+                if turn.in_step() {
+                    return Err("a step is under way");
+                }
+                if turn.mcp_listed.contains(mcp_server_name) {
+                    return Err("the server was asked in this turn already");
+                }
+                turn.mcp_listed.push(mcp_server_name.clone());
+            }
             EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event)?,
             EventBody::StatusIdle { stop_reason, stop_details } => self.rest(stop_reason, stop_details, event.at)?,
             EventBody::StatusRescheduled { .. } => {

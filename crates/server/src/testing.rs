@@ -84,6 +84,7 @@ pub fn session(id: &str) -> Session {
         model,
         system: None,
         tools: Vec::new(),
+        mcp_servers: Vec::new(),
         metadata: Default::default(),
     };
     Session {

@@ -9,6 +9,7 @@ use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::{CallId, SessionId};
 use serde_json::{Value, json};
 use std::time::Duration;
+use support::errands::{Errand, errand};
 use support::*;
 
 const CLASSES: [(&str, EffectClass); 3] =

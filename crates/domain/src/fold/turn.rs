@@ -35,6 +35,9 @@ pub struct OpenTurn {
     /// The last answer, when it asked for no call: only the turn's end, or another request, can follow.
     #[serde(default)]
     pub answered: Option<FinalAnswer>,
+    /// MCP servers that were asked for their tools in this turn.
+    #[serde(default)]
+    pub mcp_listed: Vec<String>,
 }
 
 /// An answer without calls.
@@ -68,6 +71,9 @@ pub struct OpenCall {
     pub deny_message: Option<String>,
     /// Its result is in the journal.
     pub settled: bool,
+    /// Its result is an `agent.mcp_tool_result`.
+    #[serde(default)]
+    pub of_mcp: bool,
     pub asked_at: Timestamp,
 }
 
@@ -101,6 +107,7 @@ impl OpenTurn {
             request: None,
             calls: Vec::new(),
             answered: None,
+            mcp_listed: Vec::new(),
         }
     }
 

@@ -61,6 +61,10 @@ impl HostCalls {
         }
     }
 
+    pub(super) fn tools(&self) -> Arc<dyn SessionTools> {
+        self.tools.clone()
+    }
+
     pub fn runs(&self, id: &CallId) -> bool {
         self.running.contains_key(id)
     }

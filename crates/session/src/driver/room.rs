@@ -109,6 +109,10 @@ impl Driver {
         if self.time_up && turn.answered.is_none() {
             return self.end_without_loop(StopReason::LimitReached { limit: LimitName::Seconds }, TIME_UP).await;
         }
+        if self.is_listing() {
+            return Ok(());
+        }
+        let fold = self.ledger.fold();
         if fold.status == Status::Rescheduling {
             let mut draft = self.ledger.draft();
             turn::run(&mut draft, &self.ledger.session, &TurnSettings::default())?;

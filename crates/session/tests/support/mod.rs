@@ -3,9 +3,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-mod errands;
+pub mod errands;
 
-pub use errands::{Errand, Errands, errand};
+use errands::Errands;
 
 use async_trait::async_trait;
 use loopd_agent_loop::{AgentLoop, Call, Command, Input};
@@ -401,6 +401,7 @@ pub fn agent(script: Value, tools: Vec<Tool>) -> AgentSpec {
         },
         system: Some(script.to_string()),
         tools,
+        mcp_servers: Vec::new(),
         metadata: Metadata::new(),
     }
 }

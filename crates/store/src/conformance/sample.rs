@@ -56,6 +56,7 @@ pub fn spec(name: &str) -> AgentSpec {
         model,
         system: Some("Be brief.".to_owned()),
         tools: vec![],
+        mcp_servers: Vec::new(),
         metadata,
     }
 }
