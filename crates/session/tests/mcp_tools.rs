@@ -162,10 +162,10 @@ async fn an_interrupt_does_not_wait_for_a_listing() {
 async fn a_new_owner_knows_what_was_listed_and_settles_by_class() {
     let house = House::open(echo()).await;
     house.errands.lists(Ok(vec![buy("v1")]));
-    house.errands.from_now(Errand::Hang);
+    house.errands.does(Errand::Hang);
     let id = start(&house, PermissionPolicy::AlwaysAllow).await;
     house.errands.until_sent(1).await;
-    house.errands.from_now(Errand::Answer);
+    house.errands.does(Errand::Answer);
     let next = house.reopen(echo()).await;
     next.until_idle(&id, 0).await;
     let events = journal(&next, &id).await;

@@ -66,7 +66,7 @@ fn read_config(fields: &mut Fields, default: McpToolConfig) -> Result<McpToolCon
     })
 }
 
-/// Every server has its toolset, and every toolset its server.
+/// Every server has its one toolset, and every toolset its server.
 pub fn check(servers: &[McpServer], tools: &[Tool]) -> Result<(), Invalid> {
     let toolsets = || {
         tools.iter().enumerate().filter_map(|(i, tool)| match tool {
@@ -81,6 +81,9 @@ pub fn check(servers: &[McpServer], tools: &[Tool]) -> Result<(), Invalid> {
             false => format!("the name of a server in `mcp_servers`: {}", names.join(", ")),
         };
         return Err(Invalid::new(format!("tools[{i}].mcp_server_name"), describe(&json!(name)), accepted));
+    }
+    if let Some((i, name)) = toolsets().find(|(i, name)| toolsets().any(|(j, other)| j < *i && other == *name)) {
+        return Err(Invalid::new(format!("tools[{i}].mcp_server_name"), describe(&json!(name)), "each server once"));
     }
     match servers.iter().position(|s| toolsets().all(|(_, name)| name != &s.name)) {
         None => Ok(()),
@@ -124,6 +127,8 @@ mod tests {
     fn servers_and_toolsets_belong_together() {
         let tools = read_list("tools", json!([{"type": TOOLSET, "mcp_server_name": "shop"}])).expect("valid");
         assert!(check(&servers(&["shop"]), &tools).is_ok());
+        let twice = [tools.clone(), tools.clone()].concat();
+        assert_eq!(check(&servers(&["shop"]), &twice).expect_err("twice").field, "tools[1].mcp_server_name");
         let told = check(&servers(&["depot"]), &tools).expect_err("no server");
         assert_eq!((told.field.as_str(), told.accepted.contains("`depot`")), ("tools[0].mcp_server_name", true));
         let told = check(&servers(&["shop", "depot"]), &tools).expect_err("no toolset");

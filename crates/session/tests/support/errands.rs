@@ -56,7 +56,7 @@ impl Errands {
         self.0.asked.lock().clone()
     }
 
-    pub fn from_now(&self, errand: Errand) {
+    pub fn does(&self, errand: Errand) {
         *self.0.next.lock() = Some(errand);
     }
 
