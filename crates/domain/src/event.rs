@@ -10,7 +10,7 @@
 use crate::content::ContentBlock;
 use crate::session::{StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
-use crate::{EventId, Seq, ThreadId, Timestamp};
+use crate::{EventId, Seq, SessionId, ThreadId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -176,6 +176,20 @@ pub enum EventBody {
     /// The session's owner was lost and another one took over.
     #[serde(rename = "loopd.session_recovered")]
     SessionRecovered { message: String, recoveries: u32 },
+    /// Everything before this was copied from another session's journal; what follows is this session's own.
+    #[serde(rename = "loopd.session_forked")]
+    SessionForked {
+        from_session_id: SessionId,
+        /// The last event that was copied; `None` from a journal without events.
+        at_event_id: Option<EventId>,
+        /// Hash of the source's journal at that event, hex: which history this is a copy of.
+        source_hash: String,
+        /// The files were copied as well, as they were when the fork was made.
+        workspace: bool,
+    },
+    /// The content of an earlier event was replaced by a tombstone.
+    #[serde(rename = "loopd.event_redacted")]
+    EventRedacted { event_id: EventId, reason: Option<String> },
 }
 
 /// An accepted client event and the id that it has kept since.
@@ -345,6 +359,8 @@ impl EventBody {
             InputQueued { .. } => "loopd.input_queued",
             OutputRejected { .. } => "loopd.output_rejected",
             SessionRecovered { .. } => "loopd.session_recovered",
+            SessionForked { .. } => "loopd.session_forked",
+            EventRedacted { .. } => "loopd.event_redacted",
         }
     }
 

@@ -101,7 +101,8 @@ impl SessionFold {
         if event.at < self.last_at {
             return illegal("its time is before its predecessor's");
         }
-        if self.status == Status::Terminated {
+        // What an ended session said can still be taken out of its journal.
+        if self.status == Status::Terminated && !matches!(event.body, EventBody::EventRedacted { .. }) {
             return illegal("the session is terminated");
         }
         match self.transition(event) {
@@ -252,7 +253,9 @@ impl SessionFold {
             | EventBody::ThreadStatusTerminated { .. }
             | EventBody::SessionUsage { .. }
             | EventBody::SessionUpdated { .. }
-            | EventBody::SessionError { .. } => {}
+            | EventBody::SessionError { .. }
+            | EventBody::SessionForked { .. }
+            | EventBody::EventRedacted { .. } => {}
         }
         Ok(())
     }
@@ -336,6 +339,21 @@ impl SessionFold {
     /// The stop reason `requires_action` while the session rests in the middle of a turn.
     pub fn is_waiting(&self) -> bool {
         self.turn.is_some() && self.status == Status::Idle
+    }
+
+    /// Nothing is under way that could be cut: between two turns, or in a turn that waits for the client and has said so.
+    /// A journal may be copied up to here and go on as another session's.
+    pub fn is_at_rest(&self) -> bool {
+        if self.status != Status::Idle || self.input_first_seq.is_some() {
+            return false;
+        }
+        match (&self.turn, &self.stop_reason) {
+            (None, _) => self.queued.is_empty(),
+            (Some(turn), Some(StopReason::RequiresAction { event_ids })) => {
+                !turn.interrupted && turn.waits_for_client() && *event_ids == self.waiting()
+            }
+            (Some(_), _) => false,
+        }
     }
 
     /// Somebody must own it: a turn is under way and not waiting for the client, or inputs wait for a turn.

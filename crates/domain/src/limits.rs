@@ -77,6 +77,9 @@ pub const RECOVERIES_MAX: u32 = 8;
 /// Times that the model is asked again when its final answer is not of `output_schema`.
 pub const OUTPUT_REPAIRS_MAX: u32 = 2;
 
+/// Orders of events that a replay keeps in mind at the same time.
+pub const REPLAY_WORLDS_MAX: usize = 256;
+
 /// Defaults of a turn's limits; all of them finite.
 pub const TURN_STEPS_DEFAULT: u32 = 200;
 pub const TURN_STEPS_MAX: u32 = 10_000;

@@ -8,6 +8,7 @@
 //! - `admission`: what a client's inputs do to a session in its present state. Pure.
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
 //! - `ledger`: the pen: drafts of legal events, written in one transaction.
+//! - [`replay`]: the loop run again over what a journal has.
 //! - `recovery`: what was in flight when somebody vanished.
 //! - `keeper`: leases, and sessions that have lost their owner.
 //! - [`follow`]: journal and previews, for those who watch.
@@ -25,6 +26,8 @@ mod ledger;
 mod link;
 pub mod output;
 mod recovery;
+pub mod replay;
+mod request;
 mod requests;
 mod resume;
 mod service;

@@ -61,10 +61,6 @@ fn call(ledger: &Ledger, open: &OpenCall) -> Call {
 
 /// What is wrong with the final answer, when the turn has an output schema.
 pub fn output_error(ledger: &Ledger, turn: &OpenTurn) -> Option<String> {
-    let schema = turn.settings.output_schema.as_ref()?;
-    let answer = turn.answered.as_ref()?;
-    if answer.stop != loopd_domain::event::AnswerStop::EndTurn {
-        return None;
-    }
-    crate::output::check(schema, &ledger.last_answer_text()).err()
+    let answer = turn.answered.as_ref().filter(|_| turn.settings.output_schema.is_some())?;
+    crate::output::fault_of(turn, answer, &ledger.last_answer_text())
 }

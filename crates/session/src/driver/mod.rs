@@ -22,7 +22,7 @@ mod model;
 mod room;
 
 pub use mail::{Mail, Sent};
-pub use model::session_error;
+pub use model::{session_error, spent};
 pub use room::{StartingRoom, spec, start};
 
 use crate::asking::Asking;

@@ -15,6 +15,7 @@ use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
 use loopd_sandbox::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_session::replay::Replayer;
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
 use parking_lot::Mutex;
@@ -358,6 +359,16 @@ impl House {
         self.service.get(&workspace(), id).await.expect("a session")
     }
 
+    /// The loop decides again what the journal says that it decided.
+    pub fn assert_replays(&self, session: &Session, events: &[Event]) {
+        let mut replayer = Replayer::of(&session.agent);
+        for event in events {
+            replayer.apply(event).expect("a legal history");
+        }
+        let report = replayer.report();
+        assert_eq!((report.divergence, report.unannounced_takeovers), (None, 0), "{events:#?}");
+    }
+
     /// Every entry is legal after the ones before, and the cached fold is that of the journal.
     pub async fn assert_legal(&self, id: &SessionId) -> Vec<Event> {
         let events = self.store.journal().read(id, 0, 10_000).await.expect("a journal");
@@ -365,7 +376,9 @@ impl House {
         for event in &events {
             fold.apply(event).expect("a legal history");
         }
-        assert_eq!(fold, self.session(id).await.fold);
+        let session = self.session(id).await;
+        assert_eq!(fold, session.fold);
+        self.assert_replays(&session, &events);
         events
     }
 }
