@@ -49,6 +49,9 @@ pub struct SessionFold {
     pub run_first_seq: Seq,
     /// First input since the last turn, when no turn is open.
     pub input_first_seq: Option<Seq>,
+    /// When the next attempt is due, while the status is `rescheduling`.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
 }
 
 /// An accepted input that waits; its body is in the journal at `seq`.
@@ -87,6 +90,7 @@ impl Default for SessionFold {
             recoveries: 0,
             run_first_seq: 0,
             input_first_seq: None,
+            retry_at: None,
         }
     }
 }
@@ -107,6 +111,9 @@ impl SessionFold {
         }
         match self.transition(event) {
             Ok(()) => {
+                if self.status != Status::Rescheduling {
+                    self.retry_at = None;
+                }
                 self.last_seq = event.seq;
                 self.last_at = event.at;
                 Ok(())
@@ -183,11 +190,12 @@ impl SessionFold {
             EventBody::AgentToolResult { tool_use_id, .. } => self.open_call(tool_use_id)?.settled = true,
             EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event)?,
             EventBody::StatusIdle { stop_reason, stop_details } => self.rest(stop_reason, stop_details, event.at)?,
-            EventBody::StatusRescheduled { .. } => {
+            EventBody::StatusRescheduled { retry_at } => {
                 if self.status != Status::Running {
                     return Err("the session does not run");
                 }
                 self.status = Status::Rescheduling;
+                self.retry_at = Some(*retry_at);
             }
             EventBody::StatusTerminated { .. } => {
                 self.stop_clock(event.at);
@@ -367,5 +375,18 @@ impl SessionFold {
             },
             Status::Terminated => false,
         }
+    }
+
+    /// When somebody must own it: `None` is never, [`Timestamp`] 0 is now. A turn that waits for its next attempt needs
+    /// nobody until that is due, or its own time is up; what the client asked for meanwhile does not wait.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        if !self.needs_owner() {
+            return None;
+        }
+        let now = Timestamp(0);
+        Some(match (&self.turn, self.retry_at) {
+            (Some(turn), Some(retry_at)) if !turn.interrupted => retry_at.min(turn.time_up_at()),
+            _ => now,
+        })
     }
 }

@@ -60,6 +60,9 @@ pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
 pub const APPENDS_QUEUED_MAX: usize = 4_096;
 /// Appends in one commit.
 pub const APPENDS_PER_COMMIT_MAX: usize = 256;
+/// Entries, and bytes of their payloads, of a journal that is imported whole.
+pub const IMPORT_ENTRIES_MAX: usize = 200_000;
+pub const IMPORT_BYTES_MAX: usize = 256 << 20;
 /// Rows on one page of a list.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 pub const PAGE_ROWS_DEFAULT: usize = 20;

@@ -54,6 +54,35 @@ fn an_attempt_that_failed_is_no_step_and_its_tokens_count() {
 }
 
 #[test]
+fn a_session_is_due_now_later_or_never() {
+    let (mut j, request) = Journal::asking();
+    assert_eq!(j.fold.due_at(), Some(Timestamp(0)));
+    j.put(failed(&request));
+    let later = j.now.plus_ms(600_000);
+    j.put(EventBody::StatusRescheduled { retry_at: later });
+    assert_eq!((j.fold.retry_at, j.fold.due_at()), (Some(later), Some(later)));
+
+    // What the client asked for does not wait, and neither does the end of the turn's own time.
+    let mut interrupted = j.fold.clone();
+    interrupted.turn.as_mut().expect("open").interrupted = true;
+    assert_eq!(interrupted.due_at(), Some(Timestamp(0)));
+    let mut short = j.fold.clone();
+    short.turn.as_mut().expect("open").settings.limits.seconds = 60;
+    assert_eq!(short.due_at(), Some(Timestamp::from_millis(1_000 + 60_000)));
+
+    let again = j.put(start(1));
+    assert_eq!((j.fold.retry_at, j.fold.due_at()), (None, Some(Timestamp(0))));
+    j.put(answered(&again));
+    j.put(idle(StopReason::EndTurn));
+    assert_eq!(j.fold.due_at(), None);
+    let waits = j.id();
+    j.put(queued(&waits, message("and this")));
+    assert_eq!(j.fold.due_at(), Some(Timestamp(0)));
+    j.put(EventBody::StatusTerminated { reason: "archived".to_owned() });
+    assert_eq!(j.fold.due_at(), None);
+}
+
+#[test]
 fn one_unknown_price_makes_the_cost_unknown() {
     let (mut j, request) = Journal::asking();
     let mut body = answered(&request);

@@ -10,7 +10,7 @@ use loopd_domain::event::{Event, EventBody, QueuedInput};
 use loopd_domain::fold::{IllegalEvent, SessionFold};
 use loopd_domain::session::Session;
 use loopd_domain::{CallId, Clock, EventId, IdSource, Seq, Timestamp};
-use loopd_store::{Append, AppendError, Claim, OnceRecord, Store, StoreError};
+use loopd_store::{Append, AppendError, Claim, OnceRecord, SessionChange, Store, StoreError};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -128,6 +128,26 @@ impl Ledger {
 
     /// Writes a draft. On an error nothing was written and the ledger is as before.
     pub async fn commit(&mut self, draft: &Draft, once: Option<OnceRecord>) -> Result<(), AppendError> {
+        self.write(draft, None, once).await
+    }
+
+    /// Writes a draft together with the change of the resource that it tells of.
+    pub async fn commit_change(&mut self, draft: &Draft, change: SessionChange) -> Result<(), AppendError> {
+        self.write(draft, Some(change.clone()), None).await?;
+        let SessionChange { title, metadata, agent, archived_at, updated_at } = change;
+        let session = &mut self.session;
+        (session.title, session.metadata) = (title, metadata);
+        (session.archived_at, session.updated_at) = (archived_at, updated_at);
+        self.set_tools(agent.spec.tools);
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        draft: &Draft,
+        change: Option<SessionChange>,
+        once: Option<OnceRecord>,
+    ) -> Result<(), AppendError> {
         let expected_seq = self.session.fold.last_seq;
         let entries = seal(&self.last_hash, &draft.events)?;
         let last_hash = entries.last().map_or(self.last_hash, |e| e.hash);
@@ -137,6 +157,7 @@ impl Ledger {
             expected_seq,
             entries,
             fold: draft.fold.clone(),
+            change,
             once,
         };
         self.store.journal().append(append).await?;

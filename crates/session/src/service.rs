@@ -15,7 +15,7 @@ use loopd_domain::fold::SessionFold;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{Epoch, Seq, SessionId, Timestamp, WorkspaceId, ids};
-use loopd_store::{AppendError, OnceRecord, OwnerId, SessionFilter};
+use loopd_store::{AppendError, Lease, OnceRecord, OwnerId, SessionFilter};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,9 +131,8 @@ impl SessionService {
             once.map(|key| once_record(&ledger.session.workspace, key, &ledger.session.id, &admitted.inputs, 0, now));
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
         // A session that only rests is nobody's.
-        let owner = if starts { self.owner() } else { OwnerId(String::new()) };
-        let lease_until = if starts { now.plus_ms(LEASE_MS) } else { now };
-        let created = parts.store.journal().create(stored.clone(), entries, &owner, lease_until, once).await;
+        let lease = starts.then(|| Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) });
+        let created = parts.store.journal().create(stored.clone(), entries, lease, once).await;
         if let Err(fault) = created {
             drop(held);
             self.0.slots.forget(&stored.id, slot);

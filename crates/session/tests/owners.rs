@@ -4,7 +4,7 @@ mod support;
 
 use loopd_domain::chain::Entry;
 use loopd_domain::event::{Event, EventBody};
-use loopd_domain::session::{StopReason, TurnSettings};
+use loopd_domain::session::{Session, StopReason, TurnSettings};
 use loopd_domain::{EventId, ThreadId};
 use loopd_session::{OnceKey, ServiceError};
 use loopd_store::{Append, SessionChange};
@@ -43,7 +43,7 @@ async fn a_session_whose_driver_panicked_is_taken_up() {
 }
 
 #[tokio::test]
-async fn an_archiving_that_was_cut_in_half_can_be_finished() {
+async fn a_session_that_ended_otherwise_can_be_archived() {
     let house = House::open(echo()).await;
     let made = house.create(json!({"steps": []}), Vec::new(), "").await;
     let id = &made.session.id;
@@ -56,7 +56,10 @@ async fn an_archiving_that_was_cut_in_half_can_be_finished() {
         updated_at: made.session.updated_at,
     };
     house.service.stop().await;
-    house.store.sessions().change(id, change).await.unwrap();
+    let Session { fold, epoch, .. } = house.session(id).await;
+    let (session, expected_seq) = (id.clone(), fold.last_seq);
+    let append = Append { session, epoch, expected_seq, entries: vec![], fold, change: Some(change), once: None };
+    house.store.journal().append(append).await.unwrap();
     let heir = house.reopen(echo()).await;
     assert!(heir.session(id).await.archived_at.is_none());
     heir.service.archive(&workspace(), id).await.unwrap();
@@ -98,6 +101,7 @@ async fn a_journal_that_moved_on_without_its_driver_is_read_again() {
         expected_seq: head.seq,
         entries: vec![Entry::seal(&head.hash, &event).unwrap()],
         fold,
+        change: None,
         once: None,
     };
     house.store.journal().append(append).await.unwrap();

@@ -21,6 +21,14 @@ pub enum Broken {
     Replaced { seq: Seq },
 }
 
+/// A journal that is what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    pub head: Head,
+    /// Entries whose content was taken out; that they stood there, and when, is proved all the same.
+    pub redacted: Vec<Seq>,
+}
+
 /// Re-computes the links of entries that follow `head`, and returns the new head.
 pub fn verify(head: Head, entries: &[SealedEntry]) -> Result<Head, Broken> {
     entries.iter().try_fold(head, |head, entry| {
@@ -41,9 +49,10 @@ pub fn verify(head: Head, entries: &[SealedEntry]) -> Result<Head, Broken> {
 pub async fn verify_session(
     journal: &dyn Journal,
     session: &SessionId,
-) -> Result<Option<Result<Head, Broken>>, StoreError> {
+) -> Result<Option<Result<Verified, Broken>>, StoreError> {
     let Some(recorded) = journal.head(session).await? else { return Ok(None) };
     let mut head = Head { seq: 0, hash: GENESIS };
+    let mut redacted = Vec::new();
     while head.seq < recorded.seq {
         let left = usize::try_from(recorded.seq - head.seq).unwrap_or(READ_ROWS);
         let entries = journal.sealed(session, head.seq, left.min(READ_ROWS)).await?;
@@ -54,7 +63,8 @@ pub async fn verify_session(
             Ok(head) => head,
             Err(broken) => return Ok(Some(Err(broken))),
         };
+        redacted.extend(entries.iter().filter(|e| e.redacted.is_some()).map(|e| e.seq));
     }
     let ends_as_recorded = head.hash == recorded.hash;
-    Ok(Some(if ends_as_recorded { Ok(head) } else { Err(Broken::Replaced { seq: head.seq }) }))
+    Ok(Some(if ends_as_recorded { Ok(Verified { head, redacted }) } else { Err(Broken::Replaced { seq: head.seq }) }))
 }

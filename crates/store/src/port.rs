@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use loopd_domain::agent::Agent;
 use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::environment::Environment;
-use loopd_domain::event::Event;
-use loopd_domain::fold::SessionFold;
+use loopd_domain::event::{Event, EventBody};
+use loopd_domain::fold::{IllegalEvent, SessionFold};
 use loopd_domain::session::{Session, Status};
 use loopd_domain::{AgentId, EnvironmentId, Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId};
 use serde_json::Value;
@@ -28,12 +28,22 @@ pub enum StoreError {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OwnerId(pub String);
 
+/// A hold on a session, until a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub owner: OwnerId,
+    pub until: Timestamp,
+}
+
 /// The right to write one session's journal, until somebody else claims it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     pub session: Session,
     /// Hash of the last entry.
     pub last_hash: Hash,
+    /// Nobody held it: it was made for nobody, or its last owner released it in order. Otherwise it was taken from a holder
+    /// whose lease is over, who may have left something in flight.
+    pub handed_over: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +87,8 @@ pub struct Append {
     pub entries: Vec<Entry>,
     /// The fold after the entries.
     pub fold: SessionFold,
+    /// What the entries say was changed of the session as a resource: written with them, or not at all.
+    pub change: Option<SessionChange>,
     /// Written with the entries, or not at all. A key that exists already makes the whole append a [`AppendError::Repeated`].
     pub once: Option<OnceRecord>,
 }
@@ -98,6 +110,67 @@ pub enum AppendError {
     Store(#[from] StoreError),
 }
 
+/// A session with a journal that was sealed before: a copy, or an archive that is read back.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// Its fold is not looked at: it is made from the entries.
+    pub session: Session,
+    /// The whole journal, dense from 1, verbatim; redacted entries with the digest of what they were.
+    pub entries: Vec<SealedEntry>,
+    /// `None`: nobody's. Where the journal ends within a turn, somebody will claim it.
+    pub lease: Option<Lease>,
+    pub once: Option<OnceRecord>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ImportError {
+    #[error("the journal has {found} {unit}; accepted: up to {max}")]
+    TooLarge { unit: &'static str, found: usize, max: usize },
+    #[error(transparent)]
+    Broken(#[from] crate::chain::Broken),
+    /// Of a kind that this version does not know, or not what its kind says.
+    #[error("entry {seq} cannot be read: {reason}")]
+    Unreadable { seq: Seq, reason: String },
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+    /// Also an id that exists: [`AppendError::Conflict`].
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// One entry's content is to go. Whoever asks for it owns the session, and knows its conversation anew afterwards.
+#[derive(Debug, Clone)]
+pub struct Redaction {
+    pub session: SessionId,
+    pub epoch: Epoch,
+    pub seq: Seq,
+    /// What stands there from now on: an event of the same kind that fits into the history where the old one stood.
+    pub tombstone: EventBody,
+}
+
+/// What a redaction came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redacted {
+    /// A tombstone stood there already; it was replaced by this one.
+    pub again: bool,
+    /// The old text is in no file of the store any more. `false`: a reader was in the way; the same redaction again tries to
+    /// purge it again.
+    pub purged: bool,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RedactError {
+    #[error("there is no entry {seq}; accepted: 1 to {last}")]
+    NoEntry { seq: Seq, last: Seq },
+    #[error("entry {seq} is `{kind}`, and its tombstone is `{given}`; accepted: one of the same kind")]
+    OtherKind { seq: Seq, kind: String, given: &'static str },
+    /// With the tombstone in its place the history would not be one.
+    #[error(transparent)]
+    Illegal(#[from] IllegalEvent),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
 /// Makes a repeated request have one effect. Lives for `limits::IDEMPOTENCY_WINDOW_MS`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OnceRecord {
@@ -114,19 +187,24 @@ pub struct OnceRecord {
 /// The one truth. All methods are safe to call concurrently; appends of many sessions share commits.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Makes a session and its first entries, owned by `owner` at epoch 1, in one transaction. An id that exists is an
-    /// [`AppendError::Conflict`].
+    /// Makes a session at epoch 1 and its first entries, in one transaction. Without a lease it is nobody's. An id that exists
+    /// is an [`AppendError::Conflict`].
     async fn create(
         &self,
         session: Session,
         entries: Vec<Entry>,
-        owner: &OwnerId,
-        lease_until: Timestamp,
+        lease: Option<Lease>,
         once: Option<OnceRecord>,
     ) -> Result<(), AppendError>;
+    /// The same with a whole journal, after proving its chain and its legality; returns the session as it is stored. Up to
+    /// `limits::IMPORT_ENTRIES_MAX` entries and `limits::IMPORT_BYTES_MAX` bytes: other writers wait for this one transaction.
+    async fn import(&self, import: Import) -> Result<Session, ImportError>;
     /// Returns after the commit is on disk. Checked in this order: absent, fenced, repeated, conflict. Entries that do not
     /// continue the hash chain, or whose event id the journal holds already, are an [`AppendError::Conflict`] too.
     async fn append(&self, append: Append) -> Result<(), AppendError>;
+    /// Replaces the content of one entry by a tombstone: chain and history stay whole, the fold is made anew, and the old text
+    /// is overwritten in the store's own files, as far as those go. Doing it again is harmless.
+    async fn redact(&self, redaction: Redaction) -> Result<Redacted, RedactError>;
     /// Events after `after`, ascending, at most `limit`.
     async fn read(&self, session: &SessionId, after: Seq, limit: usize) -> Result<Vec<Event>, StoreError>;
     /// Entries after `after` as they are stored, ascending, at most `limit`: for proofs, exports and copies.
@@ -148,8 +226,12 @@ pub trait Journal: Send + Sync {
     async fn renew(&self, owner: &OwnerId, lease_until: Timestamp) -> Result<u64, StoreError>;
     /// Gives ownership up, if `epoch` still holds it.
     async fn release(&self, session: &SessionId, epoch: Epoch) -> Result<(), StoreError>;
-    /// Sessions whose fold `needs_owner` and that nobody holds at `now`, oldest first.
+    /// Sessions whose fold is due ([`SessionFold::due_at`]) at `now` and that nobody holds then: those that are due at any time
+    /// first, oldest first, then by the time at which they are due.
     async fn claimable(&self, now: Timestamp, limit: usize) -> Result<Vec<SessionId>, StoreError>;
+    /// The first moment after `now` at which a session becomes due, for a keeper that sleeps until then. A hint: by then somebody
+    /// may hold it.
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 }
 
 /// Which sessions, and in which order.
@@ -177,7 +259,7 @@ pub struct TimeRange {
     pub lte: Option<Timestamp>,
 }
 
-/// What a caller may change of a session; the journal's `session.updated` is the caller's business.
+/// What a caller may change of a session, written by an [`Append`] together with the event that tells of it.
 #[derive(Debug, Clone)]
 pub struct SessionChange {
     pub title: Option<String>,
@@ -191,8 +273,6 @@ pub struct SessionChange {
 pub trait Sessions: Send + Sync {
     async fn get(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Option<Session>, StoreError>;
     async fn list(&self, filter: SessionFilter) -> Result<Vec<Session>, StoreError>;
-    /// Replaces the changeable part. False when the session is not there.
-    async fn change(&self, id: &SessionId, change: SessionChange) -> Result<bool, StoreError>;
     /// Removes the session and its journal. False when it is not there.
     async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<bool, StoreError>;
 }

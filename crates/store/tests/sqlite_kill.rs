@@ -40,7 +40,8 @@ async fn what_was_acknowledged_survives_kill_9() {
         let store = open(&path);
         for (id, seq) in &acknowledged {
             let id = SessionId::parse("session", id).expect("an id");
-            let head = verify_session(store.journal(), &id).await.expect("readable").expect("there").expect("whole");
+            let proof = verify_session(store.journal(), &id).await.expect("readable").expect("there").expect("whole");
+            let head = proof.head;
             assert!(head.seq >= *seq, "session `{id}` ends at {}, and {seq} had been acknowledged", head.seq);
         }
     }

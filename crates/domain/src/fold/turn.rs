@@ -109,6 +109,11 @@ impl OpenTurn {
         self.started_at.plus_ms(self.waited_ms)
     }
 
+    /// When the turn has used its seconds, if it is not made to wait for the client again.
+    pub fn time_up_at(&self) -> Timestamp {
+        self.counts_from().plus_ms(self.settings.limits.seconds.saturating_mul(1_000))
+    }
+
     /// Only the client can move it: calls wait for the client, and no other call is open.
     pub fn waits_for_client(&self) -> bool {
         let mut open = self.calls.iter().filter(|c| !c.settled).peekable();

@@ -2,6 +2,7 @@
 
 use super::{Driver, Halt};
 use crate::admission;
+use crate::ledger::Draft;
 use crate::requests::{Accepted, OnceKey, ServiceError, SessionEdit, once_record};
 use loopd_domain::event::EventBody;
 use loopd_domain::session::{Session, Status, TurnSettings};
@@ -107,18 +108,20 @@ impl Driver {
         if changed.is_empty() {
             return Ok(next);
         }
-        self.write_change(next, EventBody::SessionUpdated { changed: Value::Object(changed) }, None).await
+        let mut draft = self.ledger.draft();
+        draft.push(EventBody::SessionUpdated { changed: Value::Object(changed) }).map_err(admission::broken)?;
+        self.write_change(next, draft, None).await
     }
 
     async fn archive(&mut self) -> Result<Session, ServiceError> {
         let session = self.ledger.session.clone();
         if session.fold.status == Status::Terminated {
-            // A first attempt may have written its event and nothing more.
             return match session.archived_at {
                 Some(_) => Ok(session),
+                // It ended for another reason; now nobody wants to see it any more.
                 None => {
-                    let at = session.fold.last_at;
-                    self.change(session, Some(at), at).await
+                    let (draft, at) = (self.ledger.draft(), session.fold.last_at);
+                    self.write_change(session, draft, Some(at)).await
                 }
             };
         }
@@ -126,52 +129,30 @@ impl Driver {
             let text = format!("session `{}` is running; interrupt it and wait until it is idle", session.id);
             return Err(ServiceError::Refused(text));
         }
-        let body = EventBody::StatusTerminated { reason: "archived".to_owned() };
-        let at = self.ledger.now();
-        self.write_change(session, body, Some(at)).await
+        let mut draft = self.ledger.draft();
+        let agent_name = session.agent.spec.name.clone();
+        let session_thread_id = ThreadId::primary(&session.id);
+        draft.push(EventBody::ThreadStatusTerminated { session_thread_id, agent_name }).map_err(admission::broken)?;
+        draft.push(EventBody::StatusTerminated { reason: "archived".to_owned() }).map_err(admission::broken)?;
+        let at = draft.at;
+        self.write_change(session, draft, Some(at)).await
     }
 
-    /// One change of the resource and the event that tells of it.
+    /// One change of the resource and the events that tell of it.
     async fn write_change(
         &mut self,
         next: Session,
-        body: EventBody,
+        draft: Draft,
         archived_at: Option<Timestamp>,
-    ) -> Result<Session, ServiceError> {
-        let mut draft = self.ledger.draft();
-        if let EventBody::StatusTerminated { .. } = &body {
-            let session_thread_id = ThreadId::primary(&next.id);
-            let agent_name = next.agent.spec.name.clone();
-            draft
-                .push(EventBody::ThreadStatusTerminated { session_thread_id, agent_name })
-                .map_err(admission::broken)?;
-        }
-        draft.push(body).map_err(admission::broken)?;
-        self.ledger.commit(&draft, None).await?;
-        self.change(next, archived_at, draft.at).await
-    }
-
-    /// The change of the resource alone; its event is in the journal.
-    async fn change(
-        &mut self,
-        next: Session,
-        archived_at: Option<Timestamp>,
-        updated_at: Timestamp,
     ) -> Result<Session, ServiceError> {
         let change = SessionChange {
-            title: next.title.clone(),
-            metadata: next.metadata.clone(),
-            agent: next.agent.clone(),
+            title: next.title,
+            metadata: next.metadata,
+            agent: next.agent,
             archived_at: archived_at.or(next.archived_at),
-            updated_at,
+            updated_at: draft.at,
         };
-        self.parts.store.sessions().change(&next.id, change.clone()).await?;
-        let session = &mut self.ledger.session;
-        session.title = change.title;
-        session.metadata = change.metadata;
-        session.archived_at = change.archived_at;
-        session.updated_at = change.updated_at;
-        self.ledger.set_tools(next.agent.spec.tools);
+        self.ledger.commit_change(&draft, change).await?;
         Ok(self.ledger.session.clone())
     }
 

@@ -2,7 +2,7 @@
 
 use super::Backend;
 use super::sample::{Pen, at, idle, message, running, session};
-use crate::chain::{Broken, verify, verify_session};
+use crate::chain::{Broken, Verified, verify, verify_session};
 use crate::{AppendError, Head, SealedEntry};
 use loopd_domain::Epoch;
 use loopd_domain::chain::GENESIS;
@@ -198,7 +198,7 @@ pub async fn the_chain_is_provable(backend: &dyn Backend) {
     let mut pen = Pen::create(&store, session(at(0)), vec![message("a"), message("b")]).await;
     pen.append(vec![message("c"), message("d")]).await.expect("appended");
     let proved = verify_session(store.journal(), &pen.session.id).await.expect("readable").expect("there");
-    assert_eq!(proved, Ok(Head { seq: 4, hash: pen.hash }));
+    assert_eq!(proved, Ok(Verified { head: Head { seq: 4, hash: pen.hash }, redacted: vec![] }));
 
     let entries = store.journal().sealed(&pen.session.id, 0, 10).await.expect("readable");
     let start = Head { seq: 0, hash: GENESIS };
@@ -246,7 +246,7 @@ pub async fn many_sessions_write_at_once(backend: &dyn Backend) {
     }
     for pen in writers.join_all().await {
         let proved = verify_session(store.journal(), &pen.session.id).await.expect("readable").expect("there");
-        assert_eq!(proved, Ok(Head { seq: 20, hash: pen.hash }));
+        assert_eq!(proved, Ok(Verified { head: Head { seq: 20, hash: pen.hash }, redacted: vec![] }));
         let n = pen.session.created_at.since_ms(at(0)) / 1_000;
         assert_eq!(pen.events().await[18].body, message(&format!("{n}/9")));
     }

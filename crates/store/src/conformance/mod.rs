@@ -9,6 +9,7 @@ pub mod journal;
 pub mod once;
 pub mod ownership;
 pub mod sample;
+pub mod sealed;
 pub mod sessions;
 
 use crate::Store;
@@ -37,16 +38,26 @@ macro_rules! conformance_suite {
             ownership: [
                 a_session_is_held_by_who_made_it, of_many_claimers_one_wins, a_lease_ends, an_owner_may_claim_again,
                 renewing_extends_and_never_shortens, releasing_needs_the_epoch, a_clock_that_goes_back_lets_no_second_writer_in,
-                what_needs_an_owner_is_found_oldest_first
+                what_needs_an_owner_is_found_oldest_first, a_claim_tells_a_hand_over_from_a_takeover,
+                a_claim_that_a_zombie_missed_fences_all_it_does, a_timer_is_due_when_its_time_comes,
+                a_timer_survives_reopening, a_clock_that_goes_back_makes_a_timer_wait_and_loses_none,
+                recoveries_are_counted_across_owners
             ],
             once: [
                 a_repeated_create_has_no_effect, a_repeated_append_has_no_effect, a_failed_request_leaves_no_record,
-                of_many_repetitions_one_is_done, keys_belong_to_a_workspace, records_expire
+                of_many_repetitions_one_is_done, keys_belong_to_a_workspace, records_expire,
+                a_clock_that_goes_back_opens_no_window
+            ],
+            sealed: [
+                a_whole_journal_is_imported, an_import_is_proved, an_import_takes_no_id_that_exists,
+                an_import_in_the_middle_of_a_turn_is_taken_up, a_redacted_entry_is_gone_and_the_chain_whole,
+                a_redaction_makes_the_fold_anew, a_redaction_that_does_not_fit_changes_nothing
             ],
             sessions: [
                 comes_back_as_it_was, an_id_is_taken_once, workspaces_are_walls, changes_what_a_caller_may_change,
                 deleting_takes_the_journal_along, pages_in_both_orders_with_equal_times, filters_narrow_a_list,
-                status_follows_the_fold
+                status_follows_the_fold,
+                a_change_stands_or_falls_with_its_append
             ],
             agents: [
                 versions_are_kept, of_many_updates_one_wins, archiving_keeps_the_first_time, agents_are_listed_in_pages,

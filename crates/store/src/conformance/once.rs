@@ -100,3 +100,19 @@ pub async fn records_expire(backend: &dyn Backend) {
     assert_eq!(find("young", at(0)).await, None);
     assert!(find("old", at(0)).await.is_some());
 }
+
+/// A request that comes from before its own first answer is a repetition all the same.
+pub async fn a_clock_that_goes_back_opens_no_window(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut pen = Pen::create(&store, session(at(0)), vec![message("a")]).await;
+    let mut append = pen.draft(vec![message("b")]);
+    append.once = Some(record("k", at(1_000)));
+    pen.write(append).await.expect("appended");
+    for time in [at(0), at(-1_000_000)] {
+        let mut again = pen.draft(vec![message("c")]);
+        again.once = Some(record("k", time));
+        assert_eq!(repeated(pen.clone().write(again).await).at, at(1_000));
+    }
+    let found = store.once().find(&pen.session.workspace, "k", at(-1_000_000)).await.expect("readable");
+    assert_eq!(found.expect("kept").at, at(1_000));
+}

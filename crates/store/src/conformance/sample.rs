@@ -1,6 +1,6 @@
 //! Things to put into a store.
 
-use crate::{Append, AppendError, OnceRecord, OwnerId, Store};
+use crate::{Append, AppendError, Lease, OnceRecord, OwnerId, Store};
 use loopd_domain::agent::{Agent, AgentSpec, Metadata, ModelRef};
 use loopd_domain::chain::{Entry, GENESIS, Hash};
 use loopd_domain::content::ContentBlock;
@@ -122,6 +122,11 @@ pub fn running(turn: u32) -> EventBody {
     EventBody::StatusRunning { turn, settings: TurnSettings::default() }
 }
 
+/// The running turn waits for its next attempt.
+pub fn rescheduled(retry_at: Timestamp) -> EventBody {
+    EventBody::StatusRescheduled { retry_at }
+}
+
 pub fn idle() -> EventBody {
     EventBody::StatusIdle { stop_reason: StopReason::EndTurn, stop_details: None }
 }
@@ -150,7 +155,8 @@ impl Pen {
         let mut pen = Pen { store: store.clone(), session, hash: GENESIS };
         let draft = pen.draft(bodies);
         pen.session.fold = draft.fold.clone();
-        store.journal().create(pen.session.clone(), draft.entries.clone(), owner, at(60), once).await?;
+        let lease = Some(Lease { owner: owner.clone(), until: at(60) });
+        store.journal().create(pen.session.clone(), draft.entries.clone(), lease, once).await?;
         pen.adopt(&draft);
         Ok(pen)
     }
@@ -169,7 +175,7 @@ impl Pen {
             entries.push(entry);
         }
         let (session, epoch) = (self.session.id.clone(), self.session.epoch);
-        Append { session, epoch, expected_seq: self.session.fold.last_seq, entries, fold, once: None }
+        Append { session, epoch, expected_seq: self.session.fold.last_seq, entries, fold, change: None, once: None }
     }
 
     pub async fn append(&mut self, bodies: Vec<EventBody>) -> Result<(), AppendError> {

@@ -2,10 +2,10 @@
 
 use super::Backend;
 use super::sample::{Ids, Pen, at, idle, message, other_workspace, owner, running, session, spec, workspace};
-use crate::{AppendError, ClaimOutcome, SessionChange, SessionFilter, Store, TimeRange};
+use crate::{Append, AppendError, ClaimOutcome, SessionChange, SessionFilter, Store, TimeRange};
 use loopd_domain::agent::Metadata;
 use loopd_domain::session::{Session, SessionAgent, Status};
-use loopd_domain::{AgentId, EnvironmentId, SessionId, Timestamp};
+use loopd_domain::{AgentId, EnvironmentId, Epoch, SessionId, Timestamp};
 use std::sync::Arc;
 
 fn all() -> SessionFilter {
@@ -76,8 +76,8 @@ pub async fn changes_what_a_caller_may_change(backend: &dyn Backend) {
         archived_at: Some(at(9)),
         updated_at: at(8),
     };
-    assert!(store.sessions().change(&pen.session.id, change.clone()).await.expect("changed"));
-    pen.append(vec![message("b")]).await.expect("the journal is as it was");
+    let append = Append { change: Some(change.clone()), ..pen.draft(vec![message("b")]) };
+    pen.write(append).await.expect("written");
     let wanted = Session {
         title: change.title.clone(),
         metadata: change.metadata.clone(),
@@ -88,7 +88,34 @@ pub async fn changes_what_a_caller_may_change(backend: &dyn Backend) {
     };
     assert_eq!(pen.stored().await, Some(wanted));
     assert_eq!(list(&store, all()).await, []);
-    assert!(!store.sessions().change(&session(at(0)).id, change).await.expect("answered"));
+    // Also without an entry.
+    let append = Append { change: Some(SessionChange { archived_at: None, ..change }), ..pen.draft(vec![]) };
+    pen.write(append).await.expect("written");
+    assert_eq!(pen.stored().await.expect("there").archived_at, None);
+    pen.append(vec![message("c")]).await.expect("an append without a change changes nothing");
+    assert_eq!(list(&store, all()).await, [pen.session.id]);
+}
+
+pub async fn a_change_stands_or_falls_with_its_append(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut pen = Pen::create(&store, session(at(0)), vec![message("a")]).await;
+    let behind = pen.clone();
+    pen.append(vec![message("b")]).await.expect("appended");
+    let before = (pen.stored().await, pen.events().await);
+    let change = SessionChange {
+        title: Some("never".to_owned()),
+        metadata: Metadata::new(),
+        agent: pen.session.agent.clone(),
+        archived_at: Some(at(9)),
+        updated_at: at(9),
+    };
+    let late = Append { change: Some(change.clone()), ..behind.draft(vec![message("c")]) };
+    let fault = store.journal().append(late).await.expect_err("behind");
+    assert!(matches!(fault, AppendError::Conflict { actual: 2 }), "{fault:?}");
+    let zombie = Append { epoch: Epoch(0), change: Some(change.clone()), ..pen.draft(vec![]) };
+    let fault = store.journal().append(zombie).await.expect_err("fenced");
+    assert!(matches!(fault, AppendError::Fenced { .. }), "{fault:?}");
+    assert_eq!((pen.stored().await, pen.events().await), before);
 }
 
 pub async fn deleting_takes_the_journal_along(backend: &dyn Backend) {

@@ -1,14 +1,15 @@
-//! One transaction on one journal: may this writer write here, then entries, fold and once-record together.
+//! One transaction on one journal: may this writer write here, then entries, fold, change and once-record together.
 
 use super::columns::{int, json, read_count, read_id};
 use super::place::{SessionKey, place};
+use super::sessions::Change;
 use super::{fault, once};
 use crate::StoreError;
-use crate::port::{Append, AppendError, OnceRecord};
+use crate::port::{Append, AppendError, OnceRecord, SealedEntry};
 use loopd_domain::chain::{Entry, GENESIS, Hash, link};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::Status;
-use loopd_domain::{Epoch, Seq, SessionId};
+use loopd_domain::{Epoch, EventId, Seq, SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Where a journal stands, as the writer must know it.
@@ -18,7 +19,7 @@ pub struct Head {
     pub seq: Seq,
     pub hash: Hash,
     status: Status,
-    needs_owner: bool,
+    due_at: Option<i64>,
 }
 
 /// An append that has been checked as far as it can be without the store, and serialised. Made on the caller's thread.
@@ -28,17 +29,19 @@ pub struct Prepared {
     expected_seq: Seq,
     entries: Vec<Entry>,
     status: Status,
-    needs_owner: bool,
+    due_at: Option<i64>,
     fold: String,
+    change: Option<Change>,
     once: Option<OnceRecord>,
 }
 
 impl Prepared {
     pub fn new(append: Append) -> Result<Self, StoreError> {
-        let Append { session, epoch, expected_seq, entries, fold, once } = append;
+        let Append { session, epoch, expected_seq, entries, fold, change, once } = append;
         check_dense(&session, expected_seq, &entries, &fold)?;
-        let (status, needs_owner, fold) = (fold.status, fold.needs_owner(), json(&fold)?);
-        Ok(Prepared { session, epoch, expected_seq, entries, status, needs_owner, fold, once })
+        let (status, due_at, fold) = (fold.status, due(&fold), json(&fold)?);
+        let change = change.map(Change::new).transpose()?;
+        Ok(Prepared { session, epoch, expected_seq, entries, status, due_at, fold, change, once })
     }
 
     /// Seq of the last entry, once this is written.
@@ -46,8 +49,8 @@ impl Prepared {
         self.expected_seq + self.entries.len() as Seq
     }
 
-    /// Runs in a transaction; the caller rolls back whatever is refused.
-    pub fn run(self, db: &Connection) -> Result<(), AppendError> {
+    /// Runs in a transaction; the caller rolls back whatever is refused. Returns the session's row.
+    pub fn run(self, db: &Connection) -> Result<SessionKey, AppendError> {
         let head = head(db, &self.session).map_err(StoreError::from)?.ok_or(AppendError::Absent)?;
         if head.epoch != self.epoch {
             return Err(AppendError::Fenced { current: head.epoch });
@@ -58,25 +61,26 @@ impl Prepared {
         if head.seq != self.expected_seq || !continues(&head.hash, &self.entries) {
             return Err(AppendError::Conflict { actual: head.seq });
         }
-        insert_entries(db, head.key, head.seq, &self.entries)?;
+        insert_entries(db, head.key, head.seq, self.entries.iter().map(Row::from))?;
         self.move_head(db, &head)?;
-        Ok(())
+        if let Some(change) = &self.change {
+            change.run(db, head.key)?;
+        }
+        Ok(head.key)
     }
 
     fn move_head(&self, db: &Connection, head: &Head) -> Result<(), StoreError> {
         let hash = self.entries.last().map_or(&head.hash, |entry| &entry.hash);
         // A statement that does not name an indexed column leaves its index alone.
-        let sql = match self.needs_owner == head.needs_owner {
+        let sql = match self.due_at == head.due_at {
             true => "UPDATE journals SET last_seq = ?2, last_hash = ?3, fold = ?4 WHERE session = ?1",
-            false => {
-                "UPDATE journals SET last_seq = ?2, last_hash = ?3, fold = ?4, needs_owner = ?5 WHERE session = ?1"
-            }
+            false => "UPDATE journals SET last_seq = ?2, last_hash = ?3, fold = ?4, due_at = ?5 WHERE session = ?1",
         };
         let mut update = db.prepare_cached(sql)?;
         let (key, seq) = (head.key.0, int(self.last_seq()));
-        match self.needs_owner == head.needs_owner {
+        match self.due_at == head.due_at {
             true => update.execute(params![key, seq, hash, self.fold])?,
-            false => update.execute(params![key, seq, hash, self.fold, self.needs_owner])?,
+            false => update.execute(params![key, seq, hash, self.fold, self.due_at])?,
         };
         if self.status != head.status {
             let mut update = db.prepare_cached("UPDATE sessions SET status = ?2 WHERE key = ?1")?;
@@ -86,9 +90,14 @@ impl Prepared {
     }
 }
 
+/// The column `due_at` of a fold.
+pub fn due(fold: &SessionFold) -> Option<i64> {
+    fold.due_at().map(|t| t.micros())
+}
+
 pub fn head(db: &Connection, session: &SessionId) -> rusqlite::Result<Option<Head>> {
     let mut query = db.prepare_cached(
-        "SELECT s.key, j.epoch, j.last_seq, j.last_hash, s.status, j.needs_owner
+        "SELECT s.key, j.epoch, j.last_seq, j.last_hash, s.status, j.due_at
          FROM sessions s JOIN journals j ON j.session = s.key WHERE s.id = ?1",
     )?;
     let row = query.query_row([session.as_str()], |row| {
@@ -98,20 +107,52 @@ pub fn head(db: &Connection, session: &SessionId) -> rusqlite::Result<Option<Hea
             seq: read_count(row, 2)?,
             hash: row.get(3)?,
             status: read_id(row, 4, Status::parse)?,
-            needs_owner: row.get(5)?,
+            due_at: row.get(5)?,
         })
     });
     row.optional()
 }
 
+/// One entry as it is written.
+pub struct Row<'a> {
+    seq: Seq,
+    id: &'a EventId,
+    kind: &'a str,
+    at: Timestamp,
+    hash: &'a Hash,
+    /// Of what the payload was, when it is a tombstone.
+    digest: Option<&'a Hash>,
+    payload: &'a str,
+}
+
+impl<'a> From<&'a Entry> for Row<'a> {
+    fn from(e: &'a Entry) -> Self {
+        Row { seq: e.seq, id: &e.id, kind: e.kind, at: e.at, hash: &e.hash, digest: None, payload: &e.payload }
+    }
+}
+
+impl<'a> From<&'a SealedEntry> for Row<'a> {
+    fn from(e: &'a SealedEntry) -> Self {
+        let digest = e.redacted.as_ref();
+        Row { seq: e.seq, id: &e.id, kind: &e.kind, at: e.at, hash: &e.hash, digest, payload: &e.payload }
+    }
+}
+
 /// Entries of a journal's start or end. `after` is where they continue.
-pub fn insert_entries(db: &Connection, key: SessionKey, after: Seq, entries: &[Entry]) -> Result<(), AppendError> {
+pub fn insert_entries<'a>(
+    db: &Connection,
+    key: SessionKey,
+    after: Seq,
+    entries: impl Iterator<Item = Row<'a>>,
+) -> Result<(), AppendError> {
     let mut insert = db
-        .prepare_cached("INSERT INTO events (place, id, kind, at, hash, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+        .prepare_cached(
+            "INSERT INTO events (place, id, kind, at, hash, digest, payload) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
         .map_err(StoreError::from)?;
-    for entry in entries {
-        let place = place(key, entry.seq)?;
-        let values = params![place, entry.id.as_str(), entry.kind, entry.at.micros(), entry.hash, entry.payload];
+    for row in entries {
+        let place = place(key, row.seq)?;
+        let values = params![place, row.id.as_str(), row.kind, row.at.micros(), row.hash, row.digest, row.payload];
         insert.execute(values).map_err(|e| match fault::is_duplicate(&e) {
             // An id that the journal holds already: the writer does not know what it has written.
             true => AppendError::Conflict { actual: after },

@@ -1,25 +1,24 @@
 //! A session's first transaction: its rows, its first entries, its owner.
 
-use super::append::{begins, check_dense, insert_entries};
+use super::append::{Row, begins, check_dense, due, insert_entries};
 use super::columns::{int, json};
 use super::place::SessionKey;
 use super::{fault, once};
 use crate::StoreError;
-use crate::port::{AppendError, OnceRecord, OwnerId};
-use loopd_domain::chain::{Entry, GENESIS};
+use crate::port::{AppendError, Import, Lease, OnceRecord, SealedEntry};
+use loopd_domain::chain::{Entry, GENESIS, Hash};
 use loopd_domain::session::Session;
-use loopd_domain::{Seq, Timestamp};
+use loopd_domain::{Epoch, Seq};
 use rusqlite::{Connection, params};
 
 /// The epoch of a session that was never claimed.
-const FIRST_EPOCH: u64 = 1;
+pub const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// A session to be made, serialised. Made on the caller's thread.
 pub struct Prepared {
     session: Session,
-    entries: Vec<Entry>,
-    owner: OwnerId,
-    lease_until: Timestamp,
+    entries: Entries,
+    lease: Option<Lease>,
     once: Option<OnceRecord>,
     metadata: String,
     agent: String,
@@ -27,15 +26,35 @@ pub struct Prepared {
     fold: String,
 }
 
+/// What a journal starts with: new entries, or a whole journal that was proved before it came here.
+enum Entries {
+    New(Vec<Entry>),
+    Sealed(Vec<SealedEntry>),
+}
+
 impl Prepared {
     pub fn new(
         session: Session,
         entries: Vec<Entry>,
-        owner: OwnerId,
-        lease_until: Timestamp,
+        lease: Option<Lease>,
         once: Option<OnceRecord>,
     ) -> Result<Self, StoreError> {
         check_dense(&session.id, 0, &entries, &session.fold)?;
+        Self::with(session, Entries::New(entries), lease, once)
+    }
+
+    /// Of an import whose entries are proved and whose fold is made (see [`super::import`]).
+    pub fn imported(import: Import) -> Result<Self, StoreError> {
+        let Import { session, entries, lease, once } = import;
+        Self::with(session, Entries::Sealed(entries), lease, once)
+    }
+
+    fn with(
+        session: Session,
+        entries: Entries,
+        lease: Option<Lease>,
+        once: Option<OnceRecord>,
+    ) -> Result<Self, StoreError> {
         Ok(Prepared {
             metadata: json(&session.metadata)?,
             agent: json(&session.agent.spec)?,
@@ -43,14 +62,21 @@ impl Prepared {
             fold: json(&session.fold)?,
             session,
             entries,
-            owner,
-            lease_until,
+            lease,
             once,
         })
     }
 
     pub fn last_seq(&self) -> Seq {
-        self.entries.len() as Seq
+        self.session.fold.last_seq
+    }
+
+    fn last_hash(&self) -> Hash {
+        let last = match &self.entries {
+            Entries::New(entries) => entries.last().map(|e| e.hash),
+            Entries::Sealed(entries) => entries.last().map(|e| e.hash),
+        };
+        last.unwrap_or(GENESIS)
     }
 
     /// Runs in a transaction; the caller rolls back whatever is refused.
@@ -59,11 +85,12 @@ impl Prepared {
             once::insert(db, record)?;
         }
         let key = self.insert_session(db)?;
-        if !begins(&self.entries) {
-            return Err(AppendError::Conflict { actual: 0 });
-        }
         self.insert_parts(db, key)?;
-        insert_entries(db, key, 0, &self.entries)
+        match &self.entries {
+            Entries::New(entries) if !begins(entries) => Err(AppendError::Conflict { actual: 0 }),
+            Entries::New(entries) => insert_entries(db, key, 0, entries.iter().map(Row::from)),
+            Entries::Sealed(entries) => insert_entries(db, key, 0, entries.iter().map(Row::from)),
+        }
     }
 
     fn insert_session(&self, db: &Connection) -> Result<SessionKey, AppendError> {
@@ -104,23 +131,21 @@ impl Prepared {
             "INSERT INTO definitions (session, title, metadata, agent, room) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![key.0, self.session.title, self.metadata, self.agent, self.room])?;
-        let hash = self.entries.last().map_or(&GENESIS, |entry| &entry.hash);
         db.prepare_cached(
-            "INSERT INTO journals (session, epoch, last_seq, last_hash, needs_owner, fold) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO journals (session, epoch, last_seq, last_hash, due_at, fold) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![
             key.0,
-            int(FIRST_EPOCH),
+            int(FIRST_EPOCH.0),
             int(self.last_seq()),
-            hash,
-            self.session.fold.needs_owner(),
+            self.last_hash(),
+            due(&self.session.fold),
             self.fold
         ])?;
-        db.prepare_cached("INSERT INTO leases (session, owner, until) VALUES (?1, ?2, ?3)")?.execute(params![
-            key.0,
-            self.owner.0,
-            self.lease_until.micros()
-        ])?;
+        if let Some(Lease { owner, until }) = &self.lease {
+            let mut insert = db.prepare_cached("INSERT INTO leases (session, owner, until) VALUES (?1, ?2, ?3)")?;
+            insert.execute(params![key.0, owner.0, until.micros()])?;
+        }
         Ok(())
     }
 }

@@ -3,8 +3,11 @@
 use super::SqliteStore;
 use super::columns::{int, read_id, read_time};
 use super::place::{SessionKey, end, place, seq_of};
-use super::{append, create, ownership};
-use crate::port::{Append, AppendError, ClaimOutcome, Head, Journal, OnceRecord, OwnerId, SealedEntry, StoreError};
+use super::{append, create, import, ownership, redact};
+use crate::port::{
+    Append, AppendError, ClaimOutcome, Head, Import, ImportError, Journal, Lease, OnceRecord, OwnerId, RedactError,
+    Redacted, Redaction, SealedEntry, StoreError,
+};
 use async_trait::async_trait;
 use loopd_domain::chain::Entry;
 use loopd_domain::event::{Event, EventBody};
@@ -19,21 +22,40 @@ impl Journal for SqliteStore {
         &self,
         session: Session,
         entries: Vec<Entry>,
-        owner: &OwnerId,
-        lease_until: Timestamp,
+        lease: Option<Lease>,
         once: Option<OnceRecord>,
     ) -> Result<(), AppendError> {
         let id = session.id.clone();
-        let prepared = create::Prepared::new(session, entries, owner.clone(), lease_until, once)?;
+        let prepared = create::Prepared::new(session, entries, lease, once)?;
         let seq = prepared.last_seq();
         self.write_entries(id, seq, move |db| prepared.run(db)).await
+    }
+
+    async fn import(&self, import: Import) -> Result<Session, ImportError> {
+        let prove = tokio::task::spawn_blocking(move || -> Result<_, ImportError> {
+            let import = import::prove(import)?;
+            let session = Session { epoch: create::FIRST_EPOCH, ..import.session.clone() };
+            Ok((session, create::Prepared::imported(import).map_err(AppendError::from)?))
+        });
+        let (session, prepared) = prove.await.unwrap_or(Err(AppendError::Store(StoreError::Closed).into()))?;
+        self.write_entries(session.id.clone(), prepared.last_seq(), move |db| prepared.run(db)).await?;
+        Ok(session)
     }
 
     async fn append(&self, append: Append) -> Result<(), AppendError> {
         let id = append.session.clone();
         let prepared = append::Prepared::new(append)?;
         let seq = prepared.last_seq();
-        self.write_entries(id, seq, move |db| prepared.run(db)).await
+        self.write_entries(id, seq, move |db| prepared.run(db).map(|_| ())).await
+    }
+
+    async fn redact(&self, redaction: Redaction) -> Result<Redacted, RedactError> {
+        let prepared = redact::Prepared::new(self, redaction).await?;
+        let again = self.write_journal(move |db| prepared.run(db), |_| ()).await?;
+        let path = self.path.clone();
+        let purge = tokio::task::spawn_blocking(move || redact::purge(&path)).await;
+        let purged = purge.unwrap_or(Err(StoreError::Closed)).map_err(AppendError::from)?;
+        Ok(Redacted { again, purged })
     }
 
     async fn read(&self, session: &SessionId, after: Seq, limit: usize) -> Result<Vec<Event>, StoreError> {
@@ -80,6 +102,10 @@ impl Journal for SqliteStore {
     async fn claimable(&self, now: Timestamp, limit: usize) -> Result<Vec<SessionId>, StoreError> {
         self.readers.read(move |db| ownership::claimable(db, now, limit)).await
     }
+
+    async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.readers.read(move |db| ownership::next_due(db, now)).await
+    }
 }
 
 impl SqliteStore {
@@ -88,12 +114,21 @@ impl SqliteStore {
     where
         F: FnOnce(&Connection) -> Result<(), AppendError> + Send + 'static,
     {
+        let watches = self.watches.clone();
+        self.write_journal(work, move |()| watches.publish(&session, seq)).await
+    }
+
+    async fn write_journal<T, F, C>(&self, work: F, committed: C) -> Result<T, AppendError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, AppendError> + Send + 'static,
+        C: FnOnce(&T) + Send + 'static,
+    {
         let work = move |db: &Connection| match work(db) {
             Err(AppendError::Store(fault)) => Err(fault),
             outcome => Ok(outcome),
         };
-        let watches = self.watches.clone();
-        self.writer.write_then(work, move |()| watches.publish(&session, seq)).await?
+        self.writer.write_then(work, committed).await?
     }
 }
 

@@ -10,7 +10,8 @@ use std::path::Path;
 /// In the file's header: `loop` in ASCII. A database with another number is somebody else's.
 const APPLICATION_ID: i64 = 0x6c6f_6f70;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_sessions_agents_environments.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_sessions_agents_environments.sql"), include_str!("migrations/0002_due.sql")];
 
 /// Applies what is missing. Reads first and writes only to a file that is empty or ours.
 pub fn migrate(db: &Connection, path: &Path) -> Result<(), StoreError> {
@@ -108,6 +109,28 @@ mod tests {
         db.pragma_update(None, "user_version", 9).expect("set");
         let told = migrate(&db, Path::new("a.db")).expect_err("newer").to_string();
         assert!(told.contains("schema 9") && told.contains(&format!("up to {}", MIGRATIONS.len())), "{told}");
+    }
+
+    #[test]
+    fn sessions_of_the_first_schema_keep_their_need_of_an_owner() {
+        let db = memory();
+        let path = Path::new("a.db");
+        migrate_with(&db, path, &MIGRATIONS[..1]).expect("the first");
+        db.execute_batch(
+            "INSERT INTO sessions (key, id, workspace, agent_version, status, archived, created_at, updated_at)
+                 SELECT value, 'sesn_' || value, 'w', 1, 'idle', 0, 0, 0 FROM json_each('[1,2,3]');
+             INSERT INTO journals SELECT key, 1, 0, zeroblob(32), key = 2, '{}' FROM sessions;
+             INSERT INTO leases VALUES (1, '', 0), (2, 'own_a', 9)",
+        )
+        .expect("rows of the first schema");
+        migrate(&db, path).expect("brought up to date");
+        let due = db.prepare("SELECT due_at FROM journals ORDER BY session").and_then(|mut query| {
+            query.query_map([], |row| row.get::<_, Option<i64>>(0))?.collect::<Result<Vec<_>, _>>()
+        });
+        assert_eq!(due.expect("readable"), [None, Some(0), None]);
+        let holders: String =
+            db.query_row("SELECT group_concat(owner) FROM leases", [], |row| row.get(0)).expect("one");
+        assert_eq!(holders, "own_a");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The store in one SQLite file: one writing thread with group commit, a few reading connections, one process at a time.
 //!
-//! Each noun has its file here, as everywhere; `append`, `create` and `ownership` are the journal's. What is not a noun:
+//! Each noun has its file here, as everywhere; `append`, `create`,
+//! `import`, `redact` and `ownership` are the journal's. What is not a noun:
 //! `connection` (how a file is opened and tuned), `migrate`, `lock`, `writer`, `readers`, `checkpoint`, `watches`,
 //! `keyset` (pages of lists), `columns` and `fault` (types and errors). The reasons for SQLite, and for a writer of our own,
 //! are in docs/adr/0002-sqlite-and-postgres.md.
@@ -14,6 +15,7 @@ mod create;
 mod environments;
 mod fault;
 mod faults;
+mod import;
 mod journal;
 mod keyset;
 mod lock;
@@ -22,6 +24,7 @@ mod once;
 mod ownership;
 mod place;
 mod readers;
+mod redact;
 mod sessions;
 mod watches;
 mod writer;
@@ -30,7 +33,7 @@ mod writer;
 pub use faults::{BeforeCommit, Faults};
 
 use crate::port::{Agents, Environments, Journal, Once, Sessions, Store, StoreError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A store in the file at a path. Dropping it finishes what is queued and lets the file go.
@@ -39,6 +42,7 @@ pub struct SqliteStore {
     writer: writer::Writer,
     readers: readers::Readers,
     watches: Arc<watches::Watches>,
+    path: PathBuf,
     _lock: lock::WriteLock,
 }
 
@@ -61,7 +65,7 @@ impl SqliteStore {
         let checkpoints = checkpoint::Checkpoints::start(path)?;
         let readers = readers::Readers::open(path)?;
         let writer = writer::Writer::start(db, checkpoints, faults)?;
-        Ok(SqliteStore { writer, readers, watches: Arc::default(), _lock: lock })
+        Ok(SqliteStore { writer, readers, watches: Arc::default(), path: path.to_owned(), _lock: lock })
     }
 }
 

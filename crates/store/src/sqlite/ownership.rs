@@ -1,7 +1,7 @@
 //! Who may write which journal: claims raise the epoch, leases say when somebody else may claim.
 
 use super::append::head;
-use super::columns::{int, read_id};
+use super::columns::{int, read_id, read_time_opt};
 use super::sessions;
 use crate::StoreError;
 use crate::port::{Claim, ClaimOutcome, OwnerId};
@@ -21,11 +21,11 @@ pub fn claim(
         .prepare_cached("SELECT owner, until FROM leases WHERE session = ?1")?
         .query_row([head.key.0], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if let Some((holder, until)) = holder
-        && holder != owner.0
-        && until > now.micros()
+    if let Some((holder, until)) = &holder
+        && *holder != owner.0
+        && *until > now.micros()
     {
-        return Ok(ClaimOutcome::Held { until: Timestamp(until) });
+        return Ok(ClaimOutcome::Held { until: Timestamp(*until) });
     }
     db.prepare_cached("UPDATE journals SET epoch = ?2 WHERE session = ?1")?
         .execute([head.key.0, int(head.epoch.0 + 1)])?;
@@ -34,8 +34,9 @@ pub fn claim(
         owner.0,
         lease_until.micros()
     ])?;
+    let handed_over = holder.is_none();
     match sessions::by_key(db, head.key)? {
-        Some(session) => Ok(ClaimOutcome::Claimed(Box::new(Claim { session, last_hash: head.hash }))),
+        Some(session) => Ok(ClaimOutcome::Claimed(Box::new(Claim { session, last_hash: head.hash, handed_over }))),
         None => Err(StoreError::Damaged(format!("session `{session}` has no definition"))),
     }
 }
@@ -58,10 +59,15 @@ pub fn release(db: &Connection, session: &SessionId, epoch: Epoch) -> Result<(),
 /// Sessions are numbered as they are made, so the key's order is the order of age.
 pub fn claimable(db: &Connection, now: Timestamp, limit: usize) -> Result<Vec<SessionId>, StoreError> {
     let mut query = db.prepare_cached(
-        "SELECT s.id FROM journals j INDEXED BY journals_in_need
+        "SELECT s.id FROM journals j INDEXED BY journals_due
          JOIN sessions s ON s.key = j.session LEFT JOIN leases l ON l.session = j.session
-         WHERE j.needs_owner = 1 AND (l.until IS NULL OR l.until <= ?1) ORDER BY j.session LIMIT ?2",
+         WHERE j.due_at <= ?1 AND (l.until IS NULL OR l.until <= ?1) ORDER BY j.due_at, j.session LIMIT ?2",
     )?;
     let rows = query.query_map([now.micros(), int(limit as u64)], |row| read_id(row, 0, SessionId::parse))?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub fn next_due(db: &Connection, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let mut query = db.prepare_cached("SELECT min(due_at) FROM journals INDEXED BY journals_due WHERE due_at > ?1")?;
+    Ok(query.query_row([now.micros()], |row| read_time_opt(row, 0))?)
 }

@@ -93,23 +93,37 @@ fn arms(filter: &SessionFilter) -> Vec<String> {
     ranges.map(|(shelf, status)| format!("{rest} AND archived = {shelf} AND status = '{}'", status.as_str())).collect()
 }
 
-fn change(db: &Connection, id: &SessionId, change: &SessionChange) -> Result<bool, StoreError> {
-    let sql = "UPDATE sessions SET agent = ?2, agent_version = ?3, archived = ?4, archived_at = ?5, updated_at = ?6
-               WHERE id = ?1 RETURNING key";
-    let values = params![
-        id.as_str(),
-        change.agent.id.as_ref().map(|id| id.as_str()),
-        int(change.agent.version),
-        change.archived_at.is_some(),
-        change.archived_at.map(|t| t.micros()),
-        change.updated_at.micros(),
-    ];
-    let key: Option<i64> = db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
-    let Some(key) = key else { return Ok(false) };
-    let sql = "UPDATE definitions SET title = ?2, metadata = ?3, agent = ?4 WHERE session = ?1";
-    let values = params![key, change.title, json(&change.metadata)?, json(&change.agent.spec)?];
-    db.prepare_cached(sql)?.execute(values)?;
-    Ok(true)
+/// A change of a session, serialised. Made on the caller's thread.
+pub struct Change {
+    change: SessionChange,
+    metadata: String,
+    spec: String,
+}
+
+impl Change {
+    pub fn new(change: SessionChange) -> Result<Self, StoreError> {
+        Ok(Change { metadata: json(&change.metadata)?, spec: json(&change.agent.spec)?, change })
+    }
+
+    /// Runs in the transaction of the append that it belongs to.
+    pub fn run(&self, db: &Connection, key: SessionKey) -> Result<(), StoreError> {
+        let change = &self.change;
+        db.prepare_cached(
+            "UPDATE sessions SET agent = ?2, agent_version = ?3, archived = ?4, archived_at = ?5, updated_at = ?6
+             WHERE key = ?1",
+        )?
+        .execute(params![
+            key.0,
+            change.agent.id.as_ref().map(|id| id.as_str()),
+            int(change.agent.version),
+            change.archived_at.is_some(),
+            change.archived_at.map(|t| t.micros()),
+            change.updated_at.micros(),
+        ])?;
+        db.prepare_cached("UPDATE definitions SET title = ?2, metadata = ?3, agent = ?4 WHERE session = ?1")?
+            .execute(params![key.0, change.title, self.metadata, self.spec])?;
+        Ok(())
+    }
 }
 
 /// The rows that belong to a session go with it by the schema's own rule; its entries are a range of their table.
@@ -131,11 +145,6 @@ impl Sessions for SqliteStore {
 
     async fn list(&self, filter: SessionFilter) -> Result<Vec<Session>, StoreError> {
         self.readers.read(move |db| list(db, filter)).await
-    }
-
-    async fn change(&self, id: &SessionId, new: SessionChange) -> Result<bool, StoreError> {
-        let id = id.clone();
-        self.writer.write_always(move |db| change(db, &id, &new)).await
     }
 
     async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<bool, StoreError> {
@@ -170,7 +179,8 @@ mod tests {
                  iif(n > {ROWS} - 10, 2, 1), NULL, iif(n % 1000 = 0, 'running', 'idle'), n % 1000 = 1, n, n,
                  iif(n % 1000 = 1, n, NULL) FROM n;
              INSERT INTO definitions SELECT key, NULL, '{{}}', '{spec}', '{{}}' FROM sessions;
-             INSERT INTO journals SELECT key, 1, 0, zeroblob(32), status = 'running', '{fold}' FROM sessions;
+             INSERT INTO journals (session, epoch, last_seq, last_hash, due_at, fold)
+                 SELECT key, 1, 0, zeroblob(32), iif(status = 'running', 0, NULL), '{fold}' FROM sessions;
              COMMIT"
         ))
         .expect("filled");
