@@ -80,6 +80,11 @@ pub const RECOVERIES_MAX: u32 = 8;
 /// Times that the model is asked again when its final answer is not of `output_schema`.
 pub const OUTPUT_REPAIRS_MAX: u32 = 2;
 
+/// Files, and bytes of all of them, of one session that is copied or archived; levels and bytes of one path.
+pub const FILES_MAX: u64 = 1_000_000;
+pub const FILES_BYTES_MAX: u64 = 64 << 30;
+pub const FILE_DEPTH_MAX: usize = 128;
+pub const FILE_PATH_BYTES_MAX: usize = 4_096;
 /// Orders of events that a replay keeps in mind at the same time.
 pub const REPLAY_WORLDS_MAX: usize = 256;
 

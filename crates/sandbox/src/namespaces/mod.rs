@@ -10,6 +10,7 @@
 //! Not here: what the cell says on the channel, and when a session needs a room.
 
 mod cgroup;
+mod copy;
 mod directory;
 mod ids;
 mod launcher;
@@ -17,6 +18,7 @@ mod probe;
 mod removal;
 mod socket;
 
+use crate::files::{FileSink, FileWriter, FilesRead};
 use crate::{Check, Room, RoomGuard, RoomSpec, Sandbox, SandboxError, programs};
 use async_trait::async_trait;
 use cgroup::{Cgroups, RoomCgroup};
@@ -124,6 +126,14 @@ impl Sandbox for NamespaceSandbox {
         let fault = |source: io::Error| SandboxError::Directory { path: directory.clone(), source };
         let removed = tokio::task::spawn_blocking(move || removal::remove(&removing)).await;
         removed.map_err(|stopped| fault(io::Error::other(stopped)))?.map_err(|errno| fault(errno.into()))
+    }
+
+    fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
+        copy::read(&self.rooms.locate(spec)?, sink)
+    }
+
+    fn write_files(&self, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError> {
+        copy::write(&self.rooms.locate(spec)?, self.rooms.ids.as_ref())
     }
 
     async fn probe(&self) -> Vec<Check> {
