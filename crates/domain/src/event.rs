@@ -41,6 +41,9 @@ pub enum EventBody {
         result: Verdict,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deny_message: Option<String>,
+        /// The digest of the arguments that the client was shown: what it answers, and nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments_digest: Option<String>,
     },
     #[serde(rename = "user.custom_tool_result")]
     UserCustomToolResult {
@@ -49,6 +52,9 @@ pub enum EventBody {
         content: Vec<ContentBlock>,
         #[serde(default)]
         is_error: bool,
+        /// The digest of the arguments that the client was shown: what it answers, and nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments_digest: Option<String>,
     },
     #[serde(rename = "system.message")]
     SystemMessage { content: Vec<ContentBlock> },

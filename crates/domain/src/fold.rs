@@ -151,16 +151,22 @@ impl SessionFold {
                     turn.interrupted = true;
                 }
             }
-            EventBody::UserToolConfirmation { tool_use_id, result, deny_message } => {
+            EventBody::UserToolConfirmation { tool_use_id, result, deny_message, arguments_digest } => {
                 let call = self.open_call(tool_use_id)?;
+                if !call.is_of(arguments_digest.as_deref()) {
+                    return Err("the confirmation is of other arguments");
+                }
                 if call.permission != Permission::Ask || call.verdict.is_some() {
                     return Err("the call does not wait for a confirmation");
                 }
                 call.verdict = Some(*result);
                 call.deny_message = deny_message.clone();
             }
-            EventBody::UserCustomToolResult { custom_tool_use_id, .. } => {
+            EventBody::UserCustomToolResult { custom_tool_use_id, arguments_digest, .. } => {
                 let call = self.open_call(custom_tool_use_id)?;
+                if !call.is_of(arguments_digest.as_deref()) {
+                    return Err("the result is of other arguments");
+                }
                 if call.runs_in != RunsIn::Client {
                     return Err("the call is not the client's to answer");
                 }
@@ -180,6 +186,7 @@ impl SessionFold {
                     effect: intent.effect,
                     permission,
                     malformed: intent.malformed.clone(),
+                    arguments_digest: intent.arguments_digest.clone(),
                     verdict: None,
                     deny_message: None,
                     settled: false,

@@ -4,6 +4,8 @@
 pub const SYSTEM_CHARS_MAX: usize = 100_000;
 /// Characters of an agent's or an environment's name.
 pub const NAME_CHARS_MAX: usize = 256;
+/// Characters of a session's title.
+pub const SESSION_TITLE_CHARS_MAX: usize = 500;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS_MAX: usize = 2_048;
 /// Pairs, key characters and value characters of a metadata object.
@@ -85,6 +87,11 @@ pub const FILES_MAX: u64 = 1_000_000;
 pub const FILES_BYTES_MAX: u64 = 64 << 30;
 pub const FILE_DEPTH_MAX: usize = 128;
 pub const FILE_PATH_BYTES_MAX: usize = 4_096;
+/// Characters of the reason for a redaction.
+pub const REASON_CHARS_MAX: usize = 1_000;
+/// Bytes of an archive that is imported, unpacked, and of its manifest.
+pub const ARCHIVE_BYTES_MAX: u64 = FILES_BYTES_MAX + (4 << 30);
+pub const ARCHIVE_MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Orders of events that a replay keeps in mind at the same time.
 pub const REPLAY_WORLDS_MAX: usize = 256;
 

@@ -20,11 +20,12 @@ pub fn tombstone(body: &EventBody) -> Option<EventBody> {
         UserMessage { .. } => UserMessage { content: said() },
         SystemMessage { .. } => SystemMessage { content: said() },
         AgentMessage { partial, .. } => AgentMessage { content: said(), partial },
-        UserToolConfirmation { tool_use_id, result, deny_message: Some(_) } => {
-            UserToolConfirmation { tool_use_id, result, deny_message: Some(REDACTED.to_owned()) }
+        UserToolConfirmation { tool_use_id, result, deny_message: Some(_), arguments_digest } => {
+            let deny_message = Some(REDACTED.to_owned());
+            UserToolConfirmation { tool_use_id, result, deny_message, arguments_digest }
         }
-        UserCustomToolResult { custom_tool_use_id, is_error, .. } => {
-            UserCustomToolResult { custom_tool_use_id, content: said(), is_error }
+        UserCustomToolResult { custom_tool_use_id, is_error, arguments_digest, .. } => {
+            UserCustomToolResult { custom_tool_use_id, content: said(), is_error, arguments_digest }
         }
         AgentThinking { .. } => {
             AgentThinking { native: NativeBlock { dialect: NO_DIALECT.to_owned(), block: Value::Null } }

@@ -9,16 +9,19 @@
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
 //! - `ledger`: the pen: drafts of legal events, written in one transaction.
 //! - [`replay`]: the loop run again over what a journal has.
+//! - `fork`, [`archive`], `verify`: a session copied, carried away and back, and proved.
 //! - `recovery`: what was in flight when somebody vanished.
 //! - `keeper`: leases, and sessions that have lost their owner.
 //! - [`follow`]: journal and previews, for those who watch.
 
 mod admission;
 mod answer;
+pub mod archive;
 mod asking;
 mod driver;
 mod drivers;
 pub mod follow;
+mod fork;
 mod history;
 mod hub;
 mod keeper;
@@ -27,13 +30,18 @@ mod link;
 pub mod output;
 mod recovery;
 pub mod replay;
+mod replaying;
 mod request;
 mod requests;
 mod resume;
 mod service;
 mod slots;
 mod turn;
+mod verify;
 
 pub use follow::Follower;
+pub use fork::{Fork, Forked};
+pub use replaying::ReplayReport;
 pub use requests::*;
 pub use service::SessionService;
+pub use verify::{Breach, RedactedEntry, Verification};

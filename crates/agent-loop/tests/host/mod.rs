@@ -137,12 +137,18 @@ impl Host {
                     tool_use_id: id.clone(),
                     result: verdict,
                     deny_message: deny_message.clone(),
+                    arguments_digest: None,
                 });
                 self.deliver(Input::Verdict { id, verdict, deny_message });
             }
             false => {
                 let content = vec![ContentBlock::text("42")];
-                self.put(EventBody::UserCustomToolResult { custom_tool_use_id: id.clone(), content, is_error: false });
+                self.put(EventBody::UserCustomToolResult {
+                    custom_tool_use_id: id.clone(),
+                    content,
+                    is_error: false,
+                    arguments_digest: None,
+                });
                 self.deliver(Input::CallDone { id });
             }
         }

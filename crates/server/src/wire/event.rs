@@ -44,22 +44,25 @@ fn fields(body: &EventBody) -> Value {
             json!({"content": content})
         }
         UserInterrupt { session_thread_id } => json!({"session_thread_id": session_thread_id}),
-        UserToolConfirmation { tool_use_id, result, deny_message } => {
+        UserToolConfirmation { tool_use_id, result, deny_message, .. } => {
             let mut out = json!({"tool_use_id": tool_use_id, "result": result, "session_thread_id": null});
             if *result == Verdict::Deny {
                 out["deny_message"] = json!(deny_message);
             }
             out
         }
-        UserCustomToolResult { custom_tool_use_id, content, is_error } => json!({
+        UserCustomToolResult { custom_tool_use_id, content, is_error, .. } => json!({
             "custom_tool_use_id": custom_tool_use_id, "content": content, "is_error": is_error, "session_thread_id": null,
         }),
         AgentThinking { .. } => Value::Null,
-        AgentToolUse { name, input, evaluated_permission, .. } => json!({
+        AgentToolUse { name, input, evaluated_permission, call } => json!({
             "name": name, "input": input, "evaluated_permission": evaluated_permission,
             "evaluation": evaluation(*evaluated_permission), "session_thread_id": null,
+            "arguments_digest": call.arguments_digest,
         }),
-        AgentCustomToolUse { name, input, .. } => json!({"name": name, "input": input, "session_thread_id": null}),
+        AgentCustomToolUse { name, input, call } => json!({
+            "name": name, "input": input, "session_thread_id": null, "arguments_digest": call.arguments_digest,
+        }),
         AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms } => json!({
             "tool_use_id": tool_use_id, "content": content, "is_error": is_error, "outcome": outcome, "duration_ms": duration_ms,
         }),
@@ -87,6 +90,10 @@ fn fields(body: &EventBody) -> Value {
         }),
         InputQueued { .. } => Value::Null,
         OutputRejected { message } => json!({"message": message}),
+        SessionForked { from_session_id, at_event_id, source_hash, workspace } => json!({
+            "from_session_id": from_session_id, "at_event_id": at_event_id, "source_hash": source_hash, "workspace": workspace,
+        }),
+        EventRedacted { event_id, reason } => json!({"event_id": event_id, "reason": reason}),
         SessionRecovered { message, recoveries } => json!({"message": message, "recoveries": recoveries}),
     }
 }
@@ -110,7 +117,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 43] = [
+pub const KINDS: [&str; 45] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",
@@ -154,6 +161,8 @@ pub const KINDS: [&str; 43] = [
     "workflow_run.phase_ended",
     "loopd.output_rejected",
     "loopd.session_recovered",
+    "loopd.session_forked",
+    "loopd.event_redacted",
 ];
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 mod batch;
 mod mail;
 mod model;
+mod redact;
 mod room;
 
 pub use mail::{Mail, Sent};

@@ -43,7 +43,7 @@ pub(super) fn explain(
     match &event.body {
         EventBody::InputQueued { input } => vec![world.tell(Input::Queued { id: input.id.clone() })],
         EventBody::UserInterrupt { .. } => vec![world.tell(Input::Interrupt)],
-        EventBody::UserToolConfirmation { tool_use_id, result, deny_message } => vec![world.tell(Input::Verdict {
+        EventBody::UserToolConfirmation { tool_use_id, result, deny_message, .. } => vec![world.tell(Input::Verdict {
             id: tool_use_id.clone(),
             verdict: *result,
             deny_message: deny_message.clone(),

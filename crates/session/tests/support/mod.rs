@@ -13,6 +13,7 @@ use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
+use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
 use loopd_sandbox::port::RoomGuard;
 use loopd_sandbox::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_session::replay::Replayer;
@@ -121,8 +122,23 @@ impl Sandbox for OpenRoom {
         Ok(Room { channel: host, exit: exited, guard: Box::new(Guard(kill)) })
     }
 
-    async fn remove(&self, _spec: &RoomSpec) -> Result<(), SandboxError> {
-        Ok(())
+    async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
+        match std::fs::remove_dir_all(&spec.directory) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(SandboxError::Directory { path: spec.directory.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
+        read_tree(&spec.directory, &["workspace"], sink)
+            .map_err(|source| SandboxError::Directory { path: spec.directory.clone(), source })
+    }
+
+    fn write_files(&self, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError> {
+        std::fs::create_dir_all(spec.directory.join("workspace")).expect("a directory");
+        Ok(Box::new(TreeWriter::new(&spec.directory, &[("workspace", None)]).expect("a directory")))
     }
 
     async fn probe(&self) -> Vec<Check> {
