@@ -6,9 +6,12 @@ use rustix::process::{Pid, kill_process};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
+
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// How a server is to be started.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +33,7 @@ impl Options {
 }
 
 pub struct Server {
-    root: TempDir,
+    root: Arc<TempDir>,
     options: Options,
     process: Child,
     url: String,
@@ -43,12 +46,27 @@ impl Server {
     }
 
     pub fn with(options: Options) -> Self {
-        let root = TempDir::with_prefix("loopd-test-").expect("a directory");
+        Self::on(TempDir::with_prefix("loopd-test-").expect("a directory"), options)
+    }
+
+    /// In a directory that was prepared; its data will lie below it in `data`.
+    pub fn on(root: TempDir, options: Options) -> Self {
         if let Some(text) = &options.config {
             std::fs::write(root.path().join("loopd.toml"), text).expect("written");
         }
-        let (process, url) = launch(root.path(), &options);
-        Server { root, options, process, url }
+        let (process, url) = launch(root.path(), &options, ANY_PORT, &[]);
+        Server { root: Arc::new(root), options, process, url }
+    }
+
+    /// Another server on the same data, once it serves there.
+    pub fn successor(&self, listen: &str, args: &[&str]) -> Server {
+        let (process, url) = launch(self.root.path(), &self.options, listen, args);
+        Server { root: self.root.clone(), options: self.options.clone(), process, url }
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
     }
 
     pub fn url(&self) -> &str {
@@ -77,7 +95,7 @@ impl Server {
 
     /// Starts it again on the same data, at another address.
     pub fn start_again(&mut self) {
-        (self.process, self.url) = launch(self.root.path(), &self.options);
+        (self.process, self.url) = launch(self.root.path(), &self.options, ANY_PORT, &[]);
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -87,6 +105,11 @@ impl Server {
     /// SIGTERM; the exit code once it has ended.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
+        self.ended()
+    }
+
+    /// Its exit code once it has ended; `None` when a signal ended it.
+    pub fn ended(&mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.process.try_wait().expect("it ran") {
@@ -94,7 +117,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("the server did not end within {PATIENCE:?} of SIGTERM");
+        panic!("the server did not end within {PATIENCE:?}");
     }
 }
 
@@ -106,9 +129,9 @@ impl Drop for Server {
     }
 }
 
-fn launch(root: &Path, options: &Options) -> (Child, String) {
+fn launch(root: &Path, options: &Options, listen: &str, args: &[&str]) -> (Child, String) {
     let mut command = Command::new(binary::loopd());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(root.join("data")).current_dir(root);
+    command.args(["serve", "--listen", listen, "--data"]).arg(root.join("data")).args(args).current_dir(root);
     clean(&mut command).envs(options.env.iter().cloned()).stdout(Stdio::piped());
     let mut process = command.spawn().expect("loopd starts");
     let mut line = String::new();

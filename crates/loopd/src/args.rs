@@ -91,6 +91,7 @@ Exit codes:
   6    the model refused
   7    the session has ended for good
   8    detached (Ctrl-C twice)
+  9    another loopd has taken the data directory over
   130  interrupted (Ctrl-C)
 
 Ctrl-C interrupts the turn; the session stays and can be continued with --session. A second Ctrl-C detaches: with a server
@@ -101,6 +102,9 @@ pub struct ServeArgs {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7007]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LOOPD_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// Ask the server that uses the data directory now to stop, and go on where it stood
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -28,12 +28,17 @@ pub struct House {
 }
 
 impl House {
-    pub async fn build(settings: &Settings, auth: AuthConfig, takes_up: bool, env: Env<'_>) -> Result<Self> {
-        let data = DataDir::open(&settings.data)?;
+    pub async fn build(
+        settings: &Settings,
+        data: DataDir,
+        auth: AuthConfig,
+        takes_up: bool,
+        env: Env<'_>,
+    ) -> Result<Self> {
         let clock = system_clock();
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
-        let store = store(data.path())?;
+        let store = store(&data)?;
         let sandbox = sandbox(data.path())?;
         let parts = Parts {
             store: store.clone(),
@@ -62,10 +67,10 @@ pub fn sandbox(data: &Path) -> Result<Arc<dyn Sandbox>, SandboxError> {
     Ok(Arc::new(NamespaceSandbox::new(data)?))
 }
 
-fn store(data: &Path) -> Result<Arc<dyn Store>> {
-    let path = data.join(STORE_FILE);
-    let store =
-        SqliteStore::open(&path).with_context(|| format!("the store `{}` could not be opened", path.display()))?;
+fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
+    let path = data.path().join(STORE_FILE);
+    let store = SqliteStore::open_in(&path, data.hold());
+    let store = store.with_context(|| format!("the store `{}` could not be opened", path.display()))?;
     Ok(Arc::new(store))
 }
 

@@ -6,11 +6,13 @@
 use crate::args::Place;
 use crate::client::Client;
 use crate::compose::House;
+use crate::data::DataDir;
 use crate::machine;
 use crate::running::Running;
 use crate::settings::{self, Settings, process_env};
 use anyhow::Result;
 use loopd_server::AuthConfig;
+use loopd_session::StopMode;
 use std::net::{Ipv4Addr, SocketAddr};
 use url::Url;
 
@@ -28,7 +30,9 @@ impl Connection {
         }
         let settings = Settings::resolve(place, &process_env)?;
         let key = machine::one_time_key();
-        let house = House::build(&settings, AuthConfig::with_keys([key.as_str()]), takes_up, &process_env).await?;
+        let data = DataDir::open(&settings.data)?;
+        let auth = AuthConfig::with_keys([key.as_str()]);
+        let house = House::build(&settings, data, auth, takes_up, &process_env).await?;
         let running = Running::start(house, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
         let client = Client::new(Url::parse(&running.url())?, Some(key))?;
         Ok(Connection { client, inside: Some(running) })
@@ -41,7 +45,7 @@ impl Connection {
 
     pub async fn close(self) {
         if let Some(running) = self.inside {
-            running.stop().await;
+            running.stop(StopMode::End).await;
         }
     }
 }

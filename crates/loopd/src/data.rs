@@ -1,102 +1,170 @@
-//! The data directory: made, and held by one process at a time.
+//! The data directory: made, held by one process at a time, and passed on from one to the next.
 //!
-//! The hold is a lock on `<data>/lock`, which the kernel lets go when the process ends, however it ends. The file also says
-//! who holds it, for the message that the next one gets. What else lies in the directory belongs to the store and to the
-//! rooms.
+//! The hold itself (`<data>/lock`) is the store's, see [`loopd_store::hold`]. Here is how a command comes to it: what it waits
+//! for, whom it asks to leave, and what it says when it must give up. What else lies in the directory belongs to the store and
+//! to the rooms.
+//!
+//! ```text
+//!  serve ─► free ──────────────────────────────────────► held
+//!       ├─► the holder stops ──── wait up to WAIT ─────► held
+//!       ├─► it works: `--take-over` asks it to stop ───► as above;  without that: refused
+//!       └─► it shows no sign of life ── replaced ──────► held; the other ends when it finds out
+//! ```
 
-use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use loopd_store::hold::{Hold, HoldError, Holder, Terms};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a server waits for one that stops.
+const WAIT: Duration = Duration::from_secs(60);
+/// Between two looks whether it has stopped.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A data directory that this process holds until it ends or drops this.
-#[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    lock: File,
+    hold: Arc<Hold>,
+    /// Somebody else had it until just now.
+    inherited: bool,
 }
 
-/// Who holds a data directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    pub pid: u32,
-    /// Where it serves, when it serves anybody but itself.
-    pub url: Option<String>,
+impl std::fmt::Debug for DataDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DataDir({})", self.path.display())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error("data directory `{path}`: {source}; accepted: a directory that this user may write, see --data")]
     Unusable { path: PathBuf, source: io::Error },
-    #[error("data directory `{path}` is in use by {holder}")]
+    #[error("data directory `{path}` is in use by {}", told(holder))]
     InUse { path: PathBuf, holder: Holder },
     #[error(
         "data directory `{path}` is in use by another loopd; wait for it to end, or choose another one with --data"
     )]
     InUseByUnknown { path: PathBuf },
+    #[error("data directory `{path}`: process {} was to stop and has not within {} s; end it, or wait", holder.process.pid, WAIT.as_secs())]
+    DoesNotStop { path: PathBuf, holder: Holder },
+    #[error("data directory `{path}`: process {} cannot be asked to stop: {source}", holder.process.pid)]
+    NotAsked { path: PathBuf, holder: Holder, source: io::Error },
 }
 
-impl std::fmt::Display for Holder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.url {
-            Some(url) => write!(
-                f,
-                "a loopd server (process {}) at {url}; set LOOPD_URL={url} to use that server, or choose another \
-                 directory with --data",
-                self.pid
-            ),
-            None => write!(
-                f,
-                "another loopd command (process {}); wait for it to end, or choose another directory with --data",
-                self.pid
-            ),
-        }
+fn told(holder: &Holder) -> String {
+    let pid = holder.process.pid;
+    match &holder.url {
+        _ if holder.stopping => format!("a loopd (process {pid}) that is stopping; try again in a moment"),
+        Some(url) => format!(
+            "a loopd server (process {pid}) at {url}; set LOOPD_URL={url} to use that server, or choose another directory \
+             with --data"
+        ),
+        None => format!(
+            "another loopd command (process {pid}); wait for it to end, or choose another directory with --data"
+        ),
     }
 }
 
 impl DataDir {
-    /// Makes the directory if need be, readable by its owner only, and holds it.
+    /// Makes the directory if need be, readable by its owner only, and holds it if nobody does. Takes it from nobody.
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        Self::take(path, &Terms { replaces: false, ..Terms::default() })
+    }
+
+    /// The same, patiently: waits for a holder that stops, asks one that works to stop if `take_over` says so, and replaces one
+    /// that shows no sign of life.
+    pub async fn succeed(path: &Path, terms: Terms, take_over: bool) -> Result<Self, DataError> {
+        let deadline = Instant::now() + WAIT;
+        let mut waits_for: Option<Holder> = None;
+        loop {
+            let (place, terms) = (path.to_owned(), terms.clone());
+            // Taking may watch a silent holder for some seconds.
+            let taken = tokio::task::spawn_blocking(move || Self::take(&place, &terms)).await;
+            let taken = taken.unwrap_or_else(|fault| {
+                Err(DataError::Unusable { path: path.to_owned(), source: io::Error::other(fault) })
+            });
+            let holder = match taken {
+                Err(DataError::InUse { holder, .. }) => holder,
+                outcome => {
+                    return outcome.map(|dir| DataDir { inherited: dir.inherited || waits_for.is_some(), ..dir });
+                }
+            };
+            let path = path.to_owned();
+            match &waits_for {
+                None if holder.stopping => {
+                    tracing::info!(pid = holder.process.pid, "the data directory's holder is stopping; waiting for it");
+                }
+                None if take_over => {
+                    tracing::info!(pid = holder.process.pid, "asking the data directory's holder to stop");
+                    if let Err(source) = holder.process.terminate() {
+                        return Err(DataError::NotAsked { path, holder, source });
+                    }
+                }
+                // Whoever comes in between is not the one that was asked.
+                Some(first) if first.process == holder.process || holder.stopping => {}
+                _ => return Err(DataError::InUse { path, holder }),
+            }
+            if Instant::now() >= deadline {
+                return Err(DataError::DoesNotStop { path, holder });
+            }
+            waits_for.get_or_insert(holder);
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn take(path: &Path, terms: &Terms) -> Result<Self, DataError> {
         let unusable = |source| DataError::Unusable { path: path.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
         let absolute = path.canonicalize().map_err(unusable)?;
-        let lock_path = absolute.join("lock");
-        let options = &mut OpenOptions::new();
-        let lock = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(lock_path);
-        let mut lock = lock.map_err(unusable)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(in_use(path, &mut lock)),
-            Err(fault) => return Err(unusable(fault.into())),
+        let hold = Hold::take(&absolute, terms).map_err(|fault| match fault {
+            HoldError::Held { holder: Some(holder), .. } => DataError::InUse { path: path.to_owned(), holder },
+            HoldError::Held { holder: None, .. } => DataError::InUseByUnknown { path: path.to_owned() },
+            HoldError::Unusable { source, .. } => unusable(source),
+        })?;
+        let inherited = hold.replaced().is_some();
+        if let Some(holder) = hold.replaced() {
+            tracing::error!(
+                pid = holder.process.pid,
+                path = %absolute.display(),
+                "the data directory's holder showed no sign of life; this process has the directory now, and the other one \
+                 ends when it finds out"
+            );
         }
-        let mut dir = DataDir { path: absolute, lock };
-        dir.announce(None).map_err(unusable)?;
-        Ok(dir)
+        Ok(DataDir { path: absolute, hold: Arc::new(hold), inherited })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves word of where this process serves, for whoever wants the directory next.
-    pub fn announce(&mut self, url: Option<String>) -> io::Result<()> {
-        let text = serde_json::to_vec(&Holder { pid: std::process::id(), url })?;
-        self.lock.set_len(0)?;
-        self.lock.rewind()?;
-        self.lock.write_all(&text)
+    pub fn hold(&self) -> Arc<Hold> {
+        self.hold.clone()
     }
-}
 
-fn in_use(path: &Path, lock: &mut File) -> DataError {
-    let path = path.to_owned();
-    let mut text = String::new();
-    // The holder may be writing its word right now, or may be of another version: then only the lock itself speaks.
-    let holder = lock.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
-    match holder {
-        Some(holder) => DataError::InUse { path, holder },
-        None => DataError::InUseByUnknown { path },
+    /// Somebody else had the directory until just now, and may still have other things, such as an address.
+    pub fn is_inherited(&self) -> bool {
+        self.inherited
+    }
+
+    /// Who was replaced, and may still be there.
+    pub fn replaced(&self) -> Option<&Holder> {
+        self.hold.replaced()
+    }
+
+    /// Leaves word of where this process serves, for whoever wants the directory next.
+    pub fn announce(&self, url: Option<String>) -> io::Result<()> {
+        self.hold.say(url, false)
+    }
+
+    /// Tells whoever wants the directory next that it will be free soon.
+    pub fn announce_stop(&self) {
+        if let Err(fault) = self.hold.say(None, true) {
+            tracing::warn!(%fault, "the next server cannot be told that this one stops");
+        }
     }
 }
 
@@ -109,7 +177,7 @@ mod tests {
     fn one_holder_at_a_time_and_the_next_is_told_who() {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("deep/data");
-        let mut first = DataDir::open(&path).expect("free");
+        let first = DataDir::open(&path).expect("free");
         assert_eq!(first.path(), path.canonicalize().expect("made"));
         let told = DataDir::open(&path).expect_err("held").to_string();
         assert!(told.contains("another loopd command"), "{told}");
@@ -120,6 +188,23 @@ mod tests {
 
         drop(first);
         DataDir::open(&path).expect("free again");
+    }
+
+    #[tokio::test]
+    async fn a_server_waits_for_one_that_stops_and_for_no_other() {
+        let root = tempfile::tempdir().expect("a directory");
+        let first = DataDir::open(root.path()).expect("free");
+        first.announce(Some("http://127.0.0.1:7007".to_owned())).expect("written");
+        let told = DataDir::succeed(root.path(), Terms::default(), false).await.expect_err("it works");
+        assert!(matches!(told, DataError::InUse { .. }), "{told}");
+
+        first.announce_stop();
+        let next = DataDir::succeed(root.path(), Terms::default(), false);
+        let (second, ()) = tokio::join!(next, async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            drop(first);
+        });
+        assert!(second.expect("free by then").is_inherited());
     }
 
     #[test]

@@ -23,10 +23,12 @@ pub enum Exit {
     Interrupted,
     /// The turn goes on without us (Ctrl-C twice).
     Detached,
+    /// This process showed no sign of life for so long that another one has the data directory now.
+    Replaced,
 }
 
 impl Exit {
-    pub const ALL: [Exit; 9] = [
+    pub const ALL: [Exit; 10] = [
         Exit::Success,
         Exit::Failure,
         Exit::RequiresAction,
@@ -36,6 +38,7 @@ impl Exit {
         Exit::Terminated,
         Exit::Interrupted,
         Exit::Detached,
+        Exit::Replaced,
     ];
 
     /// 2 is missing: it means that the command line was not understood.
@@ -49,6 +52,7 @@ impl Exit {
             Exit::Refusal => 6,
             Exit::Terminated => 7,
             Exit::Detached => 8,
+            Exit::Replaced => 9,
             Exit::Interrupted => 130,
         }
     }

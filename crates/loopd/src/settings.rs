@@ -5,18 +5,24 @@ use crate::config::{Config, ConfigError};
 use loopd_domain::limits;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A variable of the environment; empty counts as absent.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 const DATA_DEFAULT: &str = "./.loopd";
 const PORT_DEFAULT: u16 = 7007;
+/// A sign of life is due every third of a lease; shorter ones would measure the machine's load.
+const LEASE_MS_MIN: u64 = 300;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub listen: SocketAddr,
     pub data: PathBuf,
     pub room_idle_ms: u64,
+    /// A holder of the data directory without a sign of life for so long may be replaced. Shorter than the default only for
+    /// tests (`LOOPD_LEASE_MS`).
+    pub lease: Duration,
     /// Keys that callers must show; none: development mode.
     pub api_keys: Vec<String>,
     pub config: Config,
@@ -28,6 +34,11 @@ pub enum SettingsError {
     Config(#[from] ConfigError),
     #[error("LOOPD_URL is `{url}`, and --data names a directory; accepted: one of them")]
     TwoPlaces { url: String },
+    #[error(
+        "LOOPD_LEASE_MS is `{text}`; accepted: {LEASE_MS_MIN} to {} (and shorter than that only for tests)",
+        limits::LEASE_MS
+    )]
+    Lease { text: String },
     #[error("LOOPD_URL is `{url}`; accepted: `http://host:port` or `https://host`")]
     Url { url: String },
     #[error(
@@ -45,6 +56,7 @@ impl Settings {
         Ok(Settings {
             listen: config.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT))),
             data: data.unwrap_or_else(|| PathBuf::from(DATA_DEFAULT)),
+            lease: lease(env)?,
             room_idle_ms: idle_ms.unwrap_or(limits::ROOM_IDLE_MS),
             api_keys: api_keys(env),
             config,
@@ -68,6 +80,12 @@ pub fn server_url(place: &Place, env: Env<'_>) -> Result<Option<url::Url>, Setti
     }
     let parsed = url::Url::parse(&text).ok().filter(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
     parsed.map(Some).ok_or(SettingsError::Url { url: text })
+}
+
+fn lease(env: Env<'_>) -> Result<Duration, SettingsError> {
+    let Some(text) = env("LOOPD_LEASE_MS") else { return Ok(Duration::from_millis(limits::LEASE_MS)) };
+    let given = text.parse().ok().filter(|ms| (LEASE_MS_MIN..=limits::LEASE_MS).contains(ms));
+    given.map(Duration::from_millis).ok_or(SettingsError::Lease { text })
 }
 
 fn api_keys(env: Env<'_>) -> Vec<String> {
@@ -116,6 +134,16 @@ mod tests {
         let closed = Settings::resolve(&place(None), &env(&[("LOOPD_API_KEYS", "a, b,,")])).expect("fine");
         assert_eq!(closed.api_keys, ["a", "b"]);
         assert!(closed.check_exposure(listen("0.0.0.0:7007")).is_ok());
+    }
+
+    #[test]
+    fn a_lease_is_bounded() {
+        let lease = |text| Settings::resolve(&place(None), &env(&[("LOOPD_LEASE_MS", text)])).map(|s| s.lease);
+        assert_eq!(lease("300").expect("fine"), Duration::from_millis(300));
+        for bad in ["0", "299", "10001", "-1", "soon"] {
+            let told = lease(bad).expect_err("refused").to_string();
+            assert!(told.contains(&format!("`{bad}`")) && told.contains("300 to 10000"), "{told}");
+        }
     }
 
     #[test]

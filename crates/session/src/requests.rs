@@ -105,6 +105,15 @@ pub enum ServiceError {
     Stopping,
 }
 
+/// How a service that stops leaves what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// To the process that comes next: sessions are let go in the middle of their turns, and their rooms may live on.
+    HandOver,
+    /// To nobody in particular: turns rest where they are, and no room outlives this process.
+    End,
+}
+
 /// Where a follower starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FollowFrom {

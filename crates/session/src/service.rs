@@ -283,8 +283,9 @@ impl SessionService {
         Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach(), stopping))
     }
 
-    /// Lets running sessions go (their turns are taken up at the next start) and ends every room.
-    pub async fn stop(&self) {
+    /// Lets running sessions go: their turns are taken up at the next start. Rooms end with either mode for now.
+    pub async fn stop(&self, mode: StopMode) {
+        tracing::debug!(?mode, "sessions are let go");
         self.0.stopping.send_replace(true);
         let slots = self.0.slots.all();
         let mut mailboxes = Vec::new();

@@ -55,7 +55,7 @@ async fn a_session_that_ended_otherwise_can_be_archived() {
         archived_at: None,
         updated_at: made.session.updated_at,
     };
-    house.service.stop().await;
+    house.service.stop(loopd_session::StopMode::End).await;
     let Session { fold, epoch, .. } = house.session(id).await;
     let (session, expected_seq) = (id.clone(), fold.last_seq);
     let append = Append { session, epoch, expected_seq, entries: vec![], fold, change: Some(change), once: None };

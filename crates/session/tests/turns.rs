@@ -454,7 +454,7 @@ async fn a_stopped_service_lets_go_and_the_next_goes_on() {
     let made = house.create(script, toolset(ToolConfig::default()), "go").await;
     let id = &made.session.id;
     house.until(id, 0, |b| matches!(b, EventBody::ModelRequestEnd { .. })).await;
-    house.service.stop().await;
+    house.service.stop(loopd_session::StopMode::End).await;
     assert!(matches!(house.send(id, vec![message("x")]).await, Err(ServiceError::Stopping)));
     let heir = house.reopen(echo()).await;
     let events = heir.until_idle(id, 0).await;
@@ -469,7 +469,7 @@ async fn a_visitor_leaves_what_was_left_to_the_next_owner() {
     let made = house.create(script, toolset(ToolConfig::default()), "go").await;
     let id = &made.session.id;
     house.until(id, 0, |b| matches!(b, EventBody::ModelRequestEnd { .. })).await;
-    house.service.stop().await;
+    house.service.stop(loopd_session::StopMode::End).await;
     let before = house.session(id).await;
     let visitor = house.visit(echo()).await;
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;

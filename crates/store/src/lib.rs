@@ -7,6 +7,7 @@
 pub mod chain;
 #[cfg(feature = "testing")]
 pub mod conformance;
+pub mod hold;
 pub mod port;
 pub mod sqlite;
 

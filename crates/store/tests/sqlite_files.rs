@@ -3,6 +3,7 @@
 use loopd_domain::SessionId;
 use loopd_store::chain::{Broken, verify_session};
 use loopd_store::conformance::sample::{Pen, at, message, session};
+use loopd_store::hold::{Hold, Terms};
 use loopd_store::sqlite::{Faults, SqliteStore};
 use loopd_store::{AppendError, Redaction, Store, StoreError};
 use rusqlite::Connection;
@@ -10,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 
 fn place() -> (TempDir, PathBuf) {
@@ -127,7 +129,7 @@ fn a_second_writer_is_refused_until_the_first_is_gone() {
     let (directory, path) = place();
     let first = SqliteStore::open(&path).expect("opens");
     let told = refused(&path).to_string();
-    assert!(told.contains("another loopd uses this directory"), "{told}");
+    assert!(told.contains("another loopd uses the directory"), "{told}");
     assert!(told.contains(&directory.path().display().to_string()), "{told}");
     drop(first);
     SqliteStore::open(&path).expect("free again");
@@ -189,6 +191,32 @@ fn what_is_not_ours_is_left_as_it_is() {
     assert!(std::fs::read(&path).expect("readable") == before);
 }
 
+/// A process that was stopped for long: somebody else has the directory when it goes on.
+#[tokio::test]
+async fn who_was_replaced_writes_nothing_and_says_of_nothing_that_it_did() {
+    let (directory, path) = place();
+    let hold = |lease| {
+        let terms = Terms { lease, ..Terms::default() };
+        Arc::new(Hold::take(directory.path(), &terms).expect("free, or without a sign of life"))
+    };
+    let long = Duration::from_secs(3_600);
+    let zombie: Arc<dyn Store> = Arc::new(SqliteStore::open_in(&path, hold(long)).expect("opens"));
+    let mut pen = Pen::create(&zombie, session(at(0)), vec![message("a")]).await;
+    let lock = std::fs::File::open(directory.path().join("lock")).expect("there");
+    lock.set_modified(lock.metadata().expect("read").modified().expect("a time") - long).expect("set");
+
+    let heir: Arc<dyn Store> = Arc::new(SqliteStore::open_in(&path, hold(Duration::from_millis(100))).expect("opens"));
+    let told = pen.append(vec![message("b")]).await.expect_err("refused");
+    assert!(matches!(told, AppendError::Store(StoreError::Closed)), "{told:?}");
+    let told = Pen::try_create(&zombie, session(at(1)), vec![], &loopd_store::OwnerId("z".to_owned()), None).await;
+    assert!(matches!(told.err(), Some(AppendError::Store(StoreError::Closed))));
+    let mut own = Pen { store: heir, ..pen.clone() };
+    own.append(vec![message("of the heir")]).await.expect("the only writer");
+    drop((zombie, pen));
+    own.append(vec![message("and on")]).await.expect("unharmed");
+    assert_eq!(own.events().await.len(), 3);
+}
+
 #[test]
 fn a_newer_schema_is_refused() {
     let (_directory, path) = place();
@@ -200,11 +228,12 @@ fn a_newer_schema_is_refused() {
 
 #[test]
 fn an_absent_directory_and_a_directory_in_its_place_are_named() {
-    let (directory, _) = place();
-    for path in [directory.path().join("absent/loopd.db"), directory.path().to_owned()] {
-        let told = refused(&path).to_string();
-        assert!(told.contains(&path.display().to_string()), "{told}");
-    }
+    let (directory, path) = place();
+    let told = refused(&directory.path().join("absent/loopd.db")).to_string();
+    assert!(told.contains(&directory.path().join("absent").display().to_string()), "{told}");
+    std::fs::create_dir(&path).expect("made");
+    let told = refused(&path).to_string();
+    assert!(told.contains(&path.display().to_string()), "{told}");
 }
 
 #[test]

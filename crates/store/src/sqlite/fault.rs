@@ -35,3 +35,22 @@ fn of_failure(failure: &ffi::Error, text: Option<&str>, error: &Error) -> StoreE
 pub fn is_duplicate(error: &Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::{Connection, OpenFlags};
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_said_to_be_so() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("a.db");
+        Connection::open(&path).and_then(|db| db.execute_batch("CREATE TABLE a (x)")).expect("made");
+        let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens");
+        let fault = db.execute("INSERT INTO a VALUES (1)", []).expect_err("refused");
+        assert_eq!(
+            StoreError::from(fault).to_string(),
+            "the store is not available: the disk or the file is read-only"
+        );
+    }
+}

@@ -1,9 +1,8 @@
 //! One entry's content goes: a tombstone in its place, the fold made anew, and the old text overwritten in the files.
 //!
-//! An entry's hash covers the digest of its payload, so keeping the digest keeps the chain. SQLite leaves what it frees as it
-//! is; for this one transaction it is told to overwrite (`secure_delete`), and afterwards the log, which still holds older
-//! pages, is copied and cut. What an earlier change of a page may have left in its free space is not looked for: only a new
-//! file (`VACUUM INTO`) is free of every trace.
+//! An entry's hash covers the digest of its payload, so keeping the digest keeps the chain. SQLite is told to overwrite what it
+//! frees (`secure_delete`, see `connection`), and afterwards the log, which still holds older pages, is copied and cut. What the
+//! disk keeps of blocks that were written over, and copies that somebody made, are not ours to reach.
 
 use super::append;
 use super::columns::json;
@@ -82,12 +81,8 @@ fn bury(db: &Connection, place: i64, tombstone: &str) -> Result<bool, StoreError
     let (payload, digest): (String, Option<Hash>) =
         db.prepare_cached(sql)?.query_row([place], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let first = digest.unwrap_or_else(|| Sha256::digest(payload.as_bytes()).into());
-    db.pragma_update(None, "secure_delete", true)?;
-    let update = db
-        .prepare_cached("UPDATE events SET payload = ?2, digest = ?3 WHERE place = ?1")?
-        .execute(params![place, tombstone, first]);
-    db.pragma_update(None, "secure_delete", false)?;
-    update?;
+    db.prepare_cached("UPDATE events SET payload = ?2, digest = ?3 WHERE place = ?1")?
+        .execute(params![place, tombstone, first])?;
     Ok(digest.is_some())
 }
 

@@ -243,7 +243,7 @@ mod tests {
         for filter in filters() {
             // The least of a few runs, so that a busy neighbour is not measured.
             let took = (0..5).map(|_| timed(|| assert!(!list(&db, filter.clone()).expect("listed").is_empty()))).min();
-            assert!(took < Some(Duration::from_millis(100)), "{took:?}: {filter:?}");
+            assert!(took < Some(Duration::from_millis(200)), "{took:?}: {filter:?}");
         }
     }
 

@@ -14,9 +14,11 @@
 use super::checkpoint::Checkpoints;
 use super::faults::Faults;
 use crate::StoreError;
+use crate::hold::Hold;
 use loopd_domain::limits::{APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX};
 use rusqlite::Connection;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,11 +32,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn start(db: Connection, checkpoints: Checkpoints, faults: Faults) -> Result<Self, StoreError> {
+    /// Writes nothing, and says of nothing that it was written, once the hold is lost.
+    pub fn start(
+        db: Connection,
+        checkpoints: Checkpoints,
+        hold: Arc<Hold>,
+        faults: Faults,
+    ) -> Result<Self, StoreError> {
         let (queue, jobs) = mpsc::channel(APPENDS_QUEUED_MAX);
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || run(&db, jobs, checkpoints, &faults))
+            .spawn(move || run(&db, jobs, checkpoints, &hold, &faults))
             .map_err(|e| StoreError::Unavailable(format!("cannot start the writer's thread: {e}")))?;
         Ok(Writer { queue: Some(queue), thread: Some(thread) })
     }
@@ -132,11 +140,17 @@ where
     }
 }
 
-fn run(db: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut checkpoints: Checkpoints, faults: &Faults) {
+fn run(
+    db: &Connection,
+    mut jobs: mpsc::Receiver<Box<dyn Job>>,
+    mut checkpoints: Checkpoints,
+    hold: &Hold,
+    faults: &Faults,
+) {
     let mut batch = Vec::with_capacity(APPENDS_PER_COMMIT_MAX);
     while jobs.blocking_recv_many(&mut batch, APPENDS_PER_COMMIT_MAX) > 0 {
         let size = batch.len();
-        let result = commit(db, &mut batch, faults);
+        let result = commit(db, &mut batch, hold, faults);
         if let Err(fault) = &result {
             tracing::warn!(%fault, writes = size, "a commit failed; nothing of it was acknowledged");
         }
@@ -146,9 +160,10 @@ fn run(db: &Connection, mut jobs: mpsc::Receiver<Box<dyn Job>>, mut checkpoints:
 }
 
 /// All of the batch in one transaction. On an error nothing of it is there.
-fn commit(db: &Connection, batch: &mut [Box<dyn Job>], faults: &Faults) -> Result<(), StoreError> {
+fn commit(db: &Connection, batch: &mut [Box<dyn Job>], hold: &Hold, faults: &Faults) -> Result<(), StoreError> {
     execute(db, "BEGIN IMMEDIATE")?;
-    let result = fill(db, batch).and_then(|()| {
+    // Within the transaction: whoever takes the directory afterwards cannot write before this is over.
+    let result = still_ours(hold).and_then(|()| fill(db, batch)).and_then(|()| {
         faults.before_commit(db)?;
         execute(db, "COMMIT")
     });
@@ -156,7 +171,12 @@ fn commit(db: &Connection, batch: &mut [Box<dyn Job>], faults: &Faults) -> Resul
     if result.is_err() && !db.is_autocommit() {
         execute(db, "ROLLBACK")?;
     }
-    result
+    // Stopped in between and continued: what was written stands, but this process has no right to act on it.
+    result.and_then(|()| still_ours(hold))
+}
+
+fn still_ours(hold: &Hold) -> Result<(), StoreError> {
+    if hold.check() { Ok(()) } else { Err(StoreError::Closed) }
 }
 
 fn fill(db: &Connection, batch: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
@@ -189,7 +209,8 @@ mod tests {
         let db = connection::open_writer(&path).expect("a database");
         db.execute_batch("CREATE TABLE numbers (n INTEGER PRIMARY KEY)").expect("a table");
         let checkpoints = Checkpoints::start(&path).expect("checkpoints");
-        (Writer::start(db, checkpoints, Faults::default()).expect("a writer"), path)
+        let hold = Hold::take(directory.path(), &Default::default()).expect("free");
+        (Writer::start(db, checkpoints, Arc::new(hold), Faults::default()).expect("a writer"), path)
     }
 
     fn insert(n: i64) -> impl FnOnce(&Connection) -> Outcome<(), &'static str> + Send + 'static {

@@ -40,7 +40,7 @@ impl Trial {
         match &self.held {
             Ok(data) => vec![self.usable(data), durable(data.path())],
             Err(DataError::InUse { holder, .. }) => {
-                let detail = format!("`{}` is in use by process {}", self.path.display(), holder.pid);
+                let detail = format!("`{}` is in use by process {}", self.path.display(), holder.process.pid);
                 let at = holder.url.as_ref().map(|url| format!("; commands reach it with LOOPD_URL={url}"));
                 vec![check("writable", CheckVerdict::Works, detail + &at.unwrap_or_default(), "")]
             }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn one_that_is_in_use_is_left_alone() {
         let root = tempfile::tempdir().expect("a directory");
-        let mut holder = DataDir::open(root.path()).expect("free");
+        let holder = DataDir::open(root.path()).expect("free");
         holder.announce(Some("http://127.0.0.1:1".to_owned())).expect("written");
         let found = Trial::new(root.path()).checks();
         assert!(found[0].detail.contains("LOOPD_URL=http://127.0.0.1:1"), "{found:?}");

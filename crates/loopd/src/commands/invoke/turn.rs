@@ -42,7 +42,12 @@ impl Turn {
     }
 }
 
-pub async fn watch(client: &Client, body: &Value, output: &mut Output, mut ends: watch::Receiver<u32>) -> Result<Turn> {
+pub async fn watch(
+    client: &Client,
+    body: &Value,
+    output: &mut Output,
+    mut ends: watch::Receiver<signals::Ends>,
+) -> Result<Turn> {
     let mut turn = Turn { session: body["session"].as_str().map(str::to_owned), ..Turn::default() };
     let mut frames = tokio::select! {
         frames = client.post_stream(&["v1", "invoke"], body) => frames?,
