@@ -24,6 +24,10 @@ pub const EVENTS_PER_REQUEST_MAX: usize = 50;
 pub const BLOCKS_PER_MESSAGE_MAX: usize = 200;
 /// Bytes of one HTTP request body.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Connections that a server has open at the same time; more wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// How long the head of a request may take, and a connection may lie idle, in milliseconds.
+pub const HTTP_HEAD_MS: u64 = 60_000;
 /// Bytes of all header names and values of one request.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
 /// Values of one repeated query parameter.
