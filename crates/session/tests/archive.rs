@@ -29,8 +29,8 @@ async fn settled(house: &House) -> SessionId {
     let made = house.create(talk(), toolset(ToolConfig::default()), "a secret").await;
     house.until_idle(&made.session.id, 0).await;
     let files = workspace_of(house, &made.session.id);
-    std::fs::create_dir_all(&files).unwrap();
-    std::fs::write(files.join("note"), "kept").unwrap();
+    std::fs::create_dir_all(&files).expect("it works");
+    std::fs::write(files.join("note"), "kept").expect("it works");
     made.session.id
 }
 
@@ -39,11 +39,11 @@ async fn fork(house: &House, id: &SessionId, fork: Fork) -> Result<Forked, Servi
 }
 
 async fn verified(house: &House, id: &SessionId) -> Verification {
-    house.service.verify(&workspace(), id).await.unwrap()
+    house.service.verify(&workspace(), id).await.expect("it works")
 }
 
 async fn archive(house: &House, id: &SessionId, compression: Compression) -> Vec<u8> {
-    let mut chunks = house.service.export(&workspace(), id, compression).await.unwrap();
+    let mut chunks = house.service.export(&workspace(), id, compression).await.expect("it works");
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.recv().await {
         bytes.extend_from_slice(&chunk.expect("whole"));
@@ -59,12 +59,12 @@ async fn import(house: &House, bytes: &[u8]) -> Result<SessionId, ServiceError> 
         let _ = sender.send(Ok(chunk.to_vec().into())).await;
     }
     drop(sender);
-    imported.await.unwrap().map(|session| session.id)
+    imported.await.expect("it works").map(|session| session.id)
 }
 
 /// Every model request is what the journal says, and the loop decides again what it did.
 async fn assert_replays(house: &House, id: &SessionId) {
-    let report = house.service.replay(&workspace(), id).await.unwrap();
+    let report = house.service.replay(&workspace(), id).await.expect("it works");
     assert_eq!((report.replay.divergence, report.replay.unannounced_takeovers), (None, 0));
     let digests = report.request_digests;
     assert!(digests.requests > 0 && digests.equal + digests.not_comparable == digests.requests, "{digests:?}");
@@ -224,27 +224,27 @@ async fn what_is_no_archive_makes_no_session() {
         let refused = refusal(&with_entry(&bytes, path, kind)).await;
         assert!(refused.contains(told), "{path}: {refused}");
     }
-    assert_eq!(import(&house, &bytes).await.unwrap(), id, "nothing is left in the way");
+    assert_eq!(import(&house, &bytes).await.expect("an archive"), id, "nothing is left in the way");
 }
 
 /// The archive with one more file before its end.
 fn with_entry(archive: &[u8], path: &str, kind: tar::EntryType) -> Vec<u8> {
     let mut out = tar::Builder::new(Vec::new());
-    for entry in tar::Archive::new(archive).entries().unwrap() {
-        let entry = entry.unwrap();
+    for entry in tar::Archive::new(archive).entries().expect("an archive") {
+        let entry = entry.expect("an archive");
         let header = entry.header().clone();
-        if header.path().unwrap().as_os_str() == "end.json" {
+        if header.path().expect("an archive").as_os_str() == "end.json" {
             let mut odd = tar::Header::new_gnu();
             odd.set_entry_type(kind);
             odd.set_size(0);
             odd.set_mode(0o644);
             odd.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
             odd.set_cksum();
-            out.append(&odd, std::io::empty()).unwrap();
+            out.append(&odd, std::io::empty()).expect("an archive");
         }
-        out.append(&header, entry).unwrap();
+        out.append(&header, entry).expect("an archive");
     }
-    out.into_inner().unwrap()
+    out.into_inner().expect("an archive")
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn what_was_redacted_is_gone_and_the_proof_stays() {
     let redact =
         async |event: EventId| house.service.redact(&workspace(), &id, event, Some("asked to".to_owned())).await;
     for kind in ["user.message", "agent.tool_use", "agent.tool_result"] {
-        redact(said(&events, kind)).await.unwrap();
+        redact(said(&events, kind)).await.expect("an archive");
     }
     let again = redact(said(&events, "user.message")).await.unwrap();
     assert_eq!(again.entries, 1);
