@@ -22,11 +22,12 @@ mod host_calls;
 mod listing;
 mod mail;
 mod model;
+mod redact;
 mod room;
 
 pub use mail::{Mail, Sent};
-pub use model::session_error;
-pub use room::{StartingRoom, spec, start};
+pub use model::{session_error, spent};
+pub use room::{NOBODYS, StartingRoom, spec, start};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
