@@ -48,14 +48,36 @@ struct Page {
 impl Loopd {
     /// `data` need not exist. The log is written beside it.
     pub async fn start(program: &Path, data: &Path, fake: &Fake) -> Result<Loopd> {
+        Self::launch(&[], program, data, fake, &[]).await
+    }
+
+    pub async fn start_with(program: &Path, data: &Path, fake: &Fake, more: &[&str]) -> Result<Loopd> {
+        Self::launch(&[], program, data, fake, more).await
+    }
+
+    /// Run by another program, which must exit with it.
+    pub async fn start_under(around: &[&str], program: &Path, data: &Path, fake: &Fake) -> Result<Loopd> {
+        Self::launch(around, program, data, fake, &[]).await
+    }
+
+    async fn launch(around: &[&str], program: &Path, data: &Path, fake: &Fake, more: &[&str]) -> Result<Loopd> {
         let port = free_port()?;
         let log: PathBuf = data.with_extension("log");
         let out = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
         let http = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
         let start = Instant::now();
-        let child = Command::new(program)
+        let mut command = match around {
+            [] => Command::new(program),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
+        let child = command
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
+            .args(more)
             .env("OPENAI_BASE_URL", fake.base_url())
             .env("OPENAI_API_KEY", "benchmark")
             .stdin(Stdio::null())
@@ -84,6 +106,10 @@ impl Loopd {
         read(self.http.get(format!("{}/v1/sessions/{id}", self.base))).await
     }
 
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        read(self.http.get(format!("{}{path}", self.base))).await
+    }
+
     /// Ends the room and removes the session, files and history.
     pub async fn delete(&self, id: &str) -> Result<()> {
         read(self.http.delete(format!("{}/v1/sessions/{id}", self.base))).await.map(|_| ())
@@ -106,13 +132,20 @@ impl Loopd {
         }
     }
 
-    /// Asks it to end and waits until it has.
+    /// SIGKILL.
+    pub async fn kill(mut self) -> Result<()> {
+        self.child.kill().await.context("killing the server")
+    }
+
+    /// Asks it to end, rooms included, and waits until it has.
     pub async fn stop(mut self) -> Result<()> {
-        let pid = rustix::process::Pid::from_raw(self.pid()? as i32).context("a process id is above zero")?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        // Another program may stand around it, and hands no signal on.
+        let server = crate::process::tree(self.pid()?)?.into_iter().find(|pid| crate::process::name(*pid) == "loopd");
+        let pid = server.and_then(|pid| rustix::process::Pid::from_raw(pid as i32)).context("the server ended")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
         match tokio::time::timeout(STOP_WAIT, self.child.wait()).await {
             Ok(status) => status.map(|_| ()).context("waiting for the server"),
-            Err(_) => bail!("the server did not end within {STOP_WAIT:?} of SIGTERM"),
+            Err(_) => bail!("the server did not end within {STOP_WAIT:?} of SIGINT"),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! Every benchmark measures loopd and its peers in one run, in turn, through the doors that a user has: the release binary,
 //! its HTTP interface, its default settings. Nothing in loopd knows that it is being measured.
 //!
-//! - [`step`], [`many`], [`start`], [`room`], [`build`]: one benchmark each, and its targets.
+//! - [`step`], [`many`], [`start`], [`room`], [`recover`], [`rest`], [`barrier`], [`build`]: one benchmark each, and its targets.
 //! - [`ours`], [`python`], [`restate`]: what is compared; [`subject`] is their common face and the order of turns.
 //! - [`fake`]: the model without think time. [`stats`], [`report`], [`publish`]: from samples to docs/benchmarks.md.
 
+mod barrier;
 mod build;
 mod fake;
 mod http;
@@ -18,7 +19,9 @@ mod place;
 mod process;
 mod publish;
 mod python;
+mod recover;
 mod report;
+mod rest;
 mod restate;
 mod room;
 mod start;
@@ -54,6 +57,9 @@ enum Which {
     Many,
     Start,
     Room,
+    Recover,
+    Rest,
+    Barrier,
     Build,
     All,
 }
@@ -63,6 +69,9 @@ enum Benchmark {
     Many,
     Start,
     Room,
+    Recover,
+    Rest,
+    Barrier,
     Build,
 }
 
@@ -74,8 +83,11 @@ impl Which {
             Which::Many => &[Many],
             Which::Start => &[Start],
             Which::Room => &[Room],
+            Which::Recover => &[Recover],
+            Which::Rest => &[Rest],
+            Which::Barrier => &[Barrier],
             Which::Build => &[Build],
-            Which::All => &[Start, Room, Step, Many],
+            Which::All => &[Start, Room, Step, Many, Barrier, Rest, Recover],
         }
     }
 }
@@ -108,6 +120,9 @@ impl Benchmark {
             Benchmark::Many => many::run(place).await,
             Benchmark::Start => start::run(place).await,
             Benchmark::Room => room::run(place).await,
+            Benchmark::Recover => recover::run(place).await,
+            Benchmark::Rest => rest::run(place).await,
+            Benchmark::Barrier => barrier::run(place).await,
             Benchmark::Build => build::run(place).await,
         }
     }

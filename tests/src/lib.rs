@@ -4,6 +4,7 @@
 //! - [`server`]: `loopd serve` on a free port with a data directory of its own; it can be killed and started again.
 //! - [`http`]: requests as any client makes them, and event streams.
 //! - [`cli`]: the command line, run to its end or signalled on its way.
+//! - [`effects`]: a service outside that counts what tools do to it.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`script`]: system prompts for `builtin/script`.
 //!
@@ -12,6 +13,7 @@
 
 pub mod binary;
 pub mod cli;
+pub mod effects;
 pub mod http;
 pub mod provider;
 pub mod script;

@@ -152,5 +152,5 @@ pub fn clean(command: &mut Command) -> &mut Command {
             command.env_remove(name);
         }
     }
-    command.env("LOOPD_LOG", "warn").env("NO_COLOR", "1")
+    command.env("LOOPD_LOG", "warn").env("NO_COLOR", "1").env("LOOPD_ROOM_ORPHAN_SECONDS", "20")
 }

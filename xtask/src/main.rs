@@ -3,6 +3,7 @@
 //! A task is one file. It prints what it runs, stops at the first thing that fails, and says how to repeat it.
 
 mod ci;
+mod crash;
 mod deny;
 mod direction;
 mod place;
@@ -18,6 +19,7 @@ const TASKS: &str = "\
 tasks:
   test        install what tests need, then run all of them: unit, end to end, official SDKs
   test sdk    only the official SDKs against a real server
+  crash       kill a real server at random points and judge its sessions; `crash --help` names the options
   ci          what a change must pass: fmt --check, clippy, deny, direction, test
   ready       the same for a working copy: formats instead of complaining about format
   deny        licences, bans and sources of dependencies; advisories where their database can be fetched
@@ -39,6 +41,7 @@ fn run(words: &[&str]) -> Result<()> {
     match words {
         ["test"] => test::run(),
         ["test", "sdk"] => test::run_sdk(),
+        ["crash", arguments @ ..] => crash::run(arguments),
         ["ci"] => ci::run(ci::Format::Check),
         ["ready"] => ci::run(ci::Format::Write),
         ["deny"] => deny::run(),

@@ -63,6 +63,12 @@ impl Tally {
         };
         Tally { passed: of("# pass "), failed: of("# fail ") + of("# cancelled "), skipped: of("# skipped ") }
     }
+
+    /// The crash harness: `crash: 80 passed, 0 failed`, each point a test.
+    pub fn of_crash(output: &str) -> Tally {
+        let line = output.lines().rfind(|line| line.starts_with("crash: ")).unwrap_or("");
+        Tally { passed: before(line, " passed"), failed: before(line, " failed"), skipped: 0 }
+    }
 }
 
 /// The number that stands right before `word`; 0 where there is none.
@@ -105,6 +111,12 @@ mod tests {
         assert_eq!(Tally::of_nextest(line), tally(10, 2, 0));
         let coloured = "\x1b[32m     Summary\x1b[0m [ 0.5s] \x1b[1m2\x1b[0m tests run: \x1b[1m2\x1b[0m passed, \x1b[1m0\x1b[0m skipped";
         assert_eq!(Tally::of_nextest(coloured), tally(2, 0, 0));
+    }
+
+    #[test]
+    fn points_of_the_crash_harness_are_read() {
+        assert_eq!(Tally::of_crash("noise\ncrash: 80 passed, 1 failed\n"), tally(80, 1, 0));
+        assert_eq!(Tally::of_crash("crash: no point was struck\n"), tally(0, 0, 0));
     }
 
     #[test]

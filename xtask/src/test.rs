@@ -4,7 +4,7 @@
 //! skipped, its reason is printed, and in CI it is a failure.
 
 use crate::tally::Tally;
-use crate::{place, sdk};
+use crate::{crash, place, sdk};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,11 +12,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 pub fn run() -> Result<()> {
+    let striking = crash::build()?;
     let loopd = build()?;
     let skips = place::target().join("skips.txt");
     fs::write(&skips, "").with_context(|| format!("`{}`", skips.display()))?;
     let mut tally = rust(&loopd, &skips)?;
     tally += sdk::run(&loopd)?;
+    tally += crash::run_short(&striking)?;
     close(tally)
 }
 

@@ -1,6 +1,6 @@
 //! The calls of one step: what each of them needs, which run, and how the step stands.
 //!
-//! A call is refused, or it waits for the client, or it runs in the room; in each case it is settled once. Results are put
+//! A call is refused, or it waits for the client, or it runs (in the room or on the host); in each case it is settled once. Results are put
 //! in call order by the conversation's fold, so the order of settling does not matter here.
 
 use crate::messages;
@@ -12,7 +12,7 @@ use loopd_domain::event::{Outcome, Permission, RunsIn, Verdict};
 pub(crate) struct Calls {
     /// In the model's order.
     calls: Vec<Call>,
-    /// Started in the room and not ended. At most `parallel_max`.
+    /// Started and not ended, in the room and on the host. At most `parallel_max`.
     running: Vec<CallId>,
     /// The answer that holds them was cut off by `max_tokens`.
     cut_off: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Calls {
 /// How a step stands after every call that could move has moved.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Something runs in the room.
+    /// Something runs.
     Running,
     /// Nothing runs, and these wait for the client, in call order.
     Waiting(Vec<CallId>),
@@ -32,7 +32,7 @@ pub(crate) enum Standing {
 enum Need {
     Refusal(String),
     Client,
-    Room,
+    Run,
 }
 
 impl Calls {
@@ -76,7 +76,7 @@ impl Calls {
     /// Refuses what can never run, and starts in order what may run now.
     pub(crate) fn advance(&mut self, config: &LoopConfig) -> Vec<Command> {
         let mut commands = Vec::new();
-        // At least one, or a step with a call in the room would never end.
+        // At least one, or a step with a call to run would never end.
         let parallel_max = config.parallel_max.max(1);
         for index in 0..self.calls.len() {
             let call = &self.calls[index];
@@ -89,11 +89,11 @@ impl Calls {
                     self.calls[index].settled = true;
                     commands.push(Command::Settle { id, outcome: Outcome::NotRun, message });
                 }
-                Need::Room if self.running.len() < parallel_max => {
+                Need::Run if self.running.len() < parallel_max => {
                     self.running.push(id.clone());
                     commands.push(Command::RunTool { id });
                 }
-                Need::Room | Need::Client => {}
+                Need::Run | Need::Client => {}
             }
         }
         commands
@@ -145,7 +145,7 @@ impl Calls {
                 Need::Refusal(messages::denied_by_client(call.deny_message.as_deref()))
             }
             (Permission::Ask, Some(Verdict::Allow)) | (Permission::Allow, _) => match call.runs_in {
-                RunsIn::Room => Need::Room,
+                RunsIn::Room | RunsIn::Host => Need::Run,
                 RunsIn::Client | RunsIn::Nowhere => Need::Client,
             },
         }

@@ -114,9 +114,9 @@ pub enum Command {
     CallModel { step: u32, take: Vec<EventId>, repair: Option<String> },
     /// Abandon the model request that is under way. No input follows.
     CancelModel,
-    /// Run a call in the room. The cell does this itself; the host never sees it.
+    /// Run a call. The cell does this itself for a call in the room; the host sees those that it runs itself.
     RunTool { id: CallId },
-    /// Stop a call that runs in the room; its `CallDone` still follows.
+    /// Stop a call that runs; its `CallDone` still follows.
     CancelTool { id: CallId },
     /// Give a call its result without running it. `message` is what the model reads; always an error.
     /// No `CallDone` need follow. A call that got its result meanwhile keeps that one.

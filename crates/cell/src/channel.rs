@@ -1,4 +1,4 @@
-//! The cell's end of the channel to the host: frames in, frames out, never waiting.
+//! One connection to a host: frames in, frames out, never waiting.
 //!
 //! Results are never dropped; they are bounded by the calls that run. Previews are dropped as soon as the host is slow.
 
@@ -29,11 +29,9 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Takes over a connected stream socket; the tools will not inherit it.
-    pub fn new(socket: OwnedFd) -> Result<Self, ChannelError> {
-        rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&socket, true)?;
-        Ok(Channel { socket, decoder: Decoder::default(), outbox: Vec::new(), sent: 0, open: true })
+    /// Takes over a connected stream socket that does not block and that no tool inherits.
+    pub fn new(socket: OwnedFd) -> Self {
+        Channel { socket, decoder: Decoder::default(), outbox: Vec::new(), sent: 0, open: true }
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -48,6 +46,20 @@ impl Channel {
     /// Whether the host still holds its end.
     pub fn is_open(&self) -> bool {
         self.open
+    }
+
+    /// Whether [`Channel::next`] has something to say, be it a fault.
+    pub fn has_frame(&self) -> bool {
+        self.decoder.is_ready()
+    }
+
+    /// Says why, as far as the other end still listens, and hangs up.
+    pub fn close(&mut self, why: &str) {
+        // Whoever is told off may be gone already; then there is nobody to tell.
+        let _ = self.send(&FromCell::Log { message: why.to_owned() });
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        self.open = false;
+        self.decoder = Decoder::default();
     }
 
     /// Takes in what has arrived.

@@ -3,6 +3,8 @@
 use loopd_domain::limits::TOOL_RESULT_BYTES_MAX;
 use std::time::Duration;
 
+/// How long to wait for a host when nobody says otherwise.
+pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(600);
 /// How long a bash command may take, in milliseconds.
 pub const BASH_TIMEOUT_MS_DEFAULT: u64 = 120_000;
 pub const BASH_TIMEOUT_MS_MAX: u64 = 3_600_000;

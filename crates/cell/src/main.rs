@@ -1,10 +1,10 @@
 //! The program inside a room: it runs the loop of one session and the tools that act in the room.
 //!
-//! It is the first process of the room, has one thread, opens nothing of its own and talks to nobody but the host. Policy,
-//! journal, models and secrets are the host's: the cell sees facts and says what it wants.
+//! It is the first process of the room, has one thread, opens nothing of its own and talks to nobody but its host. Policy,
+//! journal, models and secrets are the host's: the cell sees facts and says what it wants. Hosts come and go; the cell lives on.
 //!
 //! ```text
-//!  host ══ channel ══► room (event loop) ──► agent-loop
+//!  hosts ══ one at a time ══► room (event loop) ──► agent-loop
 //!                        │    ▲
 //!                        ▼    └── results
 //!                      tools ─► bash | workers (other user, own session each)
@@ -12,6 +12,7 @@
 
 mod channel;
 mod clock;
+mod hosts;
 mod limits;
 mod output;
 mod pipe;
@@ -21,17 +22,21 @@ mod sys;
 mod tool_user;
 mod tools;
 
-use channel::{Channel, ChannelError};
-use loopd_protocol::CHANNEL_FD;
+use channel::ChannelError;
+use hosts::Hosts;
+use loopd_protocol::{CHANNEL_FD, ORPHAN_SECONDS};
 use room::{Room, RoomError};
 use rustix::process::{DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior};
 use std::process::ExitCode;
+use std::time::Duration;
 use tool_user::{ToolUser, ToolUserError};
 
 #[derive(Debug, thiserror::Error)]
 enum CellError {
-    #[error("file descriptor {CHANNEL_FD}, where the host's channel should be: {0}")]
-    NoChannel(std::io::Error),
+    #[error("file descriptor {CHANNEL_FD}, where the socket for hosts should be: {0}")]
+    NoSocket(std::io::Error),
+    #[error("`{ORPHAN_SECONDS}` is `{0}`; accepted: a number of seconds from 1")]
+    Patience(String),
     #[error(transparent)]
     Channel(#[from] ChannelError),
     #[error(transparent)]
@@ -56,10 +61,21 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), CellError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(std::io::Error::from)?;
-    let channel = Channel::new(sys::inherited(CHANNEL_FD).map_err(CellError::NoChannel)?)?;
+    let listener = sys::inherited(CHANNEL_FD).map_err(CellError::NoSocket)?;
+    let hosts = Hosts::new(listener, patience()?, clock::now())?;
     let user = ToolUser::from_environment(std::env::vars_os().collect())?;
     // PID 1 is given the orphans of its room anyway; elsewhere they must be asked for.
     set_child_subreaper(Some(getpid())).map_err(std::io::Error::from)?;
     let children = sys::watch_children()?;
-    Ok(Room::new(channel, children, user).run()?)
+    Ok(Room::new(hosts, children, user).run()?)
+}
+
+/// How long to wait for a host.
+fn patience() -> Result<Duration, CellError> {
+    let Some(setting) = std::env::var_os(ORPHAN_SECONDS) else { return Ok(limits::PATIENCE_DEFAULT) };
+    let setting = setting.to_string_lossy().into_owned();
+    match setting.parse() {
+        Ok(seconds @ 1..=u32::MAX) => Ok(Duration::from_secs(seconds.into())),
+        _ => Err(CellError::Patience(setting)),
+    }
 }

@@ -4,15 +4,17 @@
 //! one batch: results first, then the commands that follow from them. One batch is one commit of the journal, so nothing
 //! that is ready at the same time is sent apart.
 
-use crate::channel::{Channel, ChannelError};
+use crate::channel::ChannelError;
 use crate::clock::{self, HostClock};
+use crate::hosts::{Heard, Hosts};
 use crate::limits::BATCH_BYTES_MAX;
 use crate::processes;
 use crate::tool_user::ToolUser;
 use crate::tools::{Tools, not_run};
-use loopd_agent_loop::{AgentLoop, Command, Input};
+use loopd_agent_loop::{AgentLoop, Command, Input, LoopConfig, Resume};
 use loopd_domain::content::ContentBlock;
-use loopd_domain::{CallId, Epoch};
+use loopd_domain::event::RunsIn;
+use loopd_domain::{CallId, Epoch, Timestamp};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -23,26 +25,23 @@ use std::time::{Duration, Instant};
 pub enum RoomError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
-    #[error("the host speaks version `{0}` of the protocol; accepted: {VERSION}")]
-    Version(u32),
     #[error("waiting for something to happen: {0}")]
     Poll(Errno),
 }
 
 #[derive(Debug)]
 pub struct Room {
-    channel: Channel,
+    hosts: Hosts,
     /// Readable when a child has ended.
     children: OwnedFd,
     tools: Tools,
-    /// `None` until the host says what to work on.
+    /// `None` until the present host says what to work on.
     turn: Option<Turn>,
     stopping: bool,
 }
 
 #[derive(Debug)]
 struct Turn {
-    epoch: Epoch,
     clock: HostClock,
     agent_loop: AgentLoop,
     /// For the next batch.
@@ -51,16 +50,16 @@ struct Turn {
 }
 
 impl Room {
-    pub fn new(channel: Channel, children: OwnedFd, user: ToolUser) -> Self {
-        Room { channel, children, tools: Tools::new(user), turn: None, stopping: false }
+    pub fn new(hosts: Hosts, children: OwnedFd, user: ToolUser) -> Self {
+        Room { hosts, children, tools: Tools::new(user), turn: None, stopping: false }
     }
 
-    /// Works until the host ends it or is gone.
+    /// Works until a host ends it, or none comes any more.
     pub fn run(mut self) -> Result<(), RoomError> {
-        self.channel.send(&FromCell::Hello { version: VERSION })?;
-        while self.channel.is_open() && !self.stopping {
-            self.wait()?;
-            let now = clock::now();
+        let mut now = clock::now();
+        while !self.stopping && self.hosts.gives_up_at().is_none_or(|at| now < at) {
+            self.wait(now)?;
+            now = clock::now();
             self.reap(now);
             self.hear(now)?;
             self.settle(now);
@@ -69,13 +68,12 @@ impl Room {
         Ok(())
     }
 
-    fn wait(&self) -> Result<(), RoomError> {
-        let mut flags = PollFlags::IN;
-        flags.set(PollFlags::OUT, self.channel.is_full());
-        let channel = self.channel.fd();
-        let mut fds = vec![PollFd::from_borrowed_fd(channel, flags), PollFd::new(&self.children, PollFlags::IN)];
+    fn wait(&self, now: Instant) -> Result<(), RoomError> {
+        let mut fds = vec![PollFd::new(&self.children, PollFlags::IN)];
+        self.hosts.poll_fds(&mut fds);
         self.tools.poll_fds(&mut fds);
-        let timeout = self.tools.deadline().map(|at| timespec(at.saturating_duration_since(clock::now())));
+        let deadline = self.tools.deadline().into_iter().chain(self.hosts.gives_up_at()).min();
+        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(now)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(fault) => Err(RoomError::Poll(fault)),
@@ -91,29 +89,36 @@ impl Room {
     }
 
     fn hear(&mut self, now: Instant) -> Result<(), RoomError> {
-        self.channel.read()?;
-        while let Some(frame) = self.channel.next()? {
-            match frame {
-                ToCell::Begin { version, .. } if version != VERSION => return Err(self.refuse(version)),
-                ToCell::Begin { epoch, config, resume, now: told, .. } => {
-                    // A new owner of the turn knows nothing of what an old one started.
-                    self.tools.cancel_all(now);
-                    let (agent_loop, commands) = AgentLoop::resume(config, resume, told);
-                    let clock = HostClock::told(told, now);
-                    let turn = self.turn.insert(Turn::new(epoch, clock, agent_loop));
-                    turn.carry_out(commands, &mut self.tools, now);
+        self.hosts.read(now)?;
+        while let Some(heard) = self.hosts.next(now) {
+            match heard {
+                Heard::Attached => {
+                    // What runs goes on. The new host learns of it, and says with `Begin` what is still wanted.
+                    self.turn = None;
+                    self.hosts.send(&FromCell::Hello { version: VERSION, calls: self.tools.known() })?;
                 }
-                ToCell::Input { now: told, input } => match &mut self.turn {
+                Heard::Frame(ToCell::Begin { config, resume, now: told }) => self.begin(config, resume, told, now),
+                Heard::Frame(ToCell::Input { now: told, input }) => match &mut self.turn {
                     Some(turn) => {
                         turn.clock = HostClock::told(told, now);
                         turn.step(input, &mut self.tools, now);
                     }
                     None => self.log("an input came before a turn began; it was ignored")?,
                 },
-                ToCell::Shutdown => self.stopping = true,
+                Heard::Frame(ToCell::Shutdown) => self.stopping = true,
+                Heard::Frame(ToCell::Attach { .. }) => {}
             }
         }
         Ok(())
+    }
+
+    /// Takes a turn up where the host's journal has it. What of it runs here goes on; what is not of it is stopped.
+    fn begin(&mut self, config: LoopConfig, resume: Resume, told: Timestamp, now: Instant) {
+        let open: Vec<CallId> = resume.calls.iter().filter(|call| !call.settled).map(|call| call.id.clone()).collect();
+        self.tools.keep_only(&open, now);
+        let (agent_loop, commands) = AgentLoop::resume(config, resume, told);
+        let turn = self.turn.insert(Turn::new(HostClock::told(told, now), agent_loop));
+        turn.carry_out(commands, &mut self.tools, now);
     }
 
     /// Brings calls that have ended to the loop, and what the loop wants next to the tools, until nothing is left to do now.
@@ -130,36 +135,32 @@ impl Room {
     }
 
     fn tell(&mut self, now: Instant) -> Result<(), RoomError> {
-        if let Some(turn) = &mut self.turn {
-            for batch in turn.batches() {
-                self.channel.send(&batch)?;
+        if let (Some(turn), Some(epoch)) = (&mut self.turn, self.hosts.epoch()) {
+            for batch in turn.batches(epoch) {
+                self.hosts.send(&batch)?;
             }
         }
         if let Some((id, text)) = self.tools.preview(now) {
-            self.channel.send_preview(&FromCell::Output { id, text })?;
+            self.hosts.send_preview(&FromCell::Output { id, text })?;
         }
-        Ok(self.channel.flush()?)
-    }
-
-    fn refuse(&mut self, version: u32) -> RoomError {
-        let fault = RoomError::Version(version);
-        match self.log(&fault.to_string()) {
-            Ok(()) => fault,
-            Err(worse) => worse,
-        }
+        Ok(self.hosts.flush()?)
     }
 
     fn log(&mut self, message: &str) -> Result<(), RoomError> {
-        Ok(self.channel.send(&FromCell::Log { message: message.to_owned() })?)
+        Ok(self.hosts.send(&FromCell::Log { message: message.to_owned() })?)
     }
 }
 
 impl Turn {
-    fn new(epoch: Epoch, clock: HostClock, agent_loop: AgentLoop) -> Self {
-        Turn { epoch, clock, agent_loop, results: Vec::new(), commands: Vec::new() }
+    fn new(clock: HostClock, agent_loop: AgentLoop) -> Self {
+        Turn { clock, agent_loop, results: Vec::new(), commands: Vec::new() }
     }
 
     fn step(&mut self, input: Input, tools: &mut Tools, now: Instant) {
+        if matches!(input, Input::Answered { .. }) {
+            // A next step: the results of the one before are in the journal.
+            tools.forget();
+        }
         let commands = self.agent_loop.step(self.clock.now(now), input);
         self.carry_out(commands, tools, now);
     }
@@ -168,11 +169,16 @@ impl Turn {
     fn carry_out(&mut self, commands: Vec<Command>, tools: &mut Tools, now: Instant) {
         for command in commands {
             match command {
-                Command::RunTool { id } => self.run_tool(&id, tools, now),
-                Command::CancelTool { id } => tools.cancel(&id, now),
+                Command::RunTool { id } if !self.is_hosts(&id) => self.run_tool(&id, tools, now),
+                Command::CancelTool { id } if !self.is_hosts(&id) => tools.cancel(&id, now),
                 other => self.commands.push(other),
             }
         }
+    }
+
+    /// The host runs it.
+    fn is_hosts(&self, id: &CallId) -> bool {
+        self.agent_loop.call(id).is_some_and(|call| call.runs_in == RunsIn::Host)
     }
 
     fn run_tool(&mut self, id: &CallId, tools: &mut Tools, now: Instant) {
@@ -183,7 +189,7 @@ impl Turn {
     }
 
     /// Everything for the host as one frame, or as several when one could not hold it; what the loop wants comes last.
-    fn batches(&mut self) -> Vec<FromCell> {
+    fn batches(&mut self, epoch: Epoch) -> Vec<FromCell> {
         let mut batches = Vec::new();
         let mut bytes = 0;
         let mut part = Vec::new();
@@ -191,7 +197,7 @@ impl Turn {
             let weight = weight(&result);
             if !part.is_empty() && bytes + weight > BATCH_BYTES_MAX {
                 let results = std::mem::take(&mut part);
-                batches.push(FromCell::Batch { epoch: self.epoch, results, commands: Vec::new() });
+                batches.push(FromCell::Batch { epoch, results, commands: Vec::new() });
                 bytes = 0;
             }
             bytes += weight;
@@ -199,7 +205,7 @@ impl Turn {
         }
         let commands = std::mem::take(&mut self.commands);
         if !part.is_empty() || !commands.is_empty() {
-            batches.push(FromCell::Batch { epoch: self.epoch, results: part, commands });
+            batches.push(FromCell::Batch { epoch, results: part, commands });
         }
         batches
     }

@@ -12,8 +12,8 @@ use std::rc::Rc;
 pub const TOOL_UID: &str = "LOOPD_TOOL_UID";
 const WORKSPACE: &str = "/workspace";
 const OUTPUTS: &str = "/mnt/session/outputs";
-/// What is never handed on: our own variable, and what would make a shell read files before its first command.
-const WITHHELD: [&str; 3] = [TOOL_UID, "BASH_ENV", "ENV"];
+/// What is never handed on: our own variables, and what would make a shell read files before its first command.
+const WITHHELD: [&str; 4] = [TOOL_UID, loopd_protocol::ORPHAN_SECONDS, "BASH_ENV", "ENV"];
 const DEFAULTS: [(&str, &str); 3] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
 

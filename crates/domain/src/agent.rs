@@ -32,8 +32,41 @@ pub struct AgentSpec {
     pub system: Option<String>,
     #[serde(default)]
     pub tools: Vec<Tool>,
+    /// What follows when nobody knows whether a call happened.
+    #[serde(default, skip_serializing_if = "OnUnknownOutcome::is_default")]
+    pub on_unknown_outcome: OnUnknownOutcome,
     #[serde(default)]
     pub metadata: Metadata,
+}
+
+/// What a session does with a call of which nobody can know whether it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknownOutcome {
+    /// The model is told what is known, and goes on.
+    #[default]
+    Continue,
+    /// The client decides whether the call is run again.
+    Ask,
+    /// The turn ends.
+    Fail,
+}
+
+impl OnUnknownOutcome {
+    pub const NAMES: [&str; 3] = ["continue", "ask", "fail"];
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "continue" => OnUnknownOutcome::Continue,
+            "ask" => OnUnknownOutcome::Ask,
+            "fail" => OnUnknownOutcome::Fail,
+            _ => return None,
+        })
+    }
+
+    pub fn is_default(&self) -> bool {
+        *self == OnUnknownOutcome::default()
+    }
 }
 
 /// Which model, and how it is asked.
@@ -80,6 +113,23 @@ pub enum Tool {
     /// A tool that the caller runs.
     #[serde(rename = "custom")]
     Custom { name: String, description: String, input_schema: Value },
+    /// A service that the host calls: the input is posted to it as JSON. Ours; not part of the wire format.
+    #[serde(rename = "http")]
+    Http(HttpTool),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HttpTool {
+    pub name: String,
+    pub description: String,
+    pub input_schema: Value,
+    /// `http` or `https`, without user name and password.
+    pub url: String,
+    /// `Pure`, `Keyed` or `Once`.
+    pub effect: EffectClass,
+    /// For one attempt, from connecting to the last byte of the answer.
+    pub timeout_ms: u64,
+    pub permission_policy: PermissionPolicy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +180,14 @@ pub struct ResolvedTool {
     pub runs_in: RunsIn,
     pub effect: EffectClass,
     pub policy: PermissionPolicy,
+    /// Where a call goes whose `runs_in` is [`RunsIn::Host`]; `None` for every other.
+    pub host: Option<HostTarget>,
+}
+
+/// What the host calls for a tool that it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostTarget {
+    Http { url: String, timeout_ms: u64 },
 }
 
 impl Builtin {
@@ -243,6 +301,7 @@ impl AgentSpec {
                                 runs_in: RunsIn::Room,
                                 effect: builtin.effect(),
                                 policy: config.permission_policy,
+                                host: None,
                             });
                         }
                     }
@@ -256,10 +315,28 @@ impl AgentSpec {
                     runs_in: RunsIn::Client,
                     effect: EffectClass::Client,
                     policy: PermissionPolicy::AlwaysAllow,
+                    host: None,
                 }),
+                Tool::Http(http) => out.push(http.resolve()),
             }
         }
         out
+    }
+}
+
+impl HttpTool {
+    fn resolve(&self) -> ResolvedTool {
+        ResolvedTool {
+            spec: ToolSpec {
+                name: self.name.clone(),
+                description: self.description.clone(),
+                input_schema: self.input_schema.clone(),
+            },
+            runs_in: RunsIn::Host,
+            effect: self.effect,
+            policy: self.permission_policy,
+            host: Some(HostTarget::Http { url: self.url.clone(), timeout_ms: self.timeout_ms }),
+        }
     }
 }
 

@@ -82,6 +82,7 @@ impl Conversation {
             EventBody::OutputRejected { message } => {
                 self.inputs.push(Block::Content(ContentBlock::text(message.clone())));
             }
+            EventBody::RoomRestarted { message } => self.inputs.push(Block::System(message.clone())),
             EventBody::ModelRequestStart { .. } => self.flush_inputs(),
             EventBody::AgentMessage { content, .. } => {
                 self.answer.extend(content.iter().cloned().map(Block::Content));

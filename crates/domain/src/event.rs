@@ -7,10 +7,11 @@
 //! `agent.tool_use` … between `span.model_request_start` and `span.model_request_end`. Together they carry all that the
 //! provider must get back, so that the conversation is a fold of the journal (see [`crate::conversation`]).
 
+use crate::chain::sha256_hex;
 use crate::content::ContentBlock;
 use crate::session::{StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
-use crate::{EventId, Seq, SessionId, ThreadId, Timestamp};
+use crate::{CallId, EventId, Seq, SessionId, ThreadId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -179,7 +180,7 @@ pub enum EventBody {
     /// The final answer was not of the turn's `output_schema`; the model was asked again.
     #[serde(rename = "loopd.output_rejected")]
     OutputRejected { message: String },
-    /// The session's owner was lost and another one took over.
+    /// The session's owner was lost and another one took over. `recoveries` counts those without a finished step in between.
     #[serde(rename = "loopd.session_recovered")]
     SessionRecovered { message: String, recoveries: u32 },
     /// Everything before this was copied from another session's journal; what follows is this session's own.
@@ -196,6 +197,13 @@ pub enum EventBody {
     /// The content of an earlier event was replaced by a tombstone.
     #[serde(rename = "loopd.event_redacted")]
     EventRedacted { event_id: EventId, reason: Option<String> },
+    /// Nobody knows what became of a call, and the agent wants the client to decide: a `user.tool_confirmation` with `allow`
+    /// has it run again, one with `deny` tells the model what is known.
+    #[serde(rename = "loopd.outcome_unknown")]
+    OutcomeUnknown { tool_use_id: EventId, message: String },
+    /// The room was built anew: what lived in its memory is gone, and the model is told.
+    #[serde(rename = "loopd.room_restarted")]
+    RoomRestarted { message: String },
 }
 
 /// An accepted client event and the id that it has kept since.
@@ -228,6 +236,8 @@ pub enum Permission {
 pub enum RunsIn {
     /// The cell, inside the session's room.
     Room,
+    /// The host: HTTP and MCP tools.
+    Host,
     /// The caller: custom tools.
     Client,
     /// Nobody: no tool has this name.
@@ -243,6 +253,34 @@ pub enum EffectClass {
     Room,
     Once,
     Client,
+}
+
+impl EffectClass {
+    /// Classes that a caller may declare for a tool that the host runs.
+    pub const DECLARED: [EffectClass; 3] = [EffectClass::Pure, EffectClass::Keyed, EffectClass::Once];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EffectClass::Pure => "pure",
+            EffectClass::Keyed => "keyed",
+            EffectClass::Room => "room",
+            EffectClass::Once => "once",
+            EffectClass::Client => "client",
+        }
+    }
+
+    /// What a call of the host's came to that was stopped when it may have been sent.
+    pub fn stopped(self) -> Outcome {
+        match self {
+            EffectClass::Pure => Outcome::Interrupted,
+            EffectClass::Keyed | EffectClass::Once | EffectClass::Room | EffectClass::Client => Outcome::Unknown,
+        }
+    }
+}
+
+/// The key under which a `keyed` call is sent, the same at every attempt. Nobody else's call has it.
+pub fn idempotency_key(session: &SessionId, call: &CallId) -> String {
+    format!("loopd_{}", sha256_hex(format!("{session}:{call}").as_bytes()))
 }
 
 /// Written before the call is dispatched. The call's id is the id of the event that holds this.
@@ -367,6 +405,8 @@ impl EventBody {
             SessionRecovered { .. } => "loopd.session_recovered",
             SessionForked { .. } => "loopd.session_forked",
             EventRedacted { .. } => "loopd.event_redacted",
+            OutcomeUnknown { .. } => "loopd.outcome_unknown",
+            RoomRestarted { .. } => "loopd.room_restarted",
         }
     }
 

@@ -16,7 +16,8 @@ mod turn;
 
 pub use turn::{FinalAnswer, OpenCall, OpenRequest, OpenTurn};
 
-use crate::event::{Event, EventBody, Permission, RequestOutcome, RunsIn};
+use crate::agent::Builtin;
+use crate::event::{Event, EventBody, Outcome, Permission, RequestOutcome, RunsIn, Verdict};
 use crate::session::{Status, StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
 use crate::{CallId, EventId, Seq, Timestamp};
@@ -45,6 +46,9 @@ pub struct SessionFold {
     pub running_since: Option<Timestamp>,
     /// Takeovers since the last finished step, or since the turn began.
     pub recoveries: u32,
+    /// The room's shell ran something since the room was built: what lives in its memory would be missed.
+    #[serde(default)]
+    pub shell_used: bool,
     /// Where the latest stretch of running begins: the input that started it, or its `status_running`.
     pub run_first_seq: Seq,
     /// First input since the last turn, when no turn is open.
@@ -88,6 +92,7 @@ impl Default for SessionFold {
             active_ms: 0,
             running_since: None,
             recoveries: 0,
+            shell_used: false,
             run_first_seq: 0,
             input_first_seq: None,
             retry_at: None,
@@ -156,8 +161,12 @@ impl SessionFold {
                 if !call.is_of(arguments_digest.as_deref()) {
                     return Err("the confirmation is of other arguments");
                 }
-                if call.permission != Permission::Ask || call.verdict.is_some() {
+                let asks = call.permission == Permission::Ask && call.verdict.is_none();
+                if !asks && call.in_doubt.is_none() {
                     return Err("the call does not wait for a confirmation");
+                }
+                if *result == Verdict::Allow {
+                    call.in_doubt = None;
                 }
                 call.verdict = Some(*result);
                 call.deny_message = deny_message.clone();
@@ -189,12 +198,18 @@ impl SessionFold {
                     arguments_digest: intent.arguments_digest.clone(),
                     verdict: None,
                     deny_message: None,
+                    in_doubt: None,
                     settled: false,
                     asked_at: event.at,
                 };
                 self.turn.as_mut().ok_or("no turn is open")?.calls.push(call);
             }
-            EventBody::AgentToolResult { tool_use_id, .. } => self.open_call(tool_use_id)?.settled = true,
+            EventBody::AgentToolResult { tool_use_id, outcome, .. } => {
+                let call = self.open_call(tool_use_id)?;
+                call.settled = true;
+                let ran_in_shell = call.runs_in == RunsIn::Room && call.name == Builtin::Bash.name();
+                self.shell_used |= ran_in_shell && *outcome != Outcome::NotRun;
+            }
             EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event)?,
             EventBody::StatusIdle { stop_reason, stop_details } => self.rest(stop_reason, stop_details, event.at)?,
             EventBody::StatusRescheduled { retry_at } => {
@@ -223,6 +238,7 @@ impl SessionFold {
                 }
                 turn.calls.clear();
                 turn.answered = None;
+                turn.attempts = *attempt;
                 let id = event.id.clone();
                 let (step, attempt) = (*step, *attempt);
                 turn.request = Some(OpenRequest { id, step, attempt, started_at: event.at, has_text: false });
@@ -248,6 +264,7 @@ impl SessionFold {
                     let is_final = turn.calls.is_empty();
                     turn.answered = is_final.then_some(FinalAnswer { stop, stop_details, has_text });
                     turn.steps += 1;
+                    turn.attempts = 0;
                     self.steps += 1;
                     self.recoveries = 0;
                 }
@@ -262,6 +279,14 @@ impl SessionFold {
                 turn.output_rejections += 1;
             }
             EventBody::SessionRecovered { recoveries, .. } => self.recoveries = *recoveries,
+            EventBody::OutcomeUnknown { tool_use_id, message } => {
+                let call = self.open_call(tool_use_id)?;
+                if call.waits_for_client() {
+                    return Err("the call waits for the client already");
+                }
+                call.in_doubt = Some(message.clone());
+            }
+            EventBody::RoomRestarted { .. } => self.shell_used = false,
             EventBody::ThreadStatusRunning { .. }
             | EventBody::ThreadStatusIdle { .. }
             | EventBody::ThreadStatusRescheduled { .. }

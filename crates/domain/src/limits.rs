@@ -46,6 +46,18 @@ pub const FRAME_BYTES_MAX: usize = 48 << 20;
 pub const CALLS_PER_STEP_MAX: usize = 64;
 /// Calls of one step that run at the same time.
 pub const CALLS_PARALLEL_MAX: usize = 8;
+/// Characters of the address of an HTTP tool or an MCP server.
+pub const TOOL_URL_CHARS_MAX: usize = 2_048;
+/// Time for one attempt at an HTTP tool, in milliseconds.
+pub const HTTP_TOOL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
+pub const HTTP_TOOL_TIMEOUT_MS_MAX: u64 = 600_000;
+/// Bytes that are read of the answer of a tool that the host runs; what is left out of the result is counted up to here.
+pub const HOST_ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Redirects within its host that an HTTP tool's request follows.
+pub const HOST_REDIRECTS_MAX: usize = 3;
+/// Attempts in all at a `keyed` call whose answer was lost, and the first wait between two, in milliseconds.
+pub const KEYED_ATTEMPTS_MAX: u32 = 4;
+pub const KEYED_BACKOFF_FIRST_MS: u64 = 200;
 /// Bytes of one model answer, all blocks together; a longer one is cut off and the call fails.
 pub const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Sessions that one process keeps alive (running, or idle with a room) at the same time.
@@ -56,6 +68,8 @@ pub const MAILBOX_MAX: usize = 64;
 pub const CELL_OUTBOX_MAX: usize = 256;
 /// Frames that wait for one reader of an event stream; when they are full, previews are dropped and events wait.
 pub const STREAM_FRAMES_MAX: usize = 256;
+/// Bytes of those frames together; a single larger one waits alone.
+pub const STREAM_BYTES_MAX: usize = 1 << 20;
 /// A stream that has nothing to say sends a ping this often, in milliseconds.
 pub const STREAM_PING_MS: u64 = 15_000;
 /// Events of one session that a trace is made of.
@@ -111,6 +125,13 @@ pub const ROOM_MEMORY_BYTES_DEFAULT: u64 = 2 << 30;
 pub const ROOM_PIDS_DEFAULT: u64 = 512;
 pub const ROOM_OPEN_FILES_DEFAULT: u64 = 4_096;
 pub const ROOM_FILE_BYTES_DEFAULT: u64 = 8 << 30;
+
+/// Rooms without a session that a host keeps ready, and as many directories for new sessions.
+pub const ROOMS_PARKED_MAX: usize = 4;
+/// How long a cell whose host is gone waits for another one before it ends, in seconds.
+pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
+/// Hosts whose connections wait for one cell to take them.
+pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
 
 /// Model requests: attempts in all, first wait and longest wait, in milliseconds.
 pub const MODEL_ATTEMPTS_MAX: u32 = 6;

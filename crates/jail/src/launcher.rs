@@ -1,33 +1,30 @@
 //! The launcher's loop: orders in, news out, children reaped. One thread, and nothing in it waits for one room.
 //!
 //! ```text
-//!  Start ─► clone ─► Started ─► child: "ids please" ─► maps written, "go on" ─► child becomes the cell ─► … ─► Ended
-//!                                 └─► child: what failed, and it ends ───────────────────────────────────────┘
+//!  Park ──► clone ─► Parked ─► child waits
+//!  Start ─► forwarded to it ─► child: "ids please" ─► maps written, "go on" ─► child becomes the cell ─► … ─► Ended
+//!                                └─► child: what failed, and it ends ───────────────────────────────────────┘
 //! ```
 //!
-//! When the control socket closes, the host is gone: every room is killed and the launcher ends. Should it be killed itself,
-//! the kernel kills each room's first process, and with it the room.
+//! When the control socket closes, the host is gone, and the launcher ends. Rooms go on without it; children that have not
+//! become rooms see their link close, and end.
 
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
-use crate::network::Spares;
 use crate::room::{self, Plan};
 use crate::stage::{self, Stage};
 use crate::sys::{self, Side};
 use crate::wire::{End, News, Order, Start};
-use crate::{channel, entry, ids};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::{CHANNEL, channel, entry, ids, mounts};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
-
-/// Everything that a room has of its own, but for the network, and the user namespace, which comes last.
-const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// Serves orders from standard input until it closes.
 pub fn main() -> ExitCode {
@@ -51,9 +48,8 @@ struct Launcher {
     cell: OwnedFd,
     stage: Stage,
     filter: Filter,
-    spares: Spares,
     /// By process id.
-    rooms: HashMap<i32, Living>,
+    children: HashMap<i32, Living>,
     /// News that the host was too slow to take, and the descriptor that goes with it.
     outbox: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
 }
@@ -61,8 +57,9 @@ struct Launcher {
 /// A child that has not been reaped.
 struct Living {
     room: u64,
+    /// Its session's, once there is one.
     ids: Option<u32>,
-    /// While its walls are being built, as far as is known.
+    /// Until its walls are complete, as far as is known.
     link: Option<OwnedFd>,
     fault: Option<Fault>,
 }
@@ -86,8 +83,7 @@ fn open() -> Result<Launcher, Fault> {
         cell,
         stage,
         filter: Filter::compile(),
-        spares: Spares::default(),
-        rooms: HashMap::new(),
+        children: HashMap::new(),
         outbox: VecDeque::new(),
     };
     launcher.say(&News::Ready, None)?;
@@ -108,34 +104,27 @@ impl Launcher {
                 self.flush()?;
             }
             if ready.control_in && !self.obey()? {
-                self.end_all();
                 return Ok(());
-            }
-            if ready.nothing && self.spares.wants_more() {
-                self.spares.make();
             }
         }
     }
 
-    /// Waits for something to do. While network namespaces are to be made it only looks.
+    /// Waits for something to do.
     fn wait(&mut self) -> Result<Ready, Fault> {
         let building: Vec<(i32, &OwnedFd)> =
-            self.rooms.iter().filter_map(|(pid, room)| Some((*pid, room.link.as_ref()?))).collect();
+            self.children.iter().filter_map(|(pid, living)| Some((*pid, living.link.as_ref()?))).collect();
         let control = match self.outbox.is_empty() {
             true => PollFlags::IN,
             false => PollFlags::IN | PollFlags::OUT,
         };
         let mut fds = vec![PollFd::new(&self.control, control), PollFd::new(&self.signals, PollFlags::IN)];
         fds.extend(building.iter().map(|(_, link)| PollFd::new(*link, PollFlags::IN)));
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = (self.spares.wants_more() && building.is_empty()).then_some(&now);
-        let count = match poll(&mut fds, timeout) {
-            Err(Errno::INTR) => 0,
-            other => other.while_doing("waiting")?,
-        };
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(Fault::new("waiting", errno)),
+        }
         let gone = PollFlags::HUP | PollFlags::ERR;
         Ok(Ready {
-            nothing: count == 0,
             control_in: fds[0].revents().intersects(PollFlags::IN | gone),
             control_out: fds[0].revents().contains(PollFlags::OUT),
             signals: fds[1].revents().contains(PollFlags::IN),
@@ -156,54 +145,67 @@ impl Launcher {
             Err(Errno::AGAIN) => return Ok(true),
             Err(errno) => return Err(Fault::new("reading an order", errno)),
         };
-        let Ok(Order::Start(start)) = Order::decode(&packet) else {
-            return Err(Fault::new("reading an order", Errno::BADMSG));
-        };
-        let room = start.room;
-        if let Err(fault) = self.start(start, descriptors) {
-            self.say(&News::Ended { room, end: End::Failed(fault) }, None)?;
+        match Order::decode(&packet) {
+            Ok(Order::Park { room }) => {
+                if let Err(fault) = self.park(room, &descriptors) {
+                    self.say(&News::Ended { room, end: End::Failed(fault) }, None)?;
+                }
+            }
+            Ok(Order::Start(start)) => self.forward(&start, &packet, &descriptors),
+            _ => return Err(Fault::new("reading an order", Errno::BADMSG)),
         }
         Ok(true)
     }
 
-    /// Clones the room's first process.
-    fn start(&mut self, start: Start, descriptors: Vec<OwnedFd>) -> Result<(), Fault> {
-        let [channel, cgroups @ ..] = &descriptors[..] else {
-            return Err(Fault::new("reading an order without a channel", Errno::BADMSG));
-        };
+    /// Clones the first process of a room that waits for its session.
+    fn park(&mut self, room: u64, cgroups: &[OwnedFd]) -> Result<(), Fault> {
         let (link, child_link) = channel::pair().while_doing("making a link to the room")?;
-        let fresh_network = !self.spares.enter()?;
-        let flags = if fresh_network { NAMESPACES | libc::CLONE_NEWNET } else { NAMESPACES };
-        match sys::clone(flags).while_doing("cloning a process with namespaces of its own")? {
+        // The child makes its other namespaces itself: this thread is every room's.
+        match sys::clone(libc::CLONE_NEWPID).while_doing("cloning a process with ids of its own")? {
             Side::Child => {
-                // Else this process would hold both ends, and wait for ever for a launcher that has died.
-                drop(link);
                 let plan = Plan {
-                    start: &start,
                     stage: &self.stage,
                     filter: &self.filter,
                     cell: self.cell.as_fd(),
-                    channel: channel.as_fd(),
                     cgroups,
                     link: child_link.as_fd(),
-                    fresh_network,
                 };
-                let Err(fault) = room::build(&plan);
+                let Err(fault) = leave_launcher(&plan).and_then(|()| room::build(&plan));
                 // Nobody is left to tell when this fails; the launcher then sees an end without a word.
                 let _ = channel::send(&child_link, &fault.encode(), &[], true);
                 sys::exit_now(1)
             }
             Side::Parent { pid, pidfd } => {
-                let living = Living { room: start.room, ids: start.ids, link: Some(link), fault: None };
-                self.rooms.insert(pid, living);
-                self.say(&News::Started { room: start.room, pid: pid as u32 }, Some(pidfd))
+                self.children.insert(pid, Living { room, ids: None, link: Some(link), fault: None });
+                self.say(&News::Parked { room, pid: pid as u32 }, Some(pidfd))
             }
+        }
+    }
+
+    /// Hands a session to the child that waits for one. Of one that has ended the host is told in any case.
+    fn forward(&mut self, start: &Start, order: &[u8], descriptors: &[OwnedFd]) {
+        let Some((pid, living)) = self.children.iter_mut().find(|(_, living)| living.room == start.room) else {
+            return;
+        };
+        let Some(link) = &living.link else { return };
+        living.ids = start.ids;
+        let sent = mounts::take(start).and_then(|directories| {
+            let all: Vec<_> = descriptors.iter().chain(&directories).map(AsFd::as_fd).collect();
+            match channel::send(link, order, &all, false) {
+                // It ends by itself, and its last word is still to be read.
+                Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+                other => other.while_doing("handing a session to its room"),
+            }
+        });
+        if let Err(fault) = sent {
+            living.fault = Some(fault);
+            kill(*pid);
         }
     }
 
     /// Takes one word from a room that is being built.
     fn hear(&mut self, pid: i32) -> Result<(), Fault> {
-        let Some(living) = self.rooms.get_mut(&pid) else { return Ok(()) };
+        let Some(living) = self.children.get_mut(&pid) else { return Ok(()) };
         let Some(link) = &living.link else { return Ok(()) };
         match channel::receive(link, false) {
             Ok(Some((word, _))) if word == room::IDS_PLEASE => {
@@ -233,7 +235,7 @@ impl Launcher {
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(Fault::new("waiting for children", errno)),
             };
-            let Some(mut living) = self.rooms.remove(&pid.as_raw_nonzero().get()) else { continue };
+            let Some(mut living) = self.children.remove(&pid.as_raw_nonzero().get()) else { continue };
             // Its last word may still lie in the socket.
             if let Some(link) = &living.link
                 && let Ok(Some((word, _))) = channel::receive(link, false)
@@ -269,23 +271,23 @@ impl Launcher {
         }
         Ok(())
     }
-
-    /// Kills every room. Its processes are gone before this one's end is seen: the kernel waits for none of them, but kills all.
-    fn end_all(&self) {
-        for pid in self.rooms.keys() {
-            kill(*pid);
-        }
-    }
 }
 
 /// What [`Launcher::wait`] woke up for.
 struct Ready {
-    nothing: bool,
     control_in: bool,
     control_out: bool,
     signals: bool,
     /// Process ids of rooms that have something to say.
     links: Vec<i32>,
+}
+
+/// Lets go, in a child, of everything that is the launcher's: above all its socket and its ends of the links to other rooms,
+/// whose closing must tell that the launcher is gone.
+fn leave_launcher(plan: &Plan<'_>) -> Result<(), Fault> {
+    let mut kept = vec![plan.cell.as_raw_fd(), plan.link.as_raw_fd()];
+    kept.extend(plan.cgroups.iter().map(AsRawFd::as_raw_fd));
+    sys::leave_open(CHANNEL + 1, kept).while_doing("closing descriptors")
 }
 
 fn answer(pid: i32, ids: Option<u32>, link: &OwnedFd) -> Result<(), Fault> {

@@ -163,6 +163,22 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor from `first` on but these. What else was open here must not be used again, nor dropped:
+/// for a child that ends by an exec or by [`exit_now`].
+pub(crate) fn leave_open(mut first: RawFd, mut kept: Vec<RawFd>) -> Result<()> {
+    kept.sort_unstable();
+    for number in kept {
+        if number > first {
+            // SAFETY: a child that runs no destructor of the launcher's owns nothing in this range that it will touch again.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, number - 1, 0) })?;
+        }
+        first = first.max(number + 1);
+    }
+    // SAFETY: as above.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) })?;
+    Ok(())
+}
+
 /// Closes every descriptor from `first` on. Only before this program has opened any of its own.
 pub(crate) fn close_from(first: RawFd) -> Result<()> {
     // SAFETY: called once, first thing, with a number above the standard three: nothing here owns what is closed.

@@ -4,7 +4,7 @@ use crate::fault::{Fault, While};
 use crate::ids;
 use crate::wire::Start;
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid};
 
 /// What the cell keeps, within its user namespace: it starts tools under their own ids and ends them.
@@ -65,11 +65,7 @@ pub(crate) fn drop_powers(keep: bool) -> Result<(), Fault> {
     rustix::thread::set_no_new_privs(true).while_doing("giving up new privileges")
 }
 
-/// Ends with the launcher, belongs to no terminal, makes files that others may read.
-pub(crate) fn settle() -> Result<(), Fault> {
-    // After the change of user, which would clear it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .while_doing("tying the room to its launcher")?;
+/// Makes files that others may read.
+pub(crate) fn settle() {
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
-    Ok(())
 }

@@ -18,14 +18,19 @@ pub enum Order {
         /// The directory under which all sessions' directories lie.
         data: Vec<u8>,
     },
-    /// With it: the cell's end of the channel, then the `cgroup.procs` files that the room's first process writes itself into.
+    /// Make a room that waits for its session. With it: the `cgroup.procs` files that its first process writes itself into.
+    Park {
+        /// The host's name for the room, here and in later news.
+        room: u64,
+    },
+    /// Give a waiting room its session. With it: the socket on which the cell listens. The host has recorded the room's first
+    /// process before, as from here on the room can come to live without launcher and host.
     Start(Start),
 }
 
-/// One room to be started.
+/// What binds a room to its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
-    /// The host's name for the room in later news.
     pub room: u64,
     /// The session's directory, relative to `data`.
     pub directory: Vec<u8>,
@@ -37,6 +42,8 @@ pub struct Start {
     pub tmp_bytes: u64,
     /// Processes of one uid, where no cgroup limits them.
     pub processes: Option<u64>,
+    /// How long the cell waits for a host that is gone.
+    pub orphan_seconds: u64,
 }
 
 /// From the launcher to the host.
@@ -46,9 +53,9 @@ pub enum News {
     Ready,
     /// The stage could not be set; the launcher ends.
     Unable(Fault),
-    /// With it: a pidfd. The walls may still fail; `Ended` says so.
-    Started { room: u64, pid: u32 },
-    /// The room and all its processes are gone. Without `Started` before it, it never came to be.
+    /// The room's first process exists. With it: a pidfd. The walls may still fail; `Ended` says so.
+    Parked { room: u64, pid: u32 },
+    /// The room and all its processes are gone. Without `Parked` before it, it never came to be.
     Ended { room: u64, end: End },
 }
 
@@ -71,8 +78,12 @@ impl Order {
                 out.number(0);
                 out.bytes(data);
             }
-            Order::Start(start) => {
+            Order::Park { room } => {
                 out.number(1);
+                out.number(*room);
+            }
+            Order::Start(start) => {
+                out.number(2);
                 out.number(start.room);
                 out.bytes(&start.directory);
                 out.option(start.ids.map(u64::from));
@@ -80,6 +91,7 @@ impl Order {
                 out.number(start.file_bytes);
                 out.number(start.tmp_bytes);
                 out.option(start.processes);
+                out.number(start.orphan_seconds);
             }
         }
         out.0
@@ -89,7 +101,8 @@ impl Order {
         let mut from = Reader(packet);
         let order = match from.number()? {
             0 => Order::Configure { data: from.bytes()? },
-            1 => Order::Start(Start {
+            1 => Order::Park { room: from.number()? },
+            2 => Order::Start(Start {
                 room: from.number()?,
                 directory: from.bytes()?,
                 ids: from.option()?.map(u32::try_from).transpose().map_err(|_| Malformed)?,
@@ -97,6 +110,7 @@ impl Order {
                 file_bytes: from.number()?,
                 tmp_bytes: from.number()?,
                 processes: from.option()?,
+                orphan_seconds: from.number()?,
             }),
             _ => return Err(Malformed),
         };
@@ -113,7 +127,7 @@ impl News {
                 out.number(1);
                 out.fault(fault);
             }
-            News::Started { room, pid } => {
+            News::Parked { room, pid } => {
                 out.number(2);
                 out.number(*room);
                 out.number(u64::from(*pid));
@@ -139,7 +153,7 @@ impl News {
         let news = match from.number()? {
             0 => News::Ready,
             1 => News::Unable(from.fault()?),
-            2 => News::Started { room: from.number()?, pid: u32::try_from(from.number()?).map_err(|_| Malformed)? },
+            2 => News::Parked { room: from.number()?, pid: u32::try_from(from.number()?).map_err(|_| Malformed)? },
             3 => News::Ended {
                 room: from.number()?,
                 end: match from.number()? {
@@ -253,15 +267,17 @@ mod tests {
             file_bytes: u64::MAX,
             tmp_bytes: 0,
             processes: None,
+            orphan_seconds: 600,
         };
         let user = Start { ids: None, processes: Some(512), ..start.clone() };
-        vec![Order::Configure { data: b"/data/\xff".to_vec() }, Order::Start(start), Order::Start(user)]
+        let configure = Order::Configure { data: b"/data/\xff".to_vec() };
+        vec![configure, Order::Park { room: 7 }, Order::Start(start), Order::Start(user)]
     }
 
     fn news() -> Vec<News> {
         let fault = Fault { doing: "mounting /proc".into(), errno: 1 };
         let ends = [End::Code(-1), End::Signal(9), End::Failed(fault.clone())];
-        let mut news = vec![News::Ready, News::Unable(fault), News::Started { room: u64::MAX, pid: 42 }];
+        let mut news = vec![News::Ready, News::Unable(fault), News::Parked { room: u64::MAX, pid: 42 }];
         news.extend(ends.map(|end| News::Ended { room: 1, end }));
         news
     }

@@ -9,6 +9,7 @@ use crate::machine::{MachineIds, SystemClock};
 use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
 use loopd_domain::{Clock, IdSource};
+use loopd_host_tools::RemoteTools;
 use loopd_models::Registry;
 use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, ServerState};
@@ -39,11 +40,14 @@ impl House {
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
-        let sandbox = sandbox(data.path())?;
+        let sandbox = sandbox(data.path(), settings.room_orphan_seconds)?;
+        let host_tools =
+            RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let parts = Parts {
             store: store.clone(),
             sandbox,
             models: models.clone(),
+            host_tools: Arc::new(host_tools),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),
@@ -62,9 +66,9 @@ pub fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-/// Rooms whose sessions keep their files below `data`.
-pub fn sandbox(data: &Path) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    Ok(Arc::new(NamespaceSandbox::new(data)?))
+/// Rooms whose sessions keep their files below `data`, and that live for so long without a server.
+pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds)))
 }
 
 fn store(data: &DataDir) -> Result<Arc<dyn Store>> {

@@ -4,6 +4,7 @@
 //! listen = "127.0.0.1:7007"
 //! data = "./.loopd"
 //! room_idle_seconds = 300
+//! room_orphan_seconds = 600        # how long a room lives on without a server
 //!
 //! [models]
 //! silence_seconds = 300            # a provider that sends no byte for this long is given up
@@ -17,11 +18,15 @@
 //! [models.prices."vllm/qwen3"]     # US dollars for a million tokens
 //! input = 0.20
 //! output = 0.60
+//!
+//! [host_tools]                     # HTTP tools and MCP servers
+//! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
 //! ```
 //!
 //! Keys and other secrets are not read from here: they come from the environment.
 
 use loopd_domain::usage::Price;
+use loopd_host_tools::HostPattern;
 use loopd_models::config::{ModelsConfig, ProviderConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -41,8 +46,18 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// How long an idle session keeps its room.
     pub room_idle_seconds: Option<u64>,
+    /// How long a room lives on without a server.
+    pub room_orphan_seconds: Option<u64>,
     #[serde(default)]
     pub models: ModelsSection,
+    #[serde(default)]
+    pub host_tools: HostToolsSection,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct HostToolsSection {
+    /// Hosts that tools which the host runs may reach. Absent: see `Settings::allow_hosts`.
+    pub allow_hosts: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -98,6 +113,11 @@ pub enum ConfigError {
         "configuration `{path}`: price `{value}` of `{model}`; accepted: US dollars for a million tokens, from 0 to {USD_MAX}"
     )]
     Price { path: PathBuf, model: String, value: f64 },
+    #[error(
+        "configuration `{path}`: host `{value}` in [host_tools] allow_hosts; accepted: `host`, `host:port`, `*.domain` or \
+         `*.domain:port`"
+    )]
+    Host { path: PathBuf, value: String },
 }
 
 impl Config {
@@ -118,7 +138,16 @@ impl Config {
         known_keys_only(path, &table)?;
         let config: Config = toml::from_str(text).map_err(malformed)?;
         config.check_prices(path)?;
+        config.check_hosts(path)?;
         Ok(config)
+    }
+
+    fn check_hosts(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut hosts = self.host_tools.allow_hosts.iter().flatten();
+        match hosts.find(|host| HostPattern::parse(host).is_none()) {
+            None => Ok(()),
+            Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
+        }
     }
 
     fn check_prices(&self, path: &Path) -> Result<(), ConfigError> {
@@ -132,7 +161,8 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "models"];
+const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools"];
+const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];
 const PRICE_KEYS: &[&str] = &["input", "output", "cache_read", "cache_write"];
@@ -146,6 +176,9 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
         })
     };
     check(table, "the top level", TOP_KEYS)?;
+    if let Some(section) = table.get("host_tools").and_then(|v| v.as_table()) {
+        check(section, "[host_tools]", HOST_TOOLS_KEYS)?;
+    }
     let Some(models) = table.get("models").and_then(|v| v.as_table()) else { return Ok(()) };
     check(models, "[models]", MODELS_KEYS)?;
     let providers = models.get("providers").and_then(|v| v.as_array());
@@ -192,6 +225,7 @@ mod tests {
         assert_eq!(config.models.providers[0].name, "vllm");
         assert_eq!(config.models.to_models_config().prices["vllm/qwen3"].output, 600_000);
         assert_eq!(config.room_idle_seconds, Some(300));
+        assert_eq!(config.host_tools.allow_hosts.map(|hosts| hosts.len()), Some(3));
     }
 
     #[test]
@@ -209,6 +243,13 @@ mod tests {
         let told = parse("[[models.providers]]\nname=\"x\"\nkind=\"grpc\"\nbase_url=\"y\"").expect_err("kind");
         assert!(told.contains("`openai`") && told.contains("`anthropic`"), "{told}");
         assert!(parse("[models.prices.\"a/b\"]\ninput=-1.0\noutput=1.0").expect_err("price").contains("`a/b`"));
+    }
+
+    #[test]
+    fn hosts_are_checked_when_they_are_read() {
+        let told = parse("[host_tools]\nallow_hosts = [\"http://x\"]").expect_err("no host");
+        assert!(told.contains("`http://x`") && told.contains("`*.domain`"), "{told}");
+        assert!(parse("[host_tools]\nallow_host = []").expect_err("unknown").contains("did you mean `allow_hosts`?"));
     }
 
     #[test]

@@ -28,12 +28,13 @@ impl Connection {
             let client = Client::new(url, process_env("LOOPD_API_KEY"))?;
             return Ok(Connection { client, inside: None });
         }
-        let settings = Settings::resolve(place, &process_env)?;
+        let mut settings = Settings::resolve(place, &process_env)?;
+        settings.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let key = machine::one_time_key();
         let data = DataDir::open(&settings.data)?;
         let auth = AuthConfig::with_keys([key.as_str()]);
         let house = House::build(&settings, data, auth, takes_up, &process_env).await?;
-        let running = Running::start(house, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+        let running = Running::start(house, settings.listen).await?;
         let client = Client::new(Url::parse(&running.url())?, Some(key))?;
         Ok(Connection { client, inside: Some(running) })
     }

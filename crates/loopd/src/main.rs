@@ -8,6 +8,8 @@ mod config;
 mod connect;
 mod data;
 mod exit;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod listen;
 mod log;
 mod machine;
@@ -25,6 +27,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    #[cfg(feature = "failpoints")]
+    failpoints::arm();
     match run(&cli) {
         Ok(exit) => exit.into(),
         // Whoever read our output has had enough: `loopd sessions list | head -1`.

@@ -3,6 +3,7 @@
 use crate::args::Place;
 use crate::config::{Config, ConfigError};
 use loopd_domain::limits;
+use loopd_host_tools::{AllowHosts, HostPattern};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub data: PathBuf,
     pub room_idle_ms: u64,
+    pub room_orphan_seconds: u64,
     /// A holder of the data directory without a sign of life for so long may be replaced. Shorter than the default only for
     /// tests (`LOOPD_LEASE_MS`).
     pub lease: Duration,
@@ -41,6 +43,8 @@ pub enum SettingsError {
     Lease { text: String },
     #[error("LOOPD_URL is `{url}`; accepted: `http://host:port` or `https://host`")]
     Url { url: String },
+    #[error("{name} is `{text}`; accepted: a number of seconds")]
+    Seconds { name: &'static str, text: String },
     #[error(
         "refusing to listen on {listen} without an API key: everybody who reaches it could run commands here; set \
          LOOPD_API_KEY (or LOOPD_API_KEYS, separated by commas), or listen on a loopback address"
@@ -57,10 +61,24 @@ impl Settings {
             listen: config.listen.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT_DEFAULT))),
             data: data.unwrap_or_else(|| PathBuf::from(DATA_DEFAULT)),
             lease: lease(env)?,
+            room_orphan_seconds: seconds(env, "LOOPD_ROOM_ORPHAN_SECONDS")?
+                .or(config.room_orphan_seconds)
+                .unwrap_or(limits::ROOM_ORPHAN_SECONDS_DEFAULT)
+                .max(1),
             room_idle_ms: idle_ms.unwrap_or(limits::ROOM_IDLE_MS),
             api_keys: api_keys(env),
             config,
         })
+    }
+
+    /// Where tools that the host runs may go. With nothing said: anywhere in development, where only this machine's own
+    /// programs can ask for it, and nowhere on an address that others reach.
+    pub fn allow_hosts(&self) -> AllowHosts {
+        match &self.config.host_tools.allow_hosts {
+            Some(patterns) => AllowHosts::Only(patterns.iter().filter_map(|p| HostPattern::parse(p)).collect()),
+            None if self.listen.ip().is_loopback() => AllowHosts::Any,
+            None => AllowHosts::Only(Vec::new()),
+        }
     }
 
     /// Is it safe to serve there?
@@ -86,6 +104,11 @@ fn lease(env: Env<'_>) -> Result<Duration, SettingsError> {
     let Some(text) = env("LOOPD_LEASE_MS") else { return Ok(Duration::from_millis(limits::LEASE_MS)) };
     let given = text.parse().ok().filter(|ms| (LEASE_MS_MIN..=limits::LEASE_MS).contains(ms));
     given.map(Duration::from_millis).ok_or(SettingsError::Lease { text })
+}
+
+fn seconds(env: Env<'_>, name: &'static str) -> Result<Option<u64>, SettingsError> {
+    let Some(text) = env(name) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| SettingsError::Seconds { name, text })
 }
 
 fn api_keys(env: Env<'_>) -> Vec<String> {

@@ -34,6 +34,7 @@ mod tests {
             runs_in: RunsIn::Room,
             effect: Builtin::Bash.effect(),
             policy,
+            host: None,
         };
         let ask = decide(Action { tool: &tool(PermissionPolicy::AlwaysAsk) });
         assert_eq!(ask.permission, Permission::Ask);

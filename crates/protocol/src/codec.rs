@@ -41,6 +41,15 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether [`Decoder::next`] would give a frame, or an error.
+    pub fn is_ready(&self) -> bool {
+        let rest = &self.buffer[self.read..];
+        rest.split_first_chunk::<4>().is_some_and(|(head, body)| {
+            let bytes = u32::from_le_bytes(*head) as usize;
+            bytes > FRAME_BYTES_MAX || body.len() >= bytes
+        })
+    }
+
     /// The next whole frame, if it has arrived. After an error the channel is of no more use.
     #[allow(clippy::should_implement_trait, reason = "the caller chooses the type; no iterator can")]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {

@@ -1,11 +1,12 @@
 //! Frames between a cell and its host. Versioned; bounded; cannot carry a plaintext secret, because no frame has a place
 //! for one: the host never tells a cell anything but the journal's facts about its own session.
 //!
-//! A frame is a little-endian `u32` of payload length, then that many bytes of JSON. The channel is a stream socket that
-//! the cell inherits as file descriptor [`CHANNEL_FD`].
+//! A frame is a little-endian `u32` of payload length, then that many bytes of JSON. The cell inherits a listening stream
+//! socket as file descriptor [`CHANNEL_FD`]; hosts connect to it, one after the other (ADR 4).
 //!
 //! ```text
-//!  cell ── Hello ──► host            version first; a mismatch ends the channel
+//!  cell ◄─ Attach ── host            version and epoch first; the highest epoch is the cell's host, every other is closed
+//!  cell ── Hello ──► host            what the cell runs, or has the results of
 //!  cell ◄─ Begin ─── host            config, and where the turn stands
 //!  cell ── Batch ──► host            results of calls, then what the loop wants next; one batch is one commit
 //!  cell ◄─ Input ─── host            facts, each after it is durable
@@ -20,21 +21,27 @@ use loopd_domain::{CallId, Epoch, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Raised with every change of a frame's shape.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
-/// Where the cell finds its end of the channel.
+/// Where the cell finds the socket on which hosts connect.
 pub const CHANNEL_FD: i32 = 3;
+
+/// The variable that says for how many seconds a cell waits for a host before it ends.
+pub const ORPHAN_SECONDS: &str = "LOOPD_ORPHAN_SECONDS";
 
 /// From the host to the cell.
 #[allow(clippy::large_enum_variant, reason = "made one at a time, to be written at once")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "snake_case")]
 pub enum ToCell {
-    /// First frame, and again for each later turn of the same room.
-    Begin {
+    /// First frame of a connection, and only there.
+    Attach {
         version: u32,
         session: SessionId,
         epoch: Epoch,
+    },
+    /// A turn to work on. Of the calls that the cell runs, those that are open in `resume` go on; the others are stopped.
+    Begin {
         config: LoopConfig,
         resume: Resume,
         now: Timestamp,
@@ -51,8 +58,11 @@ pub enum ToCell {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "frame", rename_all = "snake_case")]
 pub enum FromCell {
+    /// The answer to `Attach`. `calls` run, or have ended with a result that the journal may not have: a call that is not among
+    /// them was never started in this room.
     Hello {
         version: u32,
+        calls: Vec<CallId>,
     },
     Batch {
         epoch: Epoch,

@@ -30,7 +30,7 @@ fn frame() -> impl Strategy<Value = FromCell> {
         (id(), ".{0,40}").prop_map(|(id, message)| Command::Settle { id, outcome: Outcome::NotRun, message }),
     ];
     prop_oneof![
-        any::<u32>().prop_map(|version| FromCell::Hello { version }),
+        (any::<u32>(), vec(id(), 0..3)).prop_map(|(version, calls)| FromCell::Hello { version, calls }),
         (any::<u64>(), vec(result(), 0..4), vec(command, 0..4))
             .prop_map(|(epoch, results, commands)| FromCell::Batch { epoch: Epoch(epoch), results, commands }),
         (id(), ".{0,200}").prop_map(|(id, text)| FromCell::Output { id, text }),
@@ -116,7 +116,7 @@ fn every_single_cut_of_a_stream() {
 #[test]
 fn a_frame_that_is_too_large_leaves_no_trace() {
     let mut bytes = Vec::new();
-    encode(&FromCell::Hello { version: 1 }, &mut bytes).expect("small");
+    encode(&FromCell::Hello { version: 1, calls: Vec::new() }, &mut bytes).expect("small");
     let before = bytes.clone();
     let fault = encode(&FromCell::Log { message: "x".repeat(FRAME_BYTES_MAX) }, &mut bytes);
     assert!(matches!(fault, Err(FrameError::TooLarge { .. })), "{fault:?}");

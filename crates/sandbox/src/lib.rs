@@ -10,4 +10,4 @@ pub mod port;
 pub mod programs;
 
 pub use namespaces::NamespaceSandbox;
-pub use port::{Check, CheckVerdict, Room, RoomExit, RoomGuard, RoomSpec, Sandbox, SandboxError};
+pub use port::{Check, CheckVerdict, Found, Room, RoomExit, RoomGuard, RoomSpec, Sandbox, SandboxError};

@@ -2,8 +2,8 @@
 
 use crate::files::{FileSink, FileWriter, FilesRead};
 use async_trait::async_trait;
-use loopd_domain::SessionId;
 use loopd_domain::environment::RoomLimits;
+use loopd_domain::{Epoch, SessionId};
 use std::path::PathBuf;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -12,6 +12,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct RoomSpec {
     pub session: SessionId,
+    /// Of the claim for which the room is wanted. A room is its owner's of the highest epoch, and nobody else's.
+    pub epoch: Epoch,
     /// The session's own directory on the host. It outlives the room: what the session wrote is found there again.
     pub directory: PathBuf,
     pub limits: RoomLimits,
@@ -19,7 +21,7 @@ pub struct RoomSpec {
 
 /// A living room with a cell in it. Dropping it kills every process of the room; its directory stays.
 pub struct Room {
-    /// The host's end of the channel to the cell.
+    /// The host's end of a fresh connection to the cell.
     pub channel: UnixStream,
     /// Becomes `Some` when the room is gone.
     pub exit: watch::Receiver<Option<RoomExit>>,
@@ -29,10 +31,12 @@ pub struct Room {
 
 /// The hold on a room. Dropping it kills the room.
 pub trait RoomGuard: Send + Sync {
-    /// Kills every process of the room at once. Does not wait.
+    /// Kills every process of the room at once. Does not wait. Does nothing when a later epoch has the room.
     fn kill(&self);
     /// Process id of the room's first process as the host sees it, where there is one.
     fn pid(&self) -> Option<u32>;
+    /// Lets the room live on without this process, for [`Sandbox::adopt`].
+    fn leave(self: Box<Self>);
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub enum RoomExit {
     /// The cell ended by itself.
     Code(i32),
     Signal(i32),
+    /// It has ended; how is not known, as it is no child of this process.
+    Gone,
     /// The walls could not be built, or the backend lost sight of the room.
     Failed(String),
 }
@@ -54,6 +60,19 @@ pub enum SandboxError {
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
+    /// A later owner has the session: whoever meets this stops.
+    #[error("a later owner has the session's room: epoch {}", .epoch.0)]
+    Fenced { epoch: Epoch },
+}
+
+/// What a backend has of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub session: SessionId,
+    /// A living room.
+    pub room: bool,
+    /// A directory.
+    pub files: bool,
 }
 
 /// One fact that `loopd doctor` found out by trying.
@@ -81,9 +100,13 @@ pub trait Sandbox: Send + Sync {
     /// `namespaces`, `microvm`.
     fn kind(&self) -> &'static str;
     /// Builds a room and starts its cell. Returns as soon as the channel can be written to; a failure to build the walls
-    /// after that shows as `Room::exit`.
+    /// after that shows as `Room::exit`. Ends a living room of the session first: two rooms never share a directory.
     async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError>;
-    /// Removes what a session wrote. The room must be gone. Absent is fine.
+    /// Takes over the living room that an earlier process left, as it is. `None`: there is none.
+    async fn adopt(&self, spec: &RoomSpec) -> Result<Option<Room>, SandboxError>;
+    /// Every session that has a room's record or a directory here.
+    async fn inventory(&self) -> Result<Vec<Found>, SandboxError>;
+    /// Removes what a session wrote and what is recorded of its room; a living room is ended first. Absent is fine.
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError>;
     /// Hands all that a session wrote to `sink`, as it is now. A session that never had a room has nothing. Blocks.
     fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError>;

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
-use loopd_sandbox::conformance::{self, Subject};
-use loopd_sandbox::{CheckVerdict, NamespaceSandbox, RoomExit};
+use loopd_domain::limits::ROOMS_PARKED_MAX;
+use loopd_sandbox::conformance::{self, Subject, Visitor};
+use loopd_sandbox::{CheckVerdict, NamespaceSandbox, RoomExit, Sandbox};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
 /// Where the test cell lies, for a copy of this program that cannot read the build directory.
 const CELL: &str = "LOOPD_TEST_CELL";
@@ -22,8 +25,16 @@ fn cell() -> PathBuf {
 }
 
 fn subject(data: &Path) -> Subject {
-    let cell = std::fs::read(cell()).unwrap();
-    Subject::new(Box::new(NamespaceSandbox::with_cell(data, &cell).unwrap()), data)
+    with_cell(data, std::fs::read(cell()).unwrap())
+}
+
+fn with_cell(data: &Path, cell: Vec<u8>) -> Subject {
+    let place = data.to_owned();
+    let make = move || -> Box<dyn Sandbox> {
+        let sandbox = NamespaceSandbox::with_cell(&place, &cell).unwrap();
+        Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS))
+    };
+    Subject::new(Box::new(make), data)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,25 +44,37 @@ async fn conforms() {
 }
 
 #[tokio::test]
-async fn a_new_launcher_follows_one_that_died() {
+async fn rooms_outlive_a_launcher_and_a_new_one_follows() {
     let data = tempfile::tempdir().unwrap();
     let subject = subject(data.path());
     let mut room = subject.enter(&subject.spec()).await;
     let first = room.room().guard.pid().unwrap();
-    let launcher = rustix::process::Pid::from_raw(parent_of(first)).unwrap();
-    rustix::process::kill_process(launcher, rustix::process::Signal::KILL).unwrap();
-    let exit = room.exit().await;
-    assert!(matches!(&exit, RoomExit::Failed(cause) if cause.contains("launcher")), "{exit:?}");
-    let gone = || !Path::new(&format!("/proc/{first}/exe")).exists();
-    for _ in 0..100 {
-        if gone() {
-            break;
+    let launcher = parent_of(first);
+    assert!(until(|| children_of(launcher).len() == 1 + ROOMS_PARKED_MAX).await, "{:?}", children_of(launcher));
+    let parked: Vec<u32> = children_of(launcher).into_iter().filter(|pid| *pid != first).collect();
+    kill_launcher_of(&mut room);
+    // Those that waited for a session end, all of them; the one that has one does not notice.
+    assert!(until(|| !parked.iter().any(|pid| lives(*pid))).await, "{parked:?}");
+    assert_eq!(room.ask("echo", "here").await.text, "here");
+    let mut other = subject.enter(&subject.spec()).await;
+    assert_eq!(other.ask("echo", "again").await.text, "again");
+    assert_ne!(parent_of(other.room().guard.pid().unwrap()), launcher);
+    // A start that comes before the news of its death is none the wiser, or its room is seen to be gone.
+    kill_launcher_of(&mut other);
+    let spec = subject.spec();
+    let mut room_at_once = subject.sandbox().start(&spec).await.unwrap();
+    let mut third = match room_at_once.channel.read_u8().await {
+        Ok(_) => Visitor::met(room_at_once),
+        Err(_) => {
+            assert_eq!(*room_at_once.exit.wait_for(Option::is_some).await.unwrap(), Some(RoomExit::Gone));
+            subject.enter(&spec).await
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert!(gone(), "a room outlived its launcher");
-    let mut room = subject.enter(&subject.spec()).await;
-    assert_eq!(room.ask("echo", "again").await.text, "again");
+    };
+    assert_eq!(third.ask("echo", "at once").await.text, "at once");
+    // How they ended nobody can tell any more, but that they did.
+    assert_eq!(room.leave().await, RoomExit::Gone);
+    assert_eq!(other.leave().await, RoomExit::Gone);
+    assert_eq!(third.leave().await, RoomExit::Signal(9));
 }
 
 #[tokio::test]
@@ -63,18 +86,20 @@ async fn the_probe_tries_everything() {
         assert_ne!(check.verdict, CheckVerdict::Broken, "{check:?}");
         assert_eq!(check.verdict == CheckVerdict::Works, check.remedy.is_empty(), "{check:?}");
     }
-    assert_eq!(checks.len(), 13);
+    assert_eq!(checks.len(), 14);
     assert!(checks.last().unwrap().detail.contains(" ms"), "{checks:?}");
-    let left = std::fs::read_dir(data.path()).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir());
-    assert_eq!(left.count(), 0);
+    let left = |directory: &Path| std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut directories: Vec<_> = left(data.path()).filter(|name| data.path().join(name).is_dir()).collect();
+    directories.sort();
+    assert_eq!(directories, ["rooms", "spares"]);
+    assert_eq!(left(&data.path().join("rooms")).count(), 0);
 }
 
 #[tokio::test]
 async fn a_cell_that_cannot_be_started_says_why() {
     let data = tempfile::tempdir().unwrap();
     // A cell that cannot be executed fails at the last step of all.
-    let sandbox = NamespaceSandbox::with_cell(data.path(), b"not a program").unwrap();
-    let subject = Subject::new(Box::new(sandbox), data.path());
+    let subject = with_cell(data.path(), b"not a program".to_vec());
     let mut room = subject.sandbox().start(&subject.spec()).await.unwrap();
     let exit = room.exit.wait_for(Option::is_some).await.unwrap().clone();
     assert_eq!(exit, Some(RoomExit::Failed("starting the cell: exec format error".to_owned())));
@@ -86,17 +111,18 @@ async fn a_cell_that_cannot_be_started_says_why() {
 
 /// The host's part in the test below: has a room, says which, and waits to be killed.
 #[tokio::test]
-#[ignore = "a part of `rooms_end_with_a_host_that_is_killed`"]
+#[ignore = "a part of `a_room_outlives_a_host_that_is_killed`"]
 async fn a_host_that_waits() {
     let data = PathBuf::from(std::env::var_os(DATA).unwrap());
     let subject = subject(&data);
     let mut room = subject.enter(&subject.spec()).await;
+    assert_eq!(room.tool("echo remembered > /tmp/kept").await.status, 0);
     println!("room {}", room.room().guard.pid().unwrap());
     std::future::pending::<()>().await;
 }
 
-#[test]
-fn rooms_end_with_a_host_that_is_killed() {
+#[tokio::test]
+async fn a_room_outlives_a_host_that_is_killed() {
     let data = tempfile::tempdir().unwrap();
     let mut host = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", "a_host_that_waits"])
@@ -107,18 +133,47 @@ fn rooms_end_with_a_host_that_is_killed() {
     let lines = BufReader::new(host.stdout.take().unwrap()).lines();
     // The harness prints on the same line before it.
     let room = lines.map_while(Result::ok).find_map(|line| Some(line.rsplit_once("room ")?.1.parse::<u32>().unwrap()));
-    let process = format!("/proc/{}/stat", room.unwrap());
-    assert!(Path::new(&process).exists());
+    let room = room.unwrap();
+    let launcher = parent_of(room);
     host.kill().unwrap();
     host.wait().unwrap();
-    let gone = || !Path::new(&process).exists();
-    for _ in 0..200 {
-        if gone() {
-            return;
+    assert!(until(|| children_of(launcher).is_empty() && !lives(launcher as u32)).await, "its launcher lives");
+    let subject = subject(data.path());
+    let mut spec = subject.spec();
+    spec.epoch.0 += 1;
+    let mut adopted = Visitor::greeted(subject.sandbox().adopt(&spec).await.unwrap().unwrap()).await;
+    assert_eq!(adopted.room().guard.pid(), Some(room));
+    assert_eq!(adopted.tool("cat /tmp/kept").await.text, "remembered\n");
+    let cgroups = cgroups_of(room);
+    assert_eq!(adopted.leave().await, RoomExit::Gone);
+    assert!(until(|| !lives(room)).await);
+    // Nor does the dead host leave anything behind.
+    assert!(until(|| !cgroups.iter().any(|path| path.exists())).await, "{cgroups:?}");
+    let spares = std::fs::read_dir(data.path().join("spares")).unwrap();
+    assert_eq!(spares.count(), 1, "those of this host");
+}
+
+/// Directories of this process's cgroup mounts that hold a process, two levels: of the room, and of its host.
+fn cgroups_of(pid: u32) -> Vec<PathBuf> {
+    let memberships = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let rooms = memberships.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, controller, path) = (fields.next()?, fields.next()?, fields.next()?.trim_start_matches('/'));
+        let directory = Path::new("/sys/fs/cgroup").join(controller).join(path);
+        path.contains("loopd-").then_some(directory)
+    });
+    rooms.flat_map(|room| [room.parent().unwrap().to_owned(), room]).collect()
+}
+
+/// Waits for something to become true, for five seconds.
+async fn until(mut holds: impl FnMut() -> bool) -> bool {
+    for _ in 0..500 {
+        if holds() {
+            return true;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("a room outlived its host");
+    false
 }
 
 /// All of the above but this, by somebody who may nothing.
@@ -158,4 +213,20 @@ fn parent_of(pid: u32) -> i32 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
     line.trim().parse().unwrap()
+}
+
+fn kill_launcher_of(room: &mut Visitor) {
+    let launcher = rustix::process::Pid::from_raw(parent_of(room.room().guard.pid().unwrap())).unwrap();
+    rustix::process::kill_process(launcher, rustix::process::Signal::KILL).unwrap();
+}
+
+fn children_of(parent: i32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether it is there and has not ended.
+fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }

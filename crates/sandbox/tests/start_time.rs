@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
-use loopd_domain::SessionId;
 use loopd_domain::environment::RoomLimits;
+use loopd_domain::{Epoch, SessionId};
 use loopd_sandbox::{NamespaceSandbox, Room, RoomSpec, Sandbox};
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +31,7 @@ async fn one_after_the_other() {
     println!("sandbox ready to take orders after {:?}", begun.elapsed());
     visit(&sandbox, data.path(), 0, &mut Figures::default()).await;
     println!("first room heard and gone after {:?}", begun.elapsed());
-    for (what, pause) in [("at once", Duration::ZERO), ("after a pause of 5 ms", Duration::from_millis(5))] {
+    for (what, pause) in [("at once", Duration::ZERO), ("after a pause of 20 ms", Duration::from_millis(20))] {
         let (mut new, mut again) = (Figures::default(), Figures::default());
         for number in 1..=ROOMS {
             tokio::time::sleep(pause).await;
@@ -49,7 +49,7 @@ async fn one_after_the_other() {
 async fn visit(sandbox: &NamespaceSandbox, data: &Path, number: u32, figures: &mut Figures) {
     let session = SessionId::parse("session", &format!("sesn_{number}")).unwrap();
     let directory = data.join("sessions").join(session.as_str());
-    let spec = RoomSpec { session, directory, limits: RoomLimits::default() };
+    let spec = RoomSpec { session, epoch: Epoch(1), directory, limits: RoomLimits::default() };
     let begun = Instant::now();
     let Room { mut channel, mut exit, guard } = sandbox.start(&spec).await.unwrap();
     figures.started.push(begun.elapsed());

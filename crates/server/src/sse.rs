@@ -2,7 +2,8 @@
 //!
 //! Every frame has an `event:` line (official clients drop frames without one); journal events also have `id: <seq>`, which
 //! comes back as `Last-Event-ID`. A task moves items from the follower into a bounded channel, so a reader that is too slow
-//! holds up only its own task: previews are dropped (from the first dropped one on, for that message), events wait.
+//! holds up only its own task: previews are dropped (from the first dropped one on, for that message), events wait. The channel
+//! is bounded in frames and in bytes, because one frame may carry a whole tool result.
 
 use crate::error::ApiError;
 use crate::wire::event;
@@ -11,15 +12,16 @@ use axum::http::HeaderMap;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use loopd_domain::event::Event;
-use loopd_domain::limits::{STREAM_FRAMES_MAX, STREAM_PING_MS};
+use loopd_domain::limits::{STREAM_BYTES_MAX, STREAM_FRAMES_MAX, STREAM_PING_MS};
 use loopd_domain::{EventId, Invalid, Seq};
 use loopd_session::{Followed, Follower};
 use loopd_store::StoreError;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
@@ -79,9 +81,17 @@ impl Previews {
     }
 }
 
+/// A frame that waits, and its share of the bytes that may.
+struct Waiting {
+    frame: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
 /// The writing end of one stream.
 pub struct Outlet {
-    frames: mpsc::Sender<Bytes>,
+    frames: mpsc::Sender<Waiting>,
+    /// Bytes that may wait beside those that do.
+    room: Arc<Semaphore>,
     /// The message whose previews no longer reach the reader: what follows a gap would be misread.
     stalled: Option<EventId>,
 }
@@ -89,7 +99,9 @@ pub struct Outlet {
 impl Outlet {
     /// False: the reader is gone.
     pub async fn send(&mut self, frame: Bytes) -> bool {
-        self.frames.send(frame).await.is_ok()
+        // A reader that goes away gives back what waited for it, and then the channel is closed.
+        let Ok(share) = self.room.clone().acquire_many_owned(weight(&frame)).await else { return false };
+        self.frames.send(Waiting { frame, _share: share }).await.is_ok()
     }
 
     /// Never waits.
@@ -97,7 +109,9 @@ impl Outlet {
         if self.stalled.as_ref() == Some(id) {
             return;
         }
-        if self.frames.try_send(frame).is_err() {
+        let share = self.room.clone().try_acquire_many_owned(weight(&frame));
+        let sent = share.is_ok_and(|share| self.frames.try_send(Waiting { frame, _share: share }).is_ok());
+        if !sent {
             self.stalled = Some(id.clone());
         }
     }
@@ -118,22 +132,28 @@ impl Outlet {
     }
 }
 
+/// A frame's share of the bytes that may wait; a single one that is larger waits alone.
+fn weight(frame: &Bytes) -> u32 {
+    frame.len().min(STREAM_BYTES_MAX) as u32
+}
+
 /// Both ends of a stream: what is sent into the outlet is what the response carries, with pings in the silences.
 pub fn open() -> (Outlet, Response) {
     open_with(Duration::from_millis(STREAM_PING_MS))
 }
 
 fn open_with(ping: Duration) -> (Outlet, Response) {
-    let (frames, queue) = mpsc::channel(STREAM_FRAMES_MAX);
+    let (frames, queue) = mpsc::channel::<Waiting>(STREAM_FRAMES_MAX);
     let body = futures_util::stream::unfold(queue, move |mut queue| async move {
         let frame = match timeout(ping, queue.recv()).await {
-            Ok(frame) => frame?,
+            Ok(waiting) => waiting?.frame,
             Err(_) => Bytes::from_static(PING),
         };
         Some((Ok::<Bytes, Infallible>(frame), queue))
     });
     let headers = [(CONTENT_TYPE, "text/event-stream; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
-    (Outlet { frames, stalled: None }, (headers, Body::from_stream(body)).into_response())
+    let room = Arc::new(Semaphore::new(STREAM_BYTES_MAX));
+    (Outlet { frames, room, stalled: None }, (headers, Body::from_stream(body)).into_response())
 }
 
 /// `Last-Event-ID`: the seq of the last event that the reader has.
@@ -206,6 +226,25 @@ mod tests {
         assert_eq!(rest.len(), STREAM_FRAMES_MAX);
         assert_eq!(rest.last().expect("frames"), "another message");
         assert!(!rest.contains(&Bytes::from_static(b"late")));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_wait_are_bounded_whatever_the_number_of_frames() {
+        let (mut outlet, response) = open();
+        let large = Bytes::from(vec![b'x'; STREAM_BYTES_MAX / 2]);
+        assert!(outlet.send(large.clone()).await && outlet.send(large.clone()).await);
+        let waits = timeout(Duration::from_millis(20), outlet.send(large.clone())).await;
+        assert!(waits.is_err(), "a third half does not fit");
+        let mut body = response.into_body().into_data_stream();
+        assert_eq!(body.next().await.expect("a frame").expect("bytes").len(), large.len());
+        assert!(outlet.send(large).await, "there is room again");
+        // Larger than all that may wait: alone, and not never.
+        let huge = Bytes::from(vec![b'y'; STREAM_BYTES_MAX + 1]);
+        let (sent, read) =
+            tokio::join!(outlet.send(huge), async { body.next().await.is_some() && body.next().await.is_some() });
+        assert!(sent && read);
+        drop(body);
+        assert!(!outlet.send(Bytes::from_static(b"z")).await, "the reader is gone");
     }
 
     #[test]

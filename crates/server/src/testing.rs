@@ -84,6 +84,7 @@ pub fn session(id: &str) -> Session {
         model,
         system: None,
         tools: Vec::new(),
+        on_unknown_outcome: Default::default(),
         metadata: Default::default(),
     };
     Session {

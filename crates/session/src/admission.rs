@@ -130,7 +130,7 @@ fn answer(
     let Some(call) = find(draft, &call_id) else {
         return refuse(&format!("no call of that id is open in session `{session}`; it may be answered already"));
     };
-    if call.settled || call.verdict.is_some() {
+    if call.settled || (call.verdict.is_some() && call.in_doubt.is_none()) {
         return refuse("the call is answered already");
     }
     if let Some(digest) = digest.filter(|digest| !call.is_of(Some(digest))) {
@@ -153,13 +153,28 @@ fn answer(
             if deny_message.is_some() && *result == Verdict::Allow {
                 return refuse("`deny_message` goes with `result: deny` only");
             }
-            Input::Verdict { id: call_id.clone(), verdict: *result, deny_message: deny_message.clone() }
+            match (&call.in_doubt, result) {
+                (Some(known), Verdict::Deny) => {
+                    let text = not_again(known, deny_message.as_deref());
+                    let id = draft.push(body).map_err(broken)?;
+                    turn::settle(draft, &call_id, Outcome::Unknown, &text).map_err(broken)?;
+                    admitted.tell.push(Input::CallDone { id: call_id });
+                    return Ok(id);
+                }
+                _ => Input::Verdict { id: call_id.clone(), verdict: *result, deny_message: deny_message.clone() },
+            }
         }
         _ if !is_custom => return refuse("it is not a custom tool's call; accepted: `user.tool_confirmation`"),
         _ => Input::CallDone { id: call_id.clone() },
     };
     admitted.tell.push(tell);
     draft.push(body).map_err(broken)
+}
+
+/// What the model reads of a call in doubt that the client does not want run again.
+fn not_again(known: &str, message: Option<&str>) -> String {
+    let said = message.map(|message| format!(": {message}")).unwrap_or_default();
+    format!("{known}\nThe user was asked, and does not want it run again{said}.")
 }
 
 fn find(draft: &Draft, id: &EventId) -> Option<OpenCall> {

@@ -77,6 +77,7 @@ mod tests {
             runs_in: RunsIn::Room,
             effect: EffectClass::Room,
             policy: PermissionPolicy::AlwaysAsk,
+            host: None,
         }]
     }
 

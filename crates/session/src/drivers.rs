@@ -2,7 +2,7 @@
 //!
 //! Which requests need a driver is `service`'s; what a driver does while it lives is `driver`'s.
 
-use crate::driver::{self, Driver, Halt, Mail};
+use crate::driver::{self, Driver, Halt, Mail, Origin};
 use crate::ledger::Ledger;
 use crate::requests::ServiceError;
 use crate::service::SessionService;
@@ -36,14 +36,17 @@ impl SessionService {
         let lease_until = parts.clock.now().plus_ms(LEASE_MS);
         // Where nobody else can be alive, whoever holds the session is gone.
         let now = if parts.sole_owner { Timestamp(i64::MAX) } else { parts.clock.now() };
+        fail::fail_point!("session::before_claim");
         let claim = match parts.store.journal().claim(id, &self.owner(), now, lease_until).await? {
             ClaimOutcome::Claimed(claim) => *claim,
             ClaimOutcome::Held { .. } => return Err(ServiceError::Elsewhere),
             ClaimOutcome::Absent => return Err(ServiceError::Absent(id.clone())),
         };
+        fail::fail_point!("session::after_claim");
         let epoch = claim.session.epoch;
+        let origin = if claim.handed_over { Origin::Released } else { Origin::Lost };
         match Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await {
-            Ok(ledger) => Ok(self.spawn(held, ledger, None, true)),
+            Ok(ledger) => Ok(self.spawn(held, ledger, None, origin)),
             Err(fault) => {
                 self.give_back(id, epoch).await;
                 Err(fault.into())
@@ -53,6 +56,7 @@ impl SessionService {
 
     /// Gives a claim up that no driver stands behind: our lease on it would be renewed for ever.
     async fn give_back(&self, id: &SessionId, epoch: Epoch) {
+        fail::fail_point!("session::before_release");
         if let Err(fault) = self.parts().store.journal().release(id, epoch).await {
             tracing::warn!(session = %id, %fault, "a claim could not be given up; the session will be taken up again");
             self.abandon(id.clone());
@@ -64,7 +68,7 @@ impl SessionService {
         held: &mut HeldSlot<'_>,
         ledger: Ledger,
         room: Option<driver::StartingRoom>,
-        taken_over: bool,
+        origin: Origin,
     ) -> mpsc::Sender<Mail> {
         let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
         **held = Some(sender.clone());
@@ -76,15 +80,15 @@ impl SessionService {
         if let Some(room) = room {
             driver = driver.with_room(room);
         }
-        tokio::spawn(survive(self.clone(), driver, taken_over));
+        tokio::spawn(survive(self.clone(), driver, origin));
         sender
     }
 }
 
 /// A driver that panics takes nothing but itself along: its session is taken up again.
-async fn survive(service: SessionService, driver: Driver, taken_over: bool) {
+async fn survive(service: SessionService, driver: Driver, origin: Origin) {
     let id = driver.id().clone();
-    let life = AssertUnwindSafe(live(service.clone(), driver, taken_over));
+    let life = AssertUnwindSafe(live(service.clone(), driver, origin));
     if life.catch_unwind().await.is_err() {
         tracing::error!(session = %id, "a driver panicked; its session will be taken up again");
         service.abandon(id);
@@ -92,17 +96,17 @@ async fn survive(service: SessionService, driver: Driver, taken_over: bool) {
 }
 
 /// A driver's whole life, and its orderly end.
-async fn live(service: SessionService, mut driver: Driver, taken_over: bool) {
+async fn live(service: SessionService, mut driver: Driver, origin: Origin) {
     let id = driver.id().clone();
-    let halt = driver.run(taken_over).await;
+    let halt = driver.run(origin).await;
     let slot = service.0.slots.find(&id);
     let mut held = match &slot {
         Some(slot) => Some(slot.lock().await),
         None => None,
     };
-    driver.close().await;
+    driver.close(&halt).await;
     match &halt {
-        Halt::Hibernate | Halt::Stopping | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
+        Halt::Hibernate | Halt::Stopping(_) | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
         Halt::Fenced => tracing::warn!(session = %id, %halt, "a driver ends"),
         Halt::Broken(_) | Halt::Store(_) | Halt::Overtaken => {
             tracing::error!(session = %id, %halt, "a session was given up; it will be taken up again");

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
-/// Events read at a time.
-const READ_ROWS: usize = 256;
+/// Events read at a time. All of them wait in memory for a reader that is slow, and one may be a whole tool result.
+const READ_ROWS: usize = 32;
 /// Ids remembered so that a late preview of a message already shown is dropped.
 const SHOWN_MAX: usize = 256;
 

@@ -113,8 +113,8 @@ impl SessionService {
     async fn copy_files(&self, from: &Session, to: &Session) -> Result<FilesRead, ServiceError> {
         let parts = self.parts();
         let sandbox = parts.sandbox.clone();
-        let from = driver::spec(parts, &from.id, from.room.limits);
-        let target = driver::spec(parts, &to.id, to.room.limits);
+        let from = driver::spec(parts, &from.id, from.epoch, from.room.limits);
+        let target = driver::spec(parts, &to.id, to.epoch, to.room.limits);
         let copied = tokio::task::spawn_blocking(move || {
             let mut writer = sandbox.write_files(&target).map_err(archive::no_files)?;
             let read = sandbox.read_files(&from, writer.as_mut()).map_err(archive::no_files)?;
@@ -129,7 +129,7 @@ impl SessionService {
     }
 
     async fn discard_files(&self, session: &Session) {
-        let spec = driver::spec(self.parts(), &session.id, session.room.limits);
+        let spec = driver::spec(self.parts(), &session.id, session.epoch, session.room.limits);
         if let Err(fault) = self.parts().sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a fork that failed could not be removed");
         }

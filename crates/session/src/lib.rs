@@ -11,7 +11,7 @@
 //! - [`replay`]: the loop run again over what a journal has.
 //! - `fork`, [`archive`], `verify`: a session copied, carried away and back, and proved.
 //! - `recovery`: what was in flight when somebody vanished.
-//! - `keeper`: leases, and sessions that have lost their owner.
+//! - `keeper`: leases, and sessions that have lost their owner. `sweep`: what has lost its session.
 //! - [`follow`]: journal and previews, for those who watch.
 
 mod admission;
@@ -36,6 +36,7 @@ mod requests;
 mod resume;
 mod service;
 mod slots;
+mod sweep;
 mod turn;
 mod verify;
 
@@ -44,4 +45,5 @@ pub use fork::{Fork, Forked};
 pub use replaying::ReplayReport;
 pub use requests::*;
 pub use service::SessionService;
+pub use sweep::SweepReport;
 pub use verify::{Breach, RedactedEntry, Verification};

@@ -1,69 +1,146 @@
-//! What was in flight when somebody vanished: settled by its effect class, and said to the model.
+//! What was in flight when somebody vanished: settled by its effect class, and said to the model or the client.
+//!
+//! ```text
+//!  owner gone, room alive ─► nothing in the room is settled: its cell knows each call by id
+//!  owner gone, room gone  ┐
+//!  room gone              ┴► calls that may have happened ─► continue: the model is told │ ask: the client decides │ fail: the turn ends
+//! ```
+//!
+//! Who finds out that somebody is gone is the driver's business.
 
 use crate::driver::session_error;
 use crate::ledger::Draft;
 use crate::turn;
 use loopd_domain::CallId;
+use loopd_domain::agent::OnUnknownOutcome;
 use loopd_domain::event::{EffectClass, EventBody, Outcome, Permission, RetryStatus, RunsIn, Verdict};
 use loopd_domain::fold::{IllegalEvent, OpenCall};
 use loopd_domain::limits::RECOVERIES_MAX;
-use loopd_domain::session::{Session, Status, StopReason, TurnSettings};
+use loopd_domain::session::{Session, StopReason};
 
-/// A new owner takes a running turn over from one that is gone, its room with it.
-pub fn take_over(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), IllegalEvent> {
-    turn::cut_request(draft, None)?;
-    // Nobody knows what the one before had handed out.
-    lose_room(draft, reason, |_| true)?;
-    if draft.fold.recoveries > RECOVERIES_MAX {
-        return park(draft, session, reason);
-    }
-    if draft.fold.status == Status::Rescheduling {
-        turn::run(draft, session, &TurnSettings::default())?;
-    }
-    Ok(())
+/// How a running turn comes to a new owner.
+#[derive(Debug, Clone, Copy)]
+pub struct Takeover {
+    /// The owner before let go of it in order, which brings nobody down.
+    pub handed_over: bool,
+    /// Its room lives, and with it all that runs there.
+    pub room_lives: bool,
 }
 
-/// The room is gone: calls that were handed to it are `outcome_unknown`, unless repeating them is harmless.
+/// A new owner takes a running turn over.
+pub fn take_over(draft: &mut Draft, session: &Session, how: Takeover) -> Result<(), IllegalEvent> {
+    let who = if how.handed_over { "was stopped" } else { "ended" };
+    let room = if how.room_lives { "; the room lives on" } else { "" };
+    let reason = format!("the server that ran it {who}{room}");
+    turn::cut_request(draft, None)?;
+    let recoveries = draft.fold.recoveries + u32::from(!how.handed_over);
+    draft.push(EventBody::SessionRecovered { message: reason.clone(), recoveries })?;
+    // Nobody knows what the one before had handed to a room that is gone, or sent: what has a key is sent again under it.
+    let is_lost = |call: &OpenCall| match call.runs_in {
+        RunsIn::Host => host_may_have_sent(call) && call.effect != EffectClass::Keyed,
+        _ => !how.room_lives && room_may_have_run(call),
+    };
+    doubt(draft, session, &reason, is_lost)?;
+    match recoveries > RECOVERIES_MAX && draft.fold.turn.is_some() {
+        true => park(draft, session, &reason),
+        false => Ok(()),
+    }
+}
+
+/// The room is gone while its owner lives.
 pub fn lose_room(
     draft: &mut Draft,
+    session: &Session,
     reason: &str,
     was_dispatched: impl Fn(&CallId) -> bool,
 ) -> Result<(), IllegalEvent> {
-    for call in turn::unsettled(draft) {
-        if may_have_happened(&call) && was_dispatched(&call.id) {
-            turn::settle(draft, &call.id, Outcome::Unknown, &unknown(&call, reason))?;
-        }
-    }
     let recoveries = draft.fold.recoveries + 1;
     draft.push(EventBody::SessionRecovered { message: reason.to_owned(), recoveries })?;
-    Ok(())
+    doubt(draft, session, reason, |call| room_may_have_run(call) && was_dispatched(&call.id))
 }
 
 /// Ends a turn that cannot go on, so that it does not take its host with it.
 pub fn park(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), IllegalEvent> {
-    for call in turn::unsettled(draft) {
-        turn::settle(draft, &call.id, Outcome::NotRun, &format!("not run: {reason}"))?;
-    }
     turn::cut_request(draft, None)?;
     let message = format!("the turn was given up after {} recoveries: {reason}", draft.fold.recoveries);
+    give_up(draft, session, message, &format!("not run: {reason}"))
+}
+
+/// Lost calls are of unknown outcome. What follows is the agent's setting; the turn may be over, or wait for the client,
+/// afterwards.
+fn doubt(
+    draft: &mut Draft,
+    session: &Session,
+    reason: &str,
+    is_lost: impl Fn(&OpenCall) -> bool,
+) -> Result<(), IllegalEvent> {
+    let setting = session.agent.spec.on_unknown_outcome;
+    let lost: Vec<OpenCall> = turn::unsettled(draft).into_iter().filter(is_lost).collect();
+    for call in &lost {
+        let message = unknown(call, reason);
+        match setting {
+            OnUnknownOutcome::Ask => {
+                draft.push(EventBody::OutcomeUnknown { tool_use_id: call.id.clone(), message })?;
+            }
+            OnUnknownOutcome::Continue | OnUnknownOutcome::Fail => {
+                turn::settle(draft, &call.id, Outcome::Unknown, &message)?;
+            }
+        }
+    }
+    match (setting, lost.first()) {
+        (OnUnknownOutcome::Fail, Some(call)) => {
+            let message = format!("outcome_unknown: nobody can know whether `{}` happened ({reason})", call.name);
+            give_up(draft, session, message, "not run: the turn ended because the outcome of another call is unknown")
+        }
+        (OnUnknownOutcome::Ask, Some(_)) if draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client()) => {
+            let event_ids = draft.fold.waiting();
+            turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends the turn with an error. A call without a result gets `not_run` for one, unless it may be on its way already.
+fn give_up(draft: &mut Draft, session: &Session, message: String, not_run: &str) -> Result<(), IllegalEvent> {
+    for call in turn::unsettled(draft) {
+        match host_may_have_sent(&call) {
+            true => turn::settle(draft, &call.id, Outcome::Unknown, &unknown(&call, "the turn was given up"))?,
+            false => turn::settle(draft, &call.id, Outcome::NotRun, not_run)?,
+        }
+    }
     draft.push(session_error("unknown_error", message, RetryStatus::Exhausted))?;
     turn::rest(draft, session, StopReason::RetriesExhausted, None)
 }
 
 /// A room could run it, and running it again could do it twice.
-fn may_have_happened(call: &OpenCall) -> bool {
-    call.runs_in == RunsIn::Room
-        && call.malformed.is_none()
+fn room_may_have_run(call: &OpenCall) -> bool {
+    call.runs_in == RunsIn::Room && may_run(call) && call.effect != EffectClass::Pure
+}
+
+/// The host may have sent it, and sending it could have done something.
+pub fn host_may_have_sent(call: &OpenCall) -> bool {
+    call.runs_in == RunsIn::Host && may_run(call) && call.effect != EffectClass::Pure
+}
+
+fn may_run(call: &OpenCall) -> bool {
+    call.malformed.is_none()
         && call.permission != Permission::Deny
         && call.verdict != Some(Verdict::Deny)
         && !call.waits_for_client()
-        && call.effect != EffectClass::Pure
+        && !call.settled
 }
 
+/// What is known of a call that may have happened.
 fn unknown(call: &OpenCall, reason: &str) -> String {
-    format!(
-        "outcome_unknown: `{}` was started at {} and its result was lost ({reason}). It may or may not have happened, in \
-         whole or in part; running processes were ended. Check before you repeat it.",
-        call.name, call.asked_at
-    )
+    let (name, at) = (&call.name, call.asked_at);
+    match call.runs_in {
+        RunsIn::Room => format!(
+            "outcome_unknown: `{name}` was started at {at} and its result was lost ({reason}). It may or may not have \
+             happened, in whole or in part; running processes were ended. Check before you repeat it."
+        ),
+        _ => format!(
+            "outcome_unknown: `{name}` was asked for at {at} and its answer was lost ({reason}). It may or may not have \
+             happened. Check before you repeat it."
+        ),
+    }
 }

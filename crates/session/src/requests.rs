@@ -5,6 +5,7 @@ use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::{Event, EventBody};
 use loopd_domain::session::{Session, SessionAgent, TurnSettings};
 use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, Timestamp, WorkspaceId};
+use loopd_host_tools::HostTools;
 use loopd_models::Registry;
 use loopd_sandbox::Sandbox;
 use loopd_store::{AppendError, OnceRecord, Store, StoreError};
@@ -17,6 +18,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub sandbox: Arc<dyn Sandbox>,
     pub models: Arc<Registry>,
+    pub host_tools: Arc<dyn HostTools>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     /// Directories of sessions live under `<data>/sessions/<id>`.

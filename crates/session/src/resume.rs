@@ -2,6 +2,7 @@
 
 use crate::ledger::Ledger;
 use loopd_agent_loop::{Answer, Call, LoopConfig, Resume};
+use loopd_domain::event::Permission;
 use loopd_domain::fold::{OpenCall, OpenTurn};
 use loopd_domain::limits;
 use serde_json::Value;
@@ -46,14 +47,16 @@ pub fn calls(ledger: &Ledger, turn: &OpenTurn) -> Vec<Call> {
 }
 
 fn call(ledger: &Ledger, open: &OpenCall) -> Call {
+    let in_doubt = open.in_doubt.is_some();
     Call {
         id: open.id.clone(),
         name: open.name.clone(),
         input: ledger.arguments(&open.id).cloned().unwrap_or(Value::Null),
         runs_in: open.runs_in,
-        permission: open.permission,
+        // The loop need not know why a call waits for a word of the client.
+        permission: if in_doubt { Permission::Ask } else { open.permission },
         malformed: open.malformed.clone(),
-        verdict: open.verdict,
+        verdict: if in_doubt { None } else { open.verdict },
         deny_message: open.deny_message.clone(),
         settled: open.settled,
     }

@@ -2,13 +2,13 @@
 //!
 //! How a driver is found, started and put away is `drivers`'s.
 
-use crate::driver::{self, Mail, Sent};
+use crate::driver::{self, Mail, Origin, Sent};
 use crate::follow::Follower;
 use crate::hub::{Channel, Hub};
 use crate::ledger::{Ledger, seal};
 use crate::requests::*;
 use crate::slots::{Slot, Slots};
-use crate::{admission, keeper};
+use crate::{admission, keeper, sweep};
 use loopd_domain::chain::GENESIS;
 use loopd_domain::event::EventBody;
 use loopd_domain::fold::SessionFold;
@@ -62,6 +62,9 @@ impl SessionService {
             }
             keeper::keep(first).await;
         });
+        if sole_owner && takes_up {
+            tokio::spawn(sweep::keep(service.clone()));
+        }
         Ok(service)
     }
 
@@ -121,7 +124,7 @@ impl SessionService {
         self.refuse_when_stopping()?;
         // The room is built while the session is being written.
         let room = starts.then(|| {
-            let start = driver::start(parts, &ledger.session.id, ledger.session.room.limits);
+            let start = driver::start(parts, &ledger.session.id, ledger.session.epoch, ledger.session.room.limits);
             tokio::spawn(start)
         });
         let digest = once.as_ref().map(|o| o.request_digest.clone());
@@ -132,7 +135,9 @@ impl SessionService {
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
         // A session that only rests is nobody's.
         let lease = starts.then(|| Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) });
+        fail::fail_point!("session::before_create");
         let created = parts.store.journal().create(stored.clone(), entries, lease, once).await;
+        fail::fail_point!("session::after_create");
         if let Err(fault) = created {
             drop(held);
             self.0.slots.forget(&stored.id, slot);
@@ -148,7 +153,7 @@ impl SessionService {
                 let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
                 room.await.map_err(lost)?
             });
-            self.spawn(&mut held, ledger, Some(room), false);
+            self.spawn(&mut held, ledger, Some(room), Origin::Created);
         }
         drop(held);
         self.0.slots.forget(&accepted.session.id, slot);
@@ -210,7 +215,7 @@ impl SessionService {
 
     /// Removes history and files. Refused while a turn runs.
     pub async fn delete(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<(), ServiceError> {
-        let session = self.get(workspace, id).await?;
+        self.get(workspace, id).await?;
         for _ in 0..DRIVER_TRIES {
             self.ask(id, |reply| Mail::Delete { reply }).await?;
             let slot = self.slot(id)?;
@@ -222,7 +227,8 @@ impl SessionService {
             let held = slot.lock().await;
             // Another request may have woken the session in between: then it has to agree anew.
             if held.is_none() {
-                self.remove(&session).await?;
+                // Read again: the driver that agreed has claimed the session, and its room obeys no earlier epoch.
+                self.remove(&self.get(workspace, id).await?).await?;
                 drop(held);
                 self.0.slots.forget(id, slot);
                 return Ok(());
@@ -235,7 +241,7 @@ impl SessionService {
     async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
         let parts = self.parts();
         parts.store.sessions().delete(&session.workspace, &session.id).await?;
-        let spec = driver::spec(parts, &session.id, session.room.limits);
+        let spec = driver::spec(parts, &session.id, session.epoch, session.room.limits);
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }
@@ -283,9 +289,8 @@ impl SessionService {
         Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach(), stopping))
     }
 
-    /// Lets running sessions go: their turns are taken up at the next start. Rooms end with either mode for now.
+    /// Lets running sessions go: their turns are taken up at the next start. What becomes of their rooms is `mode`'s.
     pub async fn stop(&self, mode: StopMode) {
-        tracing::debug!(?mode, "sessions are let go");
         self.0.stopping.send_replace(true);
         let slots = self.0.slots.all();
         let mut mailboxes = Vec::new();
@@ -293,7 +298,7 @@ impl SessionService {
             let mailbox = slot.lock().await.clone();
             if let Some(mailbox) = mailbox {
                 // A closed mailbox belongs to a driver that ends anyway.
-                let _ = mailbox.send(Mail::Stop).await;
+                let _ = mailbox.send(Mail::Stop { mode }).await;
                 mailboxes.push((slot, mailbox));
             }
         }

@@ -55,15 +55,28 @@ pub fn take_up_queue(draft: &mut Draft, session: &Session, waiting: &[QueuedInpu
     Ok(true)
 }
 
-/// Gives a call an error for its result without anybody having run it to its end.
+/// Gives a call an error for its result without anybody having run it to its end. A call in doubt stays unknown: neither an
+/// interrupt nor the end of its turn makes known what nobody knows.
 pub fn settle(draft: &mut Draft, id: &CallId, outcome: Outcome, message: &str) -> Result<(), IllegalEvent> {
-    draft.push(EventBody::AgentToolResult {
-        tool_use_id: id.clone(),
-        content: vec![ContentBlock::text(message)],
-        is_error: true,
-        outcome,
-        duration_ms: 0,
-    })?;
+    let known = unsettled(draft).into_iter().find(|call| &call.id == id).and_then(|call| call.in_doubt);
+    let (outcome, message) = match &known {
+        Some(known) if outcome != Outcome::Unknown => (Outcome::Unknown, known.as_str()),
+        _ => (outcome, message),
+    };
+    result(draft, id, vec![ContentBlock::text(message)], true, outcome, 0)
+}
+
+/// Gives a call its result.
+pub fn result(
+    draft: &mut Draft,
+    id: &CallId,
+    content: Vec<ContentBlock>,
+    is_error: bool,
+    outcome: Outcome,
+    duration_ms: u64,
+) -> Result<(), IllegalEvent> {
+    let tool_use_id = id.clone();
+    draft.push(EventBody::AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms })?;
     Ok(())
 }
 

@@ -51,8 +51,9 @@ async fn rescheduled_without_a_loop(house: &House, settings: TurnSettings) -> Se
     let id = made.session.id;
     house.until(&id, 0, |b| matches!(b, EventBody::ThreadStatusRescheduled { .. })).await;
     house.mishaps.kill_rooms();
-    eventually("a room follows", || house.rooms_started.load(Ordering::Relaxed) == 2).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    eventually("the room is gone", || house.mishaps.alive.load(Ordering::Relaxed) == 0).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(house.rooms_started.load(Ordering::Relaxed), 1, "nothing is to be done in a room until it asks again");
     assert_eq!(house.session(&id).await.fold.status, Status::Rescheduling);
     id
 }

@@ -31,7 +31,7 @@ pub const TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
 pub const TOOL_TYPE: &str = "gen_ai.tool.type";
 /// The caller runs it.
 pub const TOOL_TYPE_FUNCTION: &str = "function";
-/// It runs on the agent's side: in the room.
+/// It runs on the agent's side: in the room, or on the host.
 pub const TOOL_TYPE_EXTENSION: &str = "extension";
 
 pub const ERROR_TYPE: &str = "error.type";
@@ -60,6 +60,12 @@ pub const LOOPD_RETRY_AT: &str = "loopd.retry.at";
 pub const LOOPD_OUTPUT_REJECTED: &str = "loopd.output_rejected";
 /// Id of the event that recorded the call.
 pub const LOOPD_CALL_ID: &str = "loopd.call.id";
+/// What may be done about the call when its result is not known: `pure`, `keyed`, `room`, `once`, `client`.
+pub const LOOPD_CALL_EFFECT: &str = "loopd.call.effect";
+/// SHA-256 of the arguments as the model wrote them.
+pub const LOOPD_CALL_ARGUMENTS_DIGEST: &str = "loopd.call.arguments_digest";
+/// SHA-256 of the idempotency key that a host's call carries, at every attempt.
+pub const LOOPD_CALL_KEY_DIGEST: &str = "loopd.call.idempotency_key_digest";
 /// `completed`, `timed_out`, `interrupted`, `not_run`, `unknown`.
 pub const LOOPD_CALL_OUTCOME: &str = "loopd.call.outcome";
 /// From the model's asking to the start: a free place, a confirmation.

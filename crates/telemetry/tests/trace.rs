@@ -304,11 +304,28 @@ fn attributes_follow_the_conventions() {
         "gen_ai.tool.name": "bash",
         "gen_ai.tool.call.id": "toolu_1",
         "gen_ai.tool.type": "extension",
+        "loopd.call.effect": "room",
+        "loopd.call.arguments_digest": "cd34",
         "loopd.call.id": call.as_str(),
         "loopd.call.outcome": "completed",
     });
     assert_eq!(serde_json::to_value(&tool.attributes).expect("serialises"), expected);
     assert_eq!(trace.semconv, semconv::VERSION);
+}
+
+#[test]
+fn a_call_of_the_hosts_shows_the_digest_of_its_key() {
+    let mut j = Journal::new();
+    j.say(0);
+    j.running(0, None);
+    j.ask(0, 1, 1);
+    let call = j.call(100, "book", RunsIn::Host, Permission::Allow);
+    let trace = j.trace();
+    let span = trace.root.walk().into_iter().find(|s| s.kind == SpanKind::ToolCall).expect("there").clone();
+    let key = loopd_domain::event::idempotency_key(&trace.session_id, &call);
+    let digest = loopd_domain::chain::sha256_hex(key.as_bytes());
+    assert_eq!(span.attributes[semconv::LOOPD_CALL_KEY_DIGEST], digest);
+    assert!(!serde_json::to_string(&trace).expect("serialises").contains(&key));
 }
 
 #[test]

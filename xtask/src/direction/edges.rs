@@ -8,6 +8,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-policy", "loopd-domain", "decisions are about tools and permissions"),
     ("loopd-telemetry", "loopd-domain", "spans are a fold of events"),
     ("loopd-models", "loopd-domain", "requests and answers are conversations of the domain"),
+    ("loopd-host-tools", "loopd-domain", "a call's input, result and class are words of the domain"),
     ("loopd-store", "loopd-domain", "what is stored are the domain's nouns"),
     ("loopd-sandbox", "loopd-domain", "a room belongs to a session and has limits"),
     ("loopd-sandbox", "loopd-protocol", "the channel to a cell has a fixed file descriptor"),
@@ -20,6 +21,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-session", "loopd-protocol", "the host's half of the frames"),
     ("loopd-session", "loopd-policy", "each call is decided before it runs"),
     ("loopd-session", "loopd-models", "the driver calls the model; through the port"),
+    ("loopd-session", "loopd-host-tools", "the driver sends the host's calls; through the port"),
     ("loopd-session", "loopd-sandbox", "the driver holds the room; through the port"),
     ("loopd-session", "loopd-store", "the driver writes the journal; through the port"),
     ("loopd-server", "loopd-domain", "the wire is a projection of the domain"),
@@ -28,6 +30,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-server", "loopd-models", "GET /v1/models, and which models are known"),
     ("loopd-server", "loopd-telemetry", "GET /v1/sessions/{id}/trace"),
     ("loopd", "loopd-domain", "composition root: clock and ids"),
+    ("loopd", "loopd-host-tools", "composition root: where tools may go"),
     ("loopd", "loopd-models", "composition root: which providers are configured"),
     ("loopd", "loopd-sandbox", "composition root: which rooms"),
     ("loopd", "loopd-server", "composition root: the interface to serve"),
@@ -43,4 +46,4 @@ pub const PURE: &[&str] = &["loopd-domain", "loopd-agent-loop", "loopd-protocol"
 pub const PURE_USES: &[&str] = &["serde", "serde_json", "thiserror", "chrono", "sha2"];
 
 /// Crates that stand outside the house and may use any room. No room may use them.
-pub const OUTSIDE: &[&str] = &["loopd-tests", "loopd-bench"];
+pub const OUTSIDE: &[&str] = &["loopd-tests", "loopd-crash", "loopd-bench"];

@@ -51,6 +51,11 @@ pub fn room(n: u32) -> Call {
     }
 }
 
+/// A call that the host runs and that may run at once.
+pub fn hosted(n: u32) -> Call {
+    Call { name: "book".to_owned(), runs_in: RunsIn::Host, ..room(n) }
+}
+
 pub fn client(n: u32) -> Call {
     Call { name: "lookup".to_owned(), runs_in: RunsIn::Client, ..room(n) }
 }

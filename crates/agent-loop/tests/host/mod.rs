@@ -24,7 +24,7 @@ pub struct Host {
     ids: u32,
     /// Dead after a crash, and while nothing is to be decided.
     machine: Option<AgentLoop>,
-    /// Calls that run in the room.
+    /// Calls that run, in the room or on the host.
     pub running: Vec<CallId>,
     /// Every call that was ever started in this life of the room, to catch a second start.
     started: BTreeSet<CallId>,
@@ -298,7 +298,7 @@ impl Host {
 
     fn run_tool(&mut self, id: CallId) {
         let call = self.open_calls().into_iter().find(|c| c.id == id).expect("an open call");
-        assert!(call.runs_in == RunsIn::Room && call.malformed.is_none());
+        assert!(matches!(call.runs_in, RunsIn::Room | RunsIn::Host) && call.malformed.is_none());
         assert!(call.permission == Permission::Allow || call.verdict == Some(Verdict::Allow), "not allowed: {call:?}");
         assert!(self.started.insert(id.clone()), "{id} was started twice");
         self.running.push(id);

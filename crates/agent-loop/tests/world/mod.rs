@@ -1,7 +1,7 @@
 //! Random worlds for a host: what may happen to it, the usual more often than the rare, and an end in kindness.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use crate::desk::{answer, asks, client, room};
+use crate::desk::{answer, asks, client, hosted, room};
 use crate::host::Host;
 use loopd_agent_loop::{Answer, Call};
 use loopd_domain::event::{AnswerStop, Permission, RunsIn, Verdict};
@@ -95,14 +95,17 @@ fn shape(chance: &mut Chance<'_>) -> Answer {
 }
 
 fn call(chance: &mut Chance<'_>) -> Call {
-    match chance.of(9) {
+    match chance.of(12) {
         0..=2 => room(0),
+        9 | 10 => hosted(0),
+        11 => Call { permission: Permission::Ask, ..hosted(0) },
         3 => client(0),
         4 => asks(0),
         5 => Call { permission: Permission::Deny, ..room(0) },
         6 => Call { runs_in: RunsIn::Nowhere, name: "bsh".to_owned(), ..room(0) },
         7 => {
-            Call { malformed: Some("not an object".to_owned()), ..[room(0), client(0), asks(0)][chance.of(3)].clone() }
+            let of = [room(0), client(0), asks(0), hosted(0)][chance.of(4)].clone();
+            Call { malformed: Some("not an object".to_owned()), ..of }
         }
         _ => Call { permission: Permission::Ask, ..client(0) },
     }

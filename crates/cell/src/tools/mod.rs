@@ -1,5 +1,8 @@
 //! The built-in tools: from a call to exactly one result, whatever happens on the way.
 //!
+//! A call is started once: the result of one that has ended is kept until the journal surely has it, and given again to
+//! whoever wants that call run.
+//!
 //! `bash` has a process of its own that lives on; every other tool is a function that runs in a worker. To add a tool: its
 //! row in `domain/agent.rs`, its file here, its line in [`function_of`].
 
@@ -35,17 +38,23 @@ pub struct Tools {
     user: ToolUser,
     bash: Bash,
     workers: Vec<Worker>,
+    /// To be handed out.
     finished: Vec<CallResult>,
+    /// Handed out, and perhaps lost on the way to the journal. At most the calls of one step.
+    kept: Vec<CallResult>,
 }
 
 impl Tools {
     pub fn new(user: ToolUser) -> Self {
-        Tools { bash: Bash::new(user.clone()), user, workers: Vec::new(), finished: Vec::new() }
+        Tools { bash: Bash::new(user.clone()), user, workers: Vec::new(), finished: Vec::new(), kept: Vec::new() }
     }
 
-    /// Starts a call. One that runs already goes on undisturbed.
+    /// Starts a call. One that runs already goes on undisturbed; one that has ended is not run again.
     pub fn start(&mut self, id: &CallId, name: &str, input: &Value, now: Instant) {
-        if self.bash.has(id) || self.workers.iter().any(|w| w.id() == id) {
+        if let Some(at) = self.kept.iter().position(|result| &result.id == id) {
+            return self.finished.push(self.kept.swap_remove(at));
+        }
+        if self.known().contains(id) {
             return;
         }
         let Some(builtin) = Builtin::parse(name) else {
@@ -74,16 +83,23 @@ impl Tools {
         }
     }
 
-    /// Stops every call; nobody wants the results.
-    pub fn cancel_all(&mut self, now: Instant) {
-        let keep = self.worker_pids();
-        while let Some(id) = self.bash.any() {
-            self.bash.cancel(&id, &keep, now);
-        }
-        for worker in self.workers.drain(..) {
-            worker.cancel(now);
-        }
-        self.finished.clear();
+    /// Calls that run, wait, or have ended with a result that may still be wanted.
+    pub fn known(&self) -> Vec<CallId> {
+        let results = self.finished.iter().chain(&self.kept).map(|result| result.id.clone());
+        self.bash.calls().chain(self.workers.iter().map(|w| w.id().clone())).chain(results).collect()
+    }
+
+    /// Stops every other call; nobody wants their results.
+    pub fn keep_only(&mut self, wanted: &[CallId], now: Instant) {
+        let unwanted: Vec<CallId> = self.known().into_iter().filter(|id| !wanted.contains(id)).collect();
+        unwanted.iter().for_each(|id| self.cancel(id, now));
+        self.finished.retain(|result| wanted.contains(&result.id));
+        self.kept.retain(|result| wanted.contains(&result.id));
+    }
+
+    /// The journal has all results that were handed out.
+    pub fn forget(&mut self) {
+        self.kept.clear();
     }
 
     /// Adds what the event loop is to watch.
@@ -113,6 +129,7 @@ impl Tools {
         }
         let keep = self.worker_pids();
         self.bash.advance(&keep, now, &mut self.finished);
+        self.kept.extend(self.finished.iter().cloned());
         std::mem::take(&mut self.finished)
     }
 

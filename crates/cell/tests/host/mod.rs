@@ -1,4 +1,4 @@
-//! A host double: it starts the real program outside a room and plays the other end of its channel.
+//! A host double: it starts the real program outside a room and plays the host that connects to it.
 #![allow(dead_code)] // each test file uses its part
 
 use loopd_agent_loop::{Call, Command, Input, LoopConfig, Resume};
@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -28,8 +28,22 @@ pub struct Host {
     cell: Child,
     decoder: Decoder,
     directory: TempDir,
+    /// Where the cell listens; not in its tools' way.
+    sockets: TempDir,
     calls: u32,
     epoch: u64,
+}
+
+/// Frames of one connection.
+pub fn frames(frames: &[ToCell]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frames.iter().for_each(|frame| encode(frame, &mut bytes).expect("a frame"));
+    bytes
+}
+
+pub fn attach(version: u32, epoch: u64) -> ToCell {
+    let session = SessionId::parse("session", "sesn_1").expect("an id");
+    ToCell::Attach { version, session, epoch: Epoch(epoch) }
 }
 
 /// One batch of the cell.
@@ -47,27 +61,55 @@ impl Host {
 
     /// `around` is put before the program, e.g. `unshare …`.
     pub fn start_as(tool_uid: &str, around: &str) -> Self {
-        let mut host = Self::connect(tool_uid, around);
-        assert_eq!(host.receive(), Some(FromCell::Hello { version: VERSION }));
+        let mut host = Self::launch(tool_uid, around, "600");
+        assert_eq!(host.attach(), Vec::new());
         host
     }
 
-    pub fn connect(tool_uid: &str, around: &str) -> Self {
-        let (channel, cells_end) = UnixStream::pair().expect("a socket pair");
-        channel.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    /// With a connection on which nothing was said yet.
+    pub fn launch(tool_uid: &str, around: &str, patience: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let open = fs::Permissions::from_mode(0o777);
         fs::set_permissions(directory.path(), open).expect("a mode");
+        let sockets = tempfile::tempdir().expect("a directory");
+        let listener = UnixListener::bind(sockets.path().join("cell")).expect("a socket");
+        let channel = dial(sockets.path());
         let script = format!(r#"exec {around} "$0" 3<&0 </dev/null"#);
         let cell = std::process::Command::new("/bin/sh")
             .args(["-c", &script, env!("CARGO_BIN_EXE_loopd-cell")])
             .current_dir(&directory)
             .env("LOOPD_TOOL_UID", tool_uid)
+            .env("LOOPD_ORPHAN_SECONDS", patience)
             .env("TMPDIR", directory.path())
-            .stdin(Stdio::from(OwnedFd::from(cells_end)))
+            .stdin(Stdio::from(OwnedFd::from(listener)))
             .spawn()
             .expect("the cell");
-        Host { channel, previews: Vec::new(), cell, decoder: Decoder::default(), directory, calls: 0, epoch: 0 }
+        Host {
+            channel,
+            previews: Vec::new(),
+            cell,
+            decoder: Decoder::default(),
+            directory,
+            sockets,
+            calls: 0,
+            epoch: 0,
+        }
+    }
+
+    /// Attaches with the next epoch. The calls that the cell knows come back.
+    pub fn attach(&mut self) -> Vec<CallId> {
+        self.epoch += 1;
+        self.send(&attach(VERSION, self.epoch));
+        match self.receive() {
+            Some(FromCell::Hello { version: VERSION, calls }) => calls,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Another connection, on which nothing was said yet; the one before comes back.
+    pub fn dial_again(&mut self) -> UnixStream {
+        self.decoder = Decoder::default();
+        std::mem::replace(&mut self.channel, dial(self.sockets.path()))
     }
 
     pub fn directory(&self) -> &Path {
@@ -79,9 +121,7 @@ impl Host {
     }
 
     pub fn send(&mut self, frame: &ToCell) {
-        let mut bytes = Vec::new();
-        encode(frame, &mut bytes).expect("a frame");
-        self.channel.write_all(&bytes).expect("sent");
+        self.channel.write_all(&frames(std::slice::from_ref(frame))).expect("sent");
     }
 
     pub fn input(&mut self, input: Input) {
@@ -118,7 +158,11 @@ impl Host {
     pub fn begin(&mut self, calls: &[(&str, Value)]) -> Vec<CallId> {
         let calls: Vec<Call> = calls.iter().map(|(name, input)| self.call(name, input.clone())).collect();
         let ids = calls.iter().map(|call| call.id.clone()).collect();
-        self.epoch += 1;
+        self.begin_with(calls);
+        ids
+    }
+
+    pub fn begin_with(&mut self, calls: Vec<Call>) {
         let config = LoopConfig { tools: vec!["bash".into()], parallel_max: 8, calls_max: 64, output_repairs_max: 2 };
         let resume = Resume {
             limits: TurnLimits::default(),
@@ -131,10 +175,7 @@ impl Host {
             queued: Vec::new(),
             answered: None,
         };
-        let session = SessionId::parse("session", "sesn_1").expect("an id");
-        let (epoch, now) = (Epoch(self.epoch), Timestamp(1_000_000));
-        self.send(&ToCell::Begin { version: VERSION, session, epoch, config, resume, now });
-        ids
+        self.send(&ToCell::Begin { config, resume, now: Timestamp(1_000_000) });
     }
 
     pub fn call(&mut self, name: &str, input: Value) -> Call {
@@ -192,6 +233,12 @@ impl Drop for Host {
         let _ = self.cell.kill();
         let _ = self.cell.wait();
     }
+}
+
+fn dial(sockets: &Path) -> UnixStream {
+    let channel = UnixStream::connect(sockets.join("cell")).expect("the backlog takes it");
+    channel.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    channel
 }
 
 /// The only text of a result.

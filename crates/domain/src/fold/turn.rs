@@ -25,6 +25,9 @@ pub struct OpenTurn {
     pub settings: TurnSettings,
     /// Steps whose model call was answered.
     pub steps: u32,
+    /// The last attempt at the step that is under way; 0 before the first.
+    #[serde(default)]
+    pub attempts: u32,
     pub output_tokens: u64,
     pub cost: Option<MicroUsd>,
     pub output_rejections: u32,
@@ -69,6 +72,9 @@ pub struct OpenCall {
     pub arguments_digest: String,
     pub verdict: Option<Verdict>,
     pub deny_message: Option<String>,
+    /// It may have happened, and the client is to say whether it is run again: what is known of it.
+    #[serde(default)]
+    pub in_doubt: Option<String>,
     /// Its result is in the journal.
     pub settled: bool,
     pub asked_at: Timestamp,
@@ -84,6 +90,9 @@ impl OpenCall {
     pub fn waits_for_client(&self) -> bool {
         if self.settled || self.malformed.is_some() || self.runs_in == RunsIn::Nowhere {
             return false;
+        }
+        if self.in_doubt.is_some() {
+            return true;
         }
         match (self.permission, self.verdict) {
             (Permission::Deny, _) | (Permission::Ask, Some(Verdict::Deny)) => false,
@@ -103,6 +112,7 @@ impl OpenTurn {
             interrupted: false,
             settings: settings.clone(),
             steps: 0,
+            attempts: 0,
             output_tokens: 0,
             cost: Some(MicroUsd(0)),
             output_rejections: 0,

@@ -53,6 +53,8 @@ impl StepsView {
             "user.custom_tool_result" => self.result(event, event["custom_tool_use_id"].as_str()),
             "session.error" => self.error(&event["error"]),
             "loopd.session_recovered" => self.note(Ink::Yellow, &said("recovered", &event["message"])),
+            "loopd.outcome_unknown" => self.note(Ink::Yellow, &said("in doubt", &event["message"])),
+            "loopd.room_restarted" => self.note(Ink::Dim, &said("room restarted", &event["message"])),
             "loopd.output_rejected" => self.note(Ink::Yellow, &said("answer rejected", &event["message"])),
             "session.status_terminated" => self.note(Ink::Red, &said("session ended", &event["reason"])),
             _ => Ok(()),

@@ -1,13 +1,15 @@
 //! What the conformance suite puts in the cell's place: does what it is told, as the cell or as a tool would.
 //!
-//! It says one byte first, as a sign of life. A request is a little-endian `u32` of length, then a verb, a line feed and a body; so is an answer, with an exit status in
-//! the verb's place. Ends when the host lets go of the channel.
+//! It listens as a cell does: hosts come and go, the latest one is the one that counts, and when none has come for
+//! `LOOPD_ORPHAN_SECONDS` it ends. A host is greeted with one byte. A request is a little-endian `u32` of length, then a verb,
+//! a line feed and a body; so is an answer, with an exit status in the verb's place.
 
 #![allow(unsafe_code)]
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio, exit};
 
@@ -16,34 +18,51 @@ fn main() {
     if arguments.get(1).map(String::as_str) == Some("syscall") {
         exit(call(&arguments[2..]));
     }
-    // SAFETY: the host promises a channel under this number, and nothing else here owns it.
-    let mut channel = unsafe { UnixStream::from_raw_fd(loopd_protocol::CHANNEL_FD) };
-    if channel.write_all(b"!").is_err() {
-        return;
-    }
-    while let Some(request) = read(&mut channel) {
-        let (verb, body) = request.split_once('\n').unwrap_or((&request, ""));
-        let answer = match verb {
-            "echo" => format!("0\n{body}"),
-            "exit" => exit(body.parse().unwrap_or(255)),
-            "descriptors" => format!("0\n{}", descriptors().unwrap_or_else(|fault| fault.to_string())),
-            "cell" => run(Command::new("/bin/sh").args(["-c", body])),
-            "tool" => run(as_tool(Command::new("/bin/sh").args(["-c", body]))),
-            "syscall" => run(as_tool(Command::new("/proc/self/exe").arg("syscall").args(body.split(' ')))),
-            _ => format!("255\nunknown verb `{verb}`"),
-        };
-        let length = (answer.len() as u32).to_le_bytes();
-        if channel.write_all(&[&length, answer.as_bytes()].concat()).is_err() {
-            break;
+    // SAFETY: the host promises a listening socket under this number, and nothing else here owns it.
+    let listener = unsafe { UnixListener::from_raw_fd(loopd_protocol::CHANNEL_FD) };
+    let patience = std::env::var("LOOPD_ORPHAN_SECONDS").ok().and_then(|text| text.parse().ok());
+    let patience = Timespec { tv_sec: patience.expect("the host says how long to wait for it"), tv_nsec: 0 };
+    let mut host: Option<UnixStream> = None;
+    loop {
+        let mut fds = vec![PollFd::new(&listener, PollFlags::IN)];
+        fds.extend(host.as_ref().map(|host| PollFd::new(host, PollFlags::IN)));
+        match poll(&mut fds, host.is_none().then_some(&patience)) {
+            Ok(0) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => panic!("waiting for hosts: {errno}"),
+        }
+        let speaks = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        // It does not block: no host waits when another one was only heard.
+        if let Ok((mut latest, _)) = listener.accept() {
+            host = latest.write_all(b"!").is_ok().then_some(latest);
+        } else if speaks && !host.as_mut().is_some_and(serve) {
+            host = None;
         }
     }
 }
 
-fn read(channel: &mut UnixStream) -> Option<String> {
+/// Answers one request. `false`: the host is gone.
+fn serve(host: &mut UnixStream) -> bool {
+    let Some(request) = read(host) else { return false };
+    let (verb, body) = request.split_once('\n').unwrap_or((&request, ""));
+    let answer = match verb {
+        "echo" => format!("0\n{body}"),
+        "exit" => exit(body.parse().unwrap_or(255)),
+        "descriptors" => format!("0\n{}", descriptors().unwrap_or_else(|fault| fault.to_string())),
+        "cell" => run(Command::new("/bin/sh").args(["-c", body])),
+        "tool" => run(as_tool(Command::new("/bin/sh").args(["-c", body]))),
+        "syscall" => run(as_tool(Command::new("/proc/self/exe").arg("syscall").args(body.split(' ')))),
+        _ => format!("255\nunknown verb `{verb}`"),
+    };
+    let length = (answer.len() as u32).to_le_bytes();
+    host.write_all(&[&length, answer.as_bytes()].concat()).is_ok()
+}
+
+fn read(host: &mut UnixStream) -> Option<String> {
     let mut length = [0; 4];
-    channel.read_exact(&mut length).ok()?;
+    host.read_exact(&mut length).ok()?;
     let mut request = vec![0; u32::from_le_bytes(length) as usize];
-    channel.read_exact(&mut request).ok()?;
+    host.read_exact(&mut request).ok()?;
     String::from_utf8(request).ok()
 }
 

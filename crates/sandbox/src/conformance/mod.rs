@@ -4,9 +4,10 @@
 mod life;
 mod limits;
 mod subject;
+mod succession;
 mod walls;
 
-pub use subject::{Answer, Subject, Visitor};
+pub use subject::{Answer, Make, ORPHAN_SECONDS, Subject, Visitor};
 
 /// Runs every rule, one after the other.
 pub async fn all(subject: &Subject) {
@@ -17,6 +18,11 @@ pub async fn all(subject: &Subject) {
     life::removing_removes(subject).await;
     life::fifty_start_at_once(subject).await;
     life::a_room_that_cannot_be_built_says_why(subject).await;
+    succession::a_room_outlives_its_server(subject).await;
+    succession::the_later_of_two_owners_has_it(subject).await;
+    succession::nobody_waits_for_a_host_for_ever(subject).await;
+    succession::a_start_replaces_what_lives(subject).await;
+    succession::what_is_there_can_be_listed_and_removed(subject).await;
     walls::two_rooms_share_nothing(subject).await;
     walls::the_host_is_out_of_reach(subject).await;
     walls::the_cell_is_given_nothing_else(subject).await;

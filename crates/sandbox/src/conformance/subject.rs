@@ -1,8 +1,8 @@
 //! The sandbox under test, and a way to talk to the test cell in its rooms.
 
 use crate::{CheckVerdict, Room, RoomExit, RoomSpec, Sandbox};
-use loopd_domain::SessionId;
 use loopd_domain::environment::RoomLimits;
+use loopd_domain::{Epoch, SessionId};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,8 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// Longer than anything here takes; short enough that a hang is a failure and not a mystery.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Makes a sandbox as a server does that starts; each on the same data.
+pub type Make = Box<dyn Fn() -> Box<dyn Sandbox> + Send + Sync>;
+
+/// How long cells of the sandbox under test wait for a host.
+pub const ORPHAN_SECONDS: u64 = 4;
+
 /// A kind of room to be tried.
 pub struct Subject {
+    make: Make,
     sandbox: Box<dyn Sandbox>,
     data: PathBuf,
     next: AtomicU32,
@@ -31,9 +38,15 @@ pub struct Answer {
 }
 
 impl Subject {
-    /// `data`: where sessions' directories are made.
-    pub fn new(sandbox: Box<dyn Sandbox>, data: &Path) -> Self {
-        Subject { sandbox, data: data.to_owned(), next: AtomicU32::new(0) }
+    /// `data`: where sessions' directories are made. Cells wait for a host as long as [`ORPHAN_SECONDS`].
+    pub fn new(make: Make, data: &Path) -> Self {
+        let sandbox = make();
+        Subject { make, sandbox, data: data.to_owned(), next: AtomicU32::new(0) }
+    }
+
+    /// Another server on the same data.
+    pub fn another(&self) -> Box<dyn Sandbox> {
+        (self.make)()
     }
 
     pub fn sandbox(&self) -> &dyn Sandbox {
@@ -49,18 +62,14 @@ impl Subject {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let session = SessionId::parse("session", &format!("sesn_TEST{number}")).expect("letters and digits");
         let directory = self.data.join("sessions").join(session.as_str());
-        RoomSpec { session, directory, limits: RoomLimits::default() }
+        RoomSpec { session, epoch: Epoch(1), directory, limits: RoomLimits::default() }
     }
 
     /// Starts a room and waits for its cell's first sign of life.
     pub async fn enter(&self, spec: &RoomSpec) -> Visitor {
-        let mut room = match self.sandbox.start(spec).await {
-            Ok(room) => room,
+        match self.sandbox.start(spec).await {
+            Ok(room) => Visitor::greeted(room).await,
             Err(fault) => panic!("a room could not be started: {fault}"),
-        };
-        match tokio::time::timeout(PATIENCE, room.channel.read_u8()).await {
-            Ok(Ok(b'!')) => Visitor { room },
-            other => panic!("the test cell did not greet: {other:?}; the room: {:?}", room.exit.borrow()),
         }
     }
 
@@ -73,6 +82,19 @@ impl Subject {
 }
 
 impl Visitor {
+    /// Waits for the first sign of life of a room's cell.
+    pub async fn greeted(mut room: Room) -> Self {
+        match tokio::time::timeout(PATIENCE, room.channel.read_u8()).await {
+            Ok(Ok(b'!')) => Visitor { room },
+            other => panic!("the test cell did not greet: {other:?}; the room: {:?}", room.exit.borrow()),
+        }
+    }
+
+    /// For somebody whom the cell has greeted already.
+    pub fn met(room: Room) -> Self {
+        Visitor { room }
+    }
+
     /// Runs a shell command as a tool.
     pub async fn tool(&mut self, command: &str) -> Answer {
         self.ask("tool", command).await
@@ -127,6 +149,11 @@ impl Visitor {
         let gone = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
         let gone = gone.unwrap_or_else(|_| panic!("the room did not end in {PATIENCE:?}"));
         gone.expect("the sender tells before it goes").clone().expect("waited for")
+    }
+
+    /// Lets go of the connection and leaves the room alive.
+    pub fn abandon(self) {
+        self.room.guard.leave();
     }
 
     pub fn room(&mut self) -> &mut Room {

@@ -67,11 +67,14 @@ pub(super) async fn the_host_is_out_of_reach(subject: &Subject) {
 pub(super) async fn the_cell_is_given_nothing_else(subject: &Subject) {
     let mut room = subject.enter(&subject.spec()).await;
     let descriptors = room.ask("descriptors", "").await.text;
-    let (null, channel) = descriptors.rsplit_once('\n').unwrap_or_default();
-    assert_eq!(null, "0 /dev/null\n1 /dev/null\n2 /dev/null");
-    assert!(channel.starts_with("3 ") && !channel.contains('/'), "{descriptors}");
+    let lines: Vec<&str> = descriptors.lines().collect();
+    // What it listens on, and the connection that it took from there itself.
+    let [null @ .., listener, connection] = &lines[..] else { panic!("{descriptors}") };
+    assert_eq!(null, ["0 /dev/null", "1 /dev/null", "2 /dev/null"]);
+    assert!(listener.starts_with("3 ") && connection.starts_with("4 "), "{descriptors}");
+    assert!(!listener.contains('/') && !connection.contains('/'), "{descriptors}");
     let environment = room.cell("tr '\\0' '\\n' < /proc/1/environ | cut -d= -f1 | sort | tr '\\n' ' '").await;
-    assert_eq!(environment.text, "HOME LANG LOOPD_TOOL_UID PATH TERM ");
+    assert_eq!(environment.text, "HOME LANG LOOPD_ORPHAN_SECONDS LOOPD_TOOL_UID PATH TERM ");
 }
 
 pub(super) async fn tools_have_no_powers(subject: &Subject) {

@@ -45,23 +45,24 @@ pub(super) fn relative(data: &Path, directory: &Path) -> Result<Vec<u8>, Sandbox
     }
 }
 
+/// The ids of a session whose directory is complete; `None` when there is something to [`prepare`].
+pub(super) fn known(directory: &Path, has_ids: bool) -> io::Result<Option<Option<u32>>> {
+    match fs::symlink_metadata(directory.join("workspace")) {
+        Ok(_) if !has_ids => Ok(Some(None)),
+        Ok(found) => Ok(ids::first_of(found.uid()).map(Some)),
+        Err(fault) if fault.kind() == ErrorKind::NotFound => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
 /// Makes what is missing. Answers the first of the session's ids; `ids: None` when there are none to give (ordinary user).
 pub(super) fn prepare(directory: &Path, ids: Option<&Ids>) -> io::Result<Option<u32>> {
-    let workspace = match fs::symlink_metadata(directory.join("workspace")) {
-        Ok(found) => Some(found),
-        Err(fault) if fault.kind() == ErrorKind::NotFound => None,
-        Err(fault) => return Err(fault),
-    };
-    let known = workspace.as_ref().and_then(|found| ids::first_of(found.uid()));
-    match (ids, &workspace) {
-        (Some(_), Some(_)) if known.is_some() => Ok(known),
-        (None, Some(_)) => Ok(None),
-        (ids, _) => {
-            let first = ids.map(Ids::allocate).transpose()?;
-            furnish(directory, first)?;
-            Ok(first)
-        }
+    if let Some(known) = known(directory, ids.is_some())? {
+        return Ok(known);
     }
+    let first = ids.map(Ids::allocate).transpose()?;
+    furnish(directory, first)?;
+    Ok(first)
 }
 
 fn furnish(directory: &Path, first: Option<u32>) -> io::Result<()> {

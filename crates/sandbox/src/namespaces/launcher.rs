@@ -1,53 +1,44 @@
-//! The host's end of the launcher: one task owns the socket and the list of living rooms; others speak to it by mailbox.
+//! The launcher's process: started when it is first wanted, and again when it has died.
 //!
 //! ```text
-//!  none ──start()──► running ──socket closes──► gone: every room has failed ──start()──► running (a new process)
+//!  none ──wake()──► running ──socket closes──► gone ──wake()──► running (a new process)
 //! ```
 //!
-//! Rooms never outlive their launcher, so a launcher that ends takes its rooms with it, and each is told so.
+//! Rooms outlive their launcher. When this process lets go of it, it ends and leaves them alone.
 
-use super::cgroup::RoomCgroup;
+use super::living::Over;
+use super::running::Running;
 use super::socket::Socket;
-use crate::{RoomExit, SandboxError, programs};
+use crate::{SandboxError, programs};
 use loopd_jail::channel;
-use loopd_jail::wire::{End, News, Order, Start};
-use rustix::io::Errno;
-use std::collections::HashMap;
+use loopd_jail::wire::{News, Order};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use tokio::process::{Child, Command};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
-
-/// Orders that wait for the task; a caller waits for its place.
-const ORDERS_MAX: usize = 256;
+use tokio::sync::{Mutex, oneshot};
 
 pub(super) struct Launcher {
     program: OwnedFd,
     cell: OwnedFd,
     data: PathBuf,
-    orders: Mutex<Option<mpsc::Sender<NewRoom>>>,
+    current: Mutex<Option<Current>>,
 }
 
-/// A room to be started.
-pub(super) struct NewRoom {
-    pub start: Start,
-    /// The cell's end of the channel, then `cgroup.procs` files.
-    pub descriptors: Vec<OwnedFd>,
-    pub cgroup: RoomCgroup,
-    /// Told once, when the room is gone.
-    pub exit: watch::Sender<Option<RoomExit>>,
-    /// Told when the room's first process exists.
-    pub started: oneshot::Sender<Result<Started, SandboxError>>,
+struct Current {
+    running: Arc<Running>,
+    /// Dropped to let go of it.
+    _hold: oneshot::Sender<()>,
 }
 
-/// A room's first process.
-#[derive(Debug)]
-pub(super) struct Started {
-    pub pid: u32,
-    pub pidfd: OwnedFd,
+/// What [`Launcher::wake`] found.
+pub(super) struct Awake {
+    pub running: Arc<Running>,
+    /// It has just been started.
+    pub is_new: bool,
 }
 
 impl Launcher {
@@ -55,22 +46,30 @@ impl Launcher {
         let program =
             programs::sealed("loopd-jail", programs::JAIL).map_err(|errno| failed("holding its program", errno))?;
         let cell = programs::sealed("loopd-cell", cell).map_err(|errno| failed("holding the cell's program", errno))?;
-        Ok(Launcher { program, cell, data, orders: Mutex::new(None) })
+        Ok(Launcher { program, cell, data, current: Mutex::new(None) })
     }
 
-    /// Starts the process if there is none. The first room does not wait for it then.
-    pub(super) async fn wake(&self) -> Result<mpsc::Sender<NewRoom>, SandboxError> {
-        let mut orders = self.orders.lock().await;
-        match &*orders {
-            Some(living) if !living.is_closed() => Ok(living.clone()),
+    /// Starts the process if there is none.
+    pub(super) async fn wake(&self) -> Result<Awake, SandboxError> {
+        let mut current = self.current.lock().await;
+        match &*current {
+            Some(living) if !living.running.is_over() => {
+                Ok(Awake { running: Arc::clone(&living.running), is_new: false })
+            }
             _ => {
-                let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+                let (hold, let_go) = oneshot::channel();
                 let (socket, child) = self.spawn()?;
-                tokio::spawn(Driver { socket, child, rooms: HashMap::new() }.run(receiver));
-                *orders = Some(sender.clone());
-                Ok(sender)
+                let running = Arc::new(Running::new(socket));
+                tokio::spawn(drive(Arc::clone(&running), child, let_go));
+                *current = Some(Current { running: Arc::clone(&running), _hold: hold });
+                Ok(Awake { running, is_new: true })
             }
         }
+    }
+
+    /// There was one, and it takes no more orders.
+    pub(super) async fn is_over(&self) -> bool {
+        self.current.lock().await.as_ref().is_some_and(|current| current.running.is_over())
     }
 
     /// What `loopd-jail probe` prints.
@@ -108,121 +107,30 @@ fn failed(doing: &str, fault: impl Into<io::Error>) -> SandboxError {
     SandboxError::Launcher(format!("{doing}: {}", fault.into()))
 }
 
-/// Owns one launcher process.
-struct Driver {
-    socket: Socket,
-    child: Child,
-    rooms: HashMap<u64, Living>,
-}
-
-struct Living {
-    exit: watch::Sender<Option<RoomExit>>,
-    cgroup: RoomCgroup,
-    started: Option<oneshot::Sender<Result<Started, SandboxError>>>,
-}
-
-impl Driver {
-    async fn run(mut self, mut orders: mpsc::Receiver<NewRoom>) {
-        let reason = loop {
-            tokio::select! {
-                biased;
-                news = self.socket.receive() => match news {
-                    Ok(Some((News::Unable(fault), _))) => break fault.to_string(),
-                    Ok(Some((news, descriptors))) => self.tell(news, descriptors),
-                    Ok(None) => break "it ended".to_owned(),
-                    Err(fault) => break format!("reading its news: {fault}"),
+/// Takes a launcher's news until it is gone.
+async fn drive(running: Arc<Running>, mut child: Child, mut let_go: oneshot::Receiver<()>) {
+    let over = loop {
+        tokio::select! {
+            biased;
+            news = running.socket.receive() => match news {
+                Ok(Some((News::Unable(fault), _))) => break Over::Unable(fault.to_string()),
+                Ok(Some((News::Parked { room, pid }, descriptors))) => match descriptors.into_iter().next() {
+                    Some(pidfd) => running.on_parked(room, pid, pidfd),
+                    None => break Over::Gone(format!("it made room {room} and gave no hold on it")),
                 },
-                order = orders.recv() => match order {
-                    Some(new) => {
-                        if let Err(fault) = self.order(new).await {
-                            break format!("sending an order: {fault}");
-                        }
-                    }
-                    // The sandbox is gone. The launcher ends when the socket closes, and its rooms with it.
-                    None => break "the server let go of it".to_owned(),
-                },
-            }
-        };
-        orders.close();
-        self.end(&reason, orders).await;
-    }
-
-    async fn order(&mut self, new: NewRoom) -> io::Result<()> {
-        let room = new.start.room;
-        let order = Order::Start(new.start);
-        let living = Living { exit: new.exit, cgroup: new.cgroup, started: Some(new.started) };
-        self.rooms.insert(room, living);
-        let descriptors: Vec<_> = new.descriptors.iter().map(AsFd::as_fd).collect();
-        self.socket.send(&order, &descriptors).await
-    }
-
-    fn tell(&mut self, news: News, descriptors: Vec<OwnedFd>) {
-        match news {
-            News::Started { room, pid } => {
-                let waiting = self.rooms.get_mut(&room).and_then(|living| living.started.take());
-                if let (Some(waiting), Some(pidfd)) = (waiting, descriptors.into_iter().next())
-                    && let Err(Ok(unwanted)) = waiting.send(Ok(Started { pid, pidfd }))
-                {
-                    // Whoever asked has given up; nobody would ever end this room.
-                    kill(&unwanted.pidfd);
-                }
-            }
-            News::Ended { room, end } => {
-                if let Some(living) = self.rooms.remove(&room) {
-                    living.end(end);
-                }
-            }
-            News::Ready => tracing::debug!(pid = self.child.id(), "launcher ready"),
-            News::Unable(_) => {}
+                Ok(Some((News::Ended { room, end }, _))) => running.on_ended(room, end),
+                Ok(Some((News::Ready, _))) => tracing::debug!(pid = child.id(), "launcher ready"),
+                Ok(None) => break Over::Gone("it ended".to_owned()),
+                Err(fault) => break Over::Gone(format!("reading its news: {fault}")),
+            },
+            // Never a message: the sandbox is gone.
+            _ = &mut let_go => break Over::Gone("the server let go of it".to_owned()),
         }
-    }
-
-    /// Fails all that waits and all that lived.
-    async fn end(mut self, reason: &str, mut orders: mpsc::Receiver<NewRoom>) {
-        tracing::debug!(pid = self.child.id(), reason, "launcher gone");
-        drop(self.socket);
-        // Its rooms end with it: only when it has been reaped are they surely gone.
-        if let Err(fault) = self.child.wait().await {
-            tracing::warn!(%fault, "waiting for the launcher");
-        }
-        let unavailable = || SandboxError::Unavailable { kind: super::KIND, reason: reason.to_owned() };
-        for (_, mut living) in self.rooms.drain() {
-            if let Some(waiting) = living.started.take() {
-                // Nobody waits any more: then nobody needs to know.
-                let _ = waiting.send(Err(unavailable()));
-            }
-            living.gone(RoomExit::Failed(format!("the launcher is gone: {reason}")));
-        }
-        while let Some(new) = orders.recv().await {
-            let _ = new.started.send(Err(unavailable()));
-            new.cgroup.remove();
-        }
-    }
-}
-
-impl Living {
-    fn end(mut self, end: End) {
-        if let (Some(waiting), End::Failed(fault)) = (self.started.take(), &end) {
-            // As above.
-            let _ = waiting.send(Err(SandboxError::Launcher(fault.to_string())));
-        }
-        self.gone(match end {
-            End::Code(code) => RoomExit::Code(code),
-            End::Signal(signal) => RoomExit::Signal(signal),
-            End::Failed(fault) => RoomExit::Failed(fault.to_string()),
-        });
-    }
-
-    fn gone(self, exit: RoomExit) {
-        self.exit.send_replace(Some(exit));
-        tokio::task::spawn_blocking(move || self.cgroup.remove());
-    }
-}
-
-/// Kills a room. One that is gone already cannot be killed, and need not be.
-pub(super) fn kill(pidfd: &OwnedFd) {
-    match rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL) {
-        Ok(()) | Err(Errno::SRCH) => {}
-        Err(errno) => tracing::error!(%errno, "a room cannot be killed"),
+    };
+    tracing::debug!(pid = child.id(), ?over, "launcher gone");
+    running.on_gone(over);
+    running.socket.close();
+    if let Err(fault) = child.wait().await {
+        tracing::warn!(%fault, "waiting for the launcher");
     }
 }

@@ -1,44 +1,61 @@
 //! Rooms made of namespaces: one machine, one kernel, a wall of everything Linux has.
 //!
 //! What the walls are stands in `loopd_jail`, which builds them; what a session keeps in [`directory`]; whose ids it has in
-//! [`ids`]; what a room may use in [`cgroup`]. This file puts a room together from them:
+//! [`ids`]; what a room may use in [`cgroup`]; whose a room is, from one server to the next, in [`place`]. A room is put
+//! together from them in [`starting`]:
 //!
 //! ```text
-//!  start ─► directory and ids ─► cgroups ─► launcher ─► Room { channel, exit, guard }
+//!  start ─► lock, end what lives ─► directory and ids ─► a room that waits ─► record ─► its session ─► Room { channel, exit, guard }
+//!  adopt ─► lock, record ─► still there? ─► connect ─► record ─────────────────────────────────────► Room
 //! ```
+//!
+//! In the data directory: `sessions/` what sessions wrote, `rooms/` records and sockets, `spares/` what is made in advance.
 //!
 //! Not here: what the cell says on the channel, and when a session needs a room.
 
 mod cgroup;
 mod copy;
 mod directory;
+mod guard;
 mod ids;
+mod inventory;
 mod launcher;
+mod living;
+mod place;
+mod pool;
 mod probe;
+mod process;
+mod record;
 mod removal;
+mod running;
 mod socket;
+mod spares;
+mod starting;
 
 use crate::files::{FileSink, FileWriter, FilesRead};
-use crate::{Check, Room, RoomGuard, RoomSpec, Sandbox, SandboxError, programs};
+use crate::{Check, Found, Room, RoomSpec, Sandbox, SandboxError, programs};
 use async_trait::async_trait;
-use cgroup::{Cgroups, RoomCgroup};
+use cgroup::Cgroups;
 use ids::Ids;
-use launcher::{Launcher, NewRoom, Started};
-use loopd_jail::wire::Start;
+use launcher::Launcher;
+use loopd_domain::SessionId;
+use loopd_domain::limits::ROOM_ORPHAN_SECONDS_DEFAULT;
+use pool::Starting;
+use running::Running;
+use spares::Spares;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::net::UnixStream;
-use tokio::sync::{oneshot, watch};
 
 /// The launcher knows nothing of frames; it must only put the channel where the cell looks for it.
 const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
 
 const KIND: &str = "namespaces";
+/// Where places of rooms lie in the data directory.
+const ROOMS: &str = "rooms";
 
 /// Builds rooms out of namespaces. As root every session has host ids of its own and its cell is out of reach of its tools'
 /// user; as an ordinary user all rooms have the server's user, and the cell protects itself.
@@ -51,10 +68,15 @@ struct Rooms {
     data: PathBuf,
     /// As the caller names it.
     named: PathBuf,
+    /// Of the machine, now.
+    boot: String,
+    orphan_seconds: AtomicU64,
     /// `None` for an ordinary user, who has but one id to give.
     ids: Option<Ids>,
     cgroups: Cgroups,
     launcher: Launcher,
+    spares: Spares,
+    starting: Starting,
     next: AtomicU64,
 }
 
@@ -69,21 +91,37 @@ impl NamespaceSandbox {
         let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
         let named = std::path::absolute(data).map_err(fault)?;
         let data = open_data(data).map_err(fault)?;
+        let server = process::server_name().map_err(|source| SandboxError::Launcher(source.to_string()))?;
+        let boot = process::boot().map_err(|source| SandboxError::Launcher(format!("reading boot_id: {source}")))?;
+        let places = data.join(ROOMS);
+        fs::create_dir_all(&places).map_err(fault)?;
+        fs::set_permissions(&places, Permissions::from_mode(0o700)).map_err(fault)?;
         let rooms = Rooms {
+            boot,
+            orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
-            cgroups: Cgroups::open(),
+            cgroups: Cgroups::open(&server),
             launcher: Launcher::new(cell, data.clone())?,
+            spares: Spares::open(&data, &server).map_err(fault)?,
+            starting: Starting::default(),
             next: AtomicU64::new(1),
             data,
             named,
         };
         let rooms = Arc::new(rooms);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // The first room finds the launcher ready. If it cannot be started, that room is told so.
+            // The first session finds the launcher there, and a room. If it cannot be started, that session is told so.
             let early = Arc::clone(&rooms);
-            runtime.spawn(async move { early.launcher.wake().await.map(drop) });
+            runtime.spawn(async move { early.running().await.map(drop) });
         }
         Ok(NamespaceSandbox { rooms })
+    }
+
+    /// How long a cell of a room started from now on waits for a host before it ends.
+    #[must_use]
+    pub fn with_orphan_seconds(self, seconds: u64) -> Self {
+        self.rooms.orphan_seconds.store(seconds, Ordering::Relaxed);
+        self
     }
 }
 
@@ -103,29 +141,21 @@ impl Sandbox for NamespaceSandbox {
     }
 
     async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError> {
-        let orders = self.rooms.launcher.wake().await?;
-        let (rooms, wanted) = (Arc::clone(&self.rooms), spec.clone());
-        let prepared = tokio::task::spawn_blocking(move || rooms.prepare(&wanted)).await;
-        let prepared = prepared.map_err(|fault| SandboxError::Launcher(format!("preparing a room: {fault}")))??;
-        let (sender, exit) = watch::channel(None);
-        let (started, waiting) = oneshot::channel();
-        let Prepared { start, channel, descriptors, cgroup } = prepared;
-        let gone = || SandboxError::Launcher("it ended while a room was being started; try again".to_owned());
-        if let Err(unsent) = orders.send(NewRoom { start, descriptors, cgroup, exit: sender, started }).await {
-            unsent.0.cgroup.remove();
-            return Err(gone());
-        }
-        let Started { pid, pidfd } = waiting.await.map_err(|_| gone())??;
-        Ok(Room { channel, exit, guard: Box::new(Guard { pid, pidfd }) })
+        self.rooms.start(spec).await
+    }
+
+    async fn adopt(&self, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        self.rooms.adopt(spec).await
+    }
+
+    async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
+        let rooms = Arc::clone(&self.rooms);
+        let looked = tokio::task::spawn_blocking(move || rooms.inventory()).await;
+        looked.map_err(|stopped| SandboxError::Launcher(format!("looking for rooms: {stopped}")))?
     }
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
-        // Refuses what could never have been a room's.
-        let directory = self.rooms.locate(spec)?;
-        let removing = directory.clone();
-        let fault = |source: io::Error| SandboxError::Directory { path: directory.clone(), source };
-        let removed = tokio::task::spawn_blocking(move || removal::remove(&removing)).await;
-        removed.map_err(|stopped| fault(io::Error::other(stopped)))?.map_err(|errno| fault(errno.into()))
+        self.rooms.remove(spec).await
     }
 
     fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
@@ -139,14 +169,6 @@ impl Sandbox for NamespaceSandbox {
     async fn probe(&self) -> Vec<Check> {
         probe::run(self).await
     }
-}
-
-/// A room, ready to be ordered from the launcher.
-struct Prepared {
-    start: Start,
-    channel: UnixStream,
-    descriptors: Vec<OwnedFd>,
-    cgroup: RoomCgroup,
 }
 
 impl Rooms {
@@ -167,57 +189,17 @@ impl Rooms {
         Ok(path)
     }
 
-    /// All that is slow or may fail before the launcher is asked. Blocks.
-    fn prepare(&self, spec: &RoomSpec) -> Result<Prepared, SandboxError> {
-        let path = self.locate(spec)?;
-        let fault = |source: io::Error| SandboxError::Directory { path: path.clone(), source };
-        let ids = directory::prepare(&path, self.ids.as_ref()).map_err(fault)?;
-        let room = self.number();
-        let (channel, cells) =
-            channel().map_err(|source| SandboxError::Launcher(format!("making a channel: {source}")))?;
-        let (cgroup, procs) = self
-            .cgroups
-            .room(room, &spec.limits)
-            .map_err(|source| SandboxError::Launcher(format!("making the room's cgroup: {source}")))?;
-        let start = Start {
-            room,
-            directory: directory::relative(&self.data, &path)?,
-            ids,
-            open_files: spec.limits.open_files,
-            file_bytes: spec.limits.file_bytes,
-            // A file in memory counts as memory: full before the room is killed for it.
-            tmp_bytes: spec.limits.memory_bytes / 2,
-            processes: (!self.cgroups.limits("pids")).then_some(spec.limits.pids),
-        };
-        let descriptors = std::iter::once(cells).chain(procs).collect();
-        Ok(Prepared { start, channel, descriptors, cgroup })
-    }
-}
-
-fn channel() -> io::Result<(UnixStream, OwnedFd)> {
-    let (here, there) = std::os::unix::net::UnixStream::pair()?;
-    here.set_nonblocking(true)?;
-    Ok((UnixStream::from_std(here)?, there.into()))
-}
-
-/// Kills by descriptor, which can never mean another process.
-struct Guard {
-    pid: u32,
-    pidfd: OwnedFd,
-}
-
-impl RoomGuard for Guard {
-    fn kill(&self) {
-        launcher::kill(&self.pidfd);
+    /// Where the session's room is recorded.
+    fn place(&self, session: &SessionId) -> PathBuf {
+        self.data.join(ROOMS).join(session.as_str())
     }
 
-    fn pid(&self) -> Option<u32> {
-        Some(self.pid)
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.kill();
+    /// The launcher, started if there is none.
+    async fn running(self: &Arc<Self>) -> Result<Arc<Running>, SandboxError> {
+        let awake = self.launcher.wake().await?;
+        if awake.is_new {
+            tokio::spawn(pool::keep_filled(Arc::downgrade(self), Arc::clone(&awake.running)));
+        }
+        Ok(awake.running)
     }
 }

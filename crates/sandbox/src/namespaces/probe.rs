@@ -6,8 +6,9 @@
 use super::NamespaceSandbox;
 use super::cgroup::Cgroups;
 use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
-use loopd_domain::SessionId;
 use loopd_domain::environment::RoomLimits;
+use loopd_domain::limits::ROOMS_PARKED_MAX;
+use loopd_domain::{Epoch, SessionId};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,6 +31,7 @@ pub(super) async fn run(sandbox: &NamespaceSandbox) -> Vec<Check> {
     checks.push(ids(sandbox.rooms.ids.is_some()));
     checks.push(memory(&sandbox.rooms.cgroups));
     checks.push(processes(&sandbox.rooms.cgroups));
+    checks.push(parked_rooms(sandbox).await);
     checks.push(whole_room(sandbox).await);
     checks
 }
@@ -81,12 +83,13 @@ fn processes(cgroups: &Cgroups) -> Check {
 async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
     const NAME: &str = "a whole room";
     // Unlike any session's, and any other probe's.
-    let name = format!("probe-{}-{}", std::process::id(), sandbox.rooms.number());
-    let session = match SessionId::parse("session", "sesn_PROBE") {
+    let name = format!("sesn_PROBE{}x{}", std::process::id(), sandbox.rooms.number());
+    let session = match SessionId::parse("session", &name) {
         Ok(session) => session,
         Err(fault) => return broken(NAME, fault.to_string(), ""),
     };
-    let spec = RoomSpec { session, directory: sandbox.rooms.data.join(name), limits: RoomLimits::default() };
+    let directory = sandbox.rooms.data.join(name);
+    let spec = RoomSpec { session, epoch: Epoch(1), directory, limits: RoomLimits::default() };
     let begun = Instant::now();
     let heard = match sandbox.start(&spec).await {
         Ok(room) => hear(room, begun).await,
@@ -97,6 +100,32 @@ async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
         (Ok(took), Ok(())) => works(NAME, format!("its cell was heard after {:.1} ms", took.as_secs_f64() * 1e3)),
         (Ok(_), Err(fault)) => degraded(NAME, format!("its directory cannot be removed: {fault}"), ""),
         (Err(fault), _) => broken(NAME, fault, ALLOW_NAMESPACES),
+    }
+}
+
+/// Whether rooms wait for sessions, without which each starts slower.
+async fn parked_rooms(sandbox: &NamespaceSandbox) -> Check {
+    const NAME: &str = "rooms in advance";
+    let running = match sandbox.rooms.running().await {
+        Ok(running) => running,
+        Err(fault) => return degraded(NAME, format!("rooms start slower: {fault}"), ALLOW_NAMESPACES),
+    };
+    let begun = Instant::now();
+    loop {
+        if let Some(fault) = running.parking_fault() {
+            return degraded(NAME, format!("rooms start slower, as none can be kept ready: {fault}"), ALLOW_NAMESPACES);
+        }
+        match running.parked() {
+            ROOMS_PARKED_MAX.. => return works(NAME, format!("{ROOMS_PARKED_MAX} wait for a session")),
+            _ if begun.elapsed() > PATIENCE => {
+                return degraded(
+                    NAME,
+                    format!("rooms start slower: fewer wait than {ROOMS_PARKED_MAX}"),
+                    ALLOW_NAMESPACES,
+                );
+            }
+            _ => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
     }
 }
 

@@ -17,6 +17,12 @@ impl Socket {
         Ok(Socket(unsafe { AsyncFd::register(socket) }?))
     }
 
+    /// Nothing can be said any more, in either direction: the launcher sees that nobody is there.
+    pub(super) fn close(&self) {
+        // Fails when the launcher is gone already.
+        let _ = rustix::net::shutdown(self.0.get_ref(), rustix::net::Shutdown::Both);
+    }
+
     pub(super) async fn send(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let packet = order.encode();
         loop {

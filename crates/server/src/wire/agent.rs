@@ -3,7 +3,7 @@
 use crate::fields::{Field, Fields, Kind, Patch, may, must, request_body};
 use crate::wire::metadata::{self, MetadataPatch};
 use crate::wire::{model, tool};
-use loopd_domain::agent::{Agent as Definition, AgentSpec, ModelRef, Tool};
+use loopd_domain::agent::{Agent as Definition, AgentSpec, ModelRef, OnUnknownOutcome, Tool};
 use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, SYSTEM_CHARS_MAX};
 use loopd_domain::{Invalid, Timestamp};
 use serde::Serialize;
@@ -24,6 +24,11 @@ pub const CREATE: &[Field] = &[
     may("skills", Kind::List, "not available in this version: empty or absent"),
     may("multiagent", Kind::Object, "not available in this version: null or absent"),
     may("execution_identity", Kind::Object, "`{\"type\": \"service_account\"}`"),
+    may(
+        "on_unknown_outcome",
+        Kind::Text,
+        "what follows a call of which nobody knows whether it happened: `continue` (default), `ask` or `fail`",
+    ),
 ];
 request_body!(
     /// Body of `POST /v1/agents`.
@@ -42,6 +47,11 @@ pub const UPDATE: &[Field] = &[
     may("skills", Kind::List, "not available in this version: empty or absent"),
     may("multiagent", Kind::Object, "not available in this version: null or absent"),
     may("execution_identity", Kind::Object, "`{\"type\": \"service_account\"}`"),
+    may(
+        "on_unknown_outcome",
+        Kind::Text,
+        "absent keeps it; what follows a call of which nobody knows whether it happened: `continue` (default), `ask` or `fail`",
+    ),
 ];
 request_body!(
     /// Body of `POST /v1/agents/{agent_id}`.
@@ -58,8 +68,15 @@ pub fn read_new(body: Value) -> Result<AgentSpec, Invalid> {
         model: model::read("model", model)?.0,
         system: fields.text("system", 0..=SYSTEM_CHARS_MAX)?,
         tools: fields.given("tools").map_or(Ok(Vec::new()), |v| tool::read_list("tools", v))?,
+        on_unknown_outcome: read_on_unknown_outcome(&mut fields)?.unwrap_or_default(),
         metadata: metadata::read_new("metadata", fields.given("metadata"))?,
     })
+}
+
+/// What the agent does with a call of unknown outcome.
+pub fn read_on_unknown_outcome(fields: &mut Fields) -> Result<Option<OnUnknownOutcome>, Invalid> {
+    let word = fields.word("on_unknown_outcome", &OnUnknownOutcome::NAMES)?;
+    Ok(word.and_then(OnUnknownOutcome::parse))
 }
 
 fn refuse_unavailable(fields: &mut Fields) -> Result<(), Invalid> {
@@ -85,6 +102,7 @@ pub struct AgentPatch {
     description: Patch<String>,
     system: Patch<String>,
     tools: Patch<Vec<Tool>>,
+    on_unknown_outcome: Option<OnUnknownOutcome>,
     metadata: MetadataPatch,
 }
 
@@ -107,6 +125,7 @@ pub fn read_patch(body: Value) -> Result<AgentPatch, Invalid> {
         description: fields.patch_text("description", 0..=DESCRIPTION_CHARS_MAX)?,
         system: fields.patch_text("system", 0..=SYSTEM_CHARS_MAX)?,
         tools: read_tools_patch(&mut fields)?,
+        on_unknown_outcome: read_on_unknown_outcome(&mut fields)?,
         metadata: metadata::read_patch("metadata", fields.given("metadata"), false)?,
     })
 }
@@ -127,6 +146,7 @@ impl AgentPatch {
             model: self.model.map_or_else(|| old.model.clone(), |new| model::replace(&old.model, new)),
             system: applied(self.system, &old.system),
             tools: applied(self.tools, &Some(old.tools.clone())).unwrap_or_default(),
+            on_unknown_outcome: self.on_unknown_outcome.unwrap_or(old.on_unknown_outcome),
             metadata: metadata::apply("metadata", old.metadata.clone(), &self.metadata)?,
         })
     }
@@ -193,6 +213,8 @@ pub struct AgentDefinition {
     pub skills: Value,
     #[schema(value_type = Option<Object>)]
     pub multiagent: Value,
+    #[schema(value_type = String)]
+    pub on_unknown_outcome: OnUnknownOutcome,
     #[schema(value_type = Object)]
     pub execution_identity: Value,
 }
@@ -207,6 +229,7 @@ pub fn write_definition(spec: &AgentSpec) -> AgentDefinition {
         mcp_servers: json!([]),
         skills: json!([]),
         multiagent: Value::Null,
+        on_unknown_outcome: spec.on_unknown_outcome,
         execution_identity: json!({"type": "service_account"}),
     }
 }

@@ -58,10 +58,11 @@ fn fields(body: &EventBody) -> Value {
         AgentToolUse { name, input, evaluated_permission, call } => json!({
             "name": name, "input": input, "evaluated_permission": evaluated_permission,
             "evaluation": evaluation(*evaluated_permission), "session_thread_id": null,
-            "arguments_digest": call.arguments_digest,
+            "effect": call.effect, "arguments_digest": call.arguments_digest,
         }),
         AgentCustomToolUse { name, input, call } => json!({
-            "name": name, "input": input, "session_thread_id": null, "arguments_digest": call.arguments_digest,
+            "name": name, "input": input, "session_thread_id": null,
+            "effect": call.effect, "arguments_digest": call.arguments_digest,
         }),
         AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms } => json!({
             "tool_use_id": tool_use_id, "content": content, "is_error": is_error, "outcome": outcome, "duration_ms": duration_ms,
@@ -94,6 +95,8 @@ fn fields(body: &EventBody) -> Value {
             "from_session_id": from_session_id, "at_event_id": at_event_id, "source_hash": source_hash, "workspace": workspace,
         }),
         EventRedacted { event_id, reason } => json!({"event_id": event_id, "reason": reason}),
+        OutcomeUnknown { tool_use_id, message } => json!({"tool_use_id": tool_use_id, "message": message}),
+        RoomRestarted { message } => json!({"message": message}),
         SessionRecovered { message, recoveries } => json!({"message": message, "recoveries": recoveries}),
     }
 }
@@ -117,7 +120,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 45] = [
+pub const KINDS: [&str; 47] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",
@@ -163,6 +166,8 @@ pub const KINDS: [&str; 45] = [
     "loopd.session_recovered",
     "loopd.session_forked",
     "loopd.event_redacted",
+    "loopd.outcome_unknown",
+    "loopd.room_restarted",
 ];
 
 #[cfg(test)]

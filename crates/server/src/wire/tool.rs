@@ -2,14 +2,18 @@
 
 use crate::fields::{Fields, describe, items, text, unavailable, word};
 use loopd_domain::Invalid;
-use loopd_domain::agent::{Builtin, NamedToolConfig, PermissionPolicy, Tool, ToolConfig};
-use loopd_domain::limits::{TOOL_DESCRIPTION_CHARS_MAX, TOOL_NAME_CHARS_MAX, TOOL_SCHEMA_BYTES_MAX, TOOLS_MAX};
+use loopd_domain::agent::{Builtin, HttpTool, NamedToolConfig, PermissionPolicy, Tool, ToolConfig};
+use loopd_domain::event::EffectClass;
+use loopd_domain::limits::{
+    HTTP_TOOL_TIMEOUT_MS_DEFAULT, HTTP_TOOL_TIMEOUT_MS_MAX, TOOL_DESCRIPTION_CHARS_MAX, TOOL_NAME_CHARS_MAX,
+    TOOL_SCHEMA_BYTES_MAX, TOOL_URL_CHARS_MAX, TOOLS_MAX,
+};
 use serde_json::{Value, json};
 
 pub const TOOLSET: &str = "agent_toolset_20260401";
 /// Built-ins of the wire format that this version does not have; they may be named, not enabled.
 const WEB_TOOLS: [&str; 2] = ["web_fetch", "web_search"];
-const KINDS: &str = "`agent_toolset_20260401` or `custom`";
+const KINDS: &str = "`agent_toolset_20260401`, `custom` or `http`";
 
 /// `tools` of an agent.
 pub fn read_list(at: &str, value: Value) -> Result<Vec<Tool>, Invalid> {
@@ -65,6 +69,7 @@ fn read(at: &str, value: Value) -> Result<Tool, Invalid> {
     match kind.as_str() {
         Some(TOOLSET) => read_toolset(at, value),
         Some("custom") => read_custom(at, value),
+        Some("http") => read_http(at, value).map(Tool::Http),
         Some("mcp_toolset" | "mcp") => Err(unavailable(&format!("{at}.type"), &kind)),
         Some(other) => Err(Invalid::new(format!("{at}.type"), other, KINDS)),
         None if value.is_object() => Err(Invalid::missing(format!("{at}.type"), KINDS)),
@@ -132,7 +137,64 @@ fn read_policy(at: &str, value: Value) -> Result<PermissionPolicy, Invalid> {
 }
 
 fn read_custom(at: &str, value: Value) -> Result<Tool, Invalid> {
-    let mut fields = Fields::open(at, value, &["type", "name", "description", "input_schema"])?;
+    let mut fields = Fields::open(at, value, &["type", "name", "description", "input_schema", "effect"])?;
+    // Whoever declares it also runs it, so this can be nothing else.
+    fields.word("effect", &[EffectClass::Client.as_str()])?;
+    let (name, description, input_schema) = read_spec(&mut fields)?;
+    Ok(Tool::Custom { name, description, input_schema })
+}
+
+/// Ours: a service that the host calls.
+fn read_http(at: &str, value: Value) -> Result<HttpTool, Invalid> {
+    const NAMES: [&str; 8] =
+        ["type", "name", "description", "input_schema", "url", "effect", "timeout_ms", "permission_policy"];
+    let mut fields = Fields::open(at, value, &NAMES)?;
+    let (name, description, input_schema) = read_spec(&mut fields)?;
+    let url = read_url(&mut fields)?;
+    let timeout_ms = fields.integer("timeout_ms", 1..=HTTP_TOOL_TIMEOUT_MS_MAX)?;
+    Ok(HttpTool {
+        name,
+        description,
+        input_schema,
+        url,
+        effect: read_effect(&mut fields)?.unwrap_or(EffectClass::Once),
+        timeout_ms: timeout_ms.unwrap_or(HTTP_TOOL_TIMEOUT_MS_DEFAULT),
+        permission_policy: match fields.given("permission_policy") {
+            None => PermissionPolicy::AlwaysAllow,
+            Some(value) => read_policy(&fields.path("permission_policy"), value)?,
+        },
+    })
+}
+
+/// What may be done about a call whose result is lost, as the caller declares it.
+pub fn read_effect(fields: &mut Fields) -> Result<Option<EffectClass>, Invalid> {
+    let words = EffectClass::DECLARED.map(EffectClass::as_str);
+    let word = fields.word("effect", &words)?;
+    Ok(word.and_then(|word| EffectClass::DECLARED.into_iter().find(|class| class.as_str() == word)))
+}
+
+/// `url`: an address that the host may be sent to. Where it may go is checked at every call.
+pub fn read_url(fields: &mut Fields) -> Result<String, Invalid> {
+    const ACCEPTED: &str = "an `http` or `https` address without user name, password and fragment";
+    let text = fields.need_text("url", 1..=TOOL_URL_CHARS_MAX)?;
+    let plain = |url: &url::Url| {
+        let bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+        matches!(url.scheme(), "http" | "https") && url.has_host() && bare
+    };
+    match url::Url::parse(&text).is_ok_and(|url| plain(&url)) {
+        true => Ok(text),
+        false => Err(Invalid::new(fields.path("url"), shown(&text), ACCEPTED)),
+    }
+}
+
+/// A refused address without what stands before its `@`, which may be a password.
+fn shown(address: &str) -> String {
+    let tail = address.rsplit_once('@').map_or(address, |(_, tail)| tail);
+    tail.chars().take(100).collect()
+}
+
+/// Name, description and schema of a tool that is not a built-in.
+fn read_spec(fields: &mut Fields) -> Result<(String, String, Value), Invalid> {
     let name = fields.need_text("name", 1..=TOOL_NAME_CHARS_MAX)?;
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     let reserved = name.starts_with("mcp__") || Builtin::parse(&name).is_some() || WEB_TOOLS.contains(&name.as_str());
@@ -145,7 +207,7 @@ fn read_custom(at: &str, value: Value) -> Result<Tool, Invalid> {
     let at = fields.path("input_schema");
     let input_schema = fields.need("input_schema", "a JSON Schema of type `object`")?;
     check_schema(&at, &input_schema)?;
-    Ok(Tool::Custom { name, description, input_schema })
+    Ok((name, description, input_schema))
 }
 
 fn check_schema(at: &str, schema: &Value) -> Result<(), Invalid> {
@@ -166,6 +228,7 @@ fn check_names(at: &str, tools: Vec<Tool>) -> Result<Vec<Tool>, Invalid> {
         let name = match tool {
             Tool::Toolset { .. } => TOOLSET,
             Tool::Custom { name, .. } => name,
+            Tool::Http(http) => &http.name,
         };
         if seen.contains(&name) {
             return Err(Invalid::new(format!("{at}[{i}]"), name, "each tool once"));
@@ -184,6 +247,7 @@ fn write(tool: &Tool) -> Value {
         Tool::Custom { name, description, input_schema } => {
             json!({"type": "custom", "name": name, "description": description, "input_schema": input_schema})
         }
+        Tool::Http(_) => json!(tool),
         Tool::Toolset { default_config, configs } => {
             let own = Builtin::ALL.map(|builtin| {
                 let named = configs.iter().find(|c| c.name == builtin).map(|c| c.config);
@@ -244,6 +308,55 @@ mod tests {
         assert!(read_short_list("tools", json!([])).expect("valid").is_empty());
         let fault = read_short_list("tools", json!(["bsh"])).expect_err("unknown").to_string();
         assert!(fault.contains("`tools[0]` is `bsh`") && fault.contains("did you mean `bash`"), "{fault}");
+    }
+
+    fn http(extra: Value) -> Value {
+        let mut tool = json!({"type": "http", "name": "book", "description": "d", "input_schema": {"type": "object"},
+            "url": "https://api.example.com/book"});
+        tool.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        tool
+    }
+
+    #[test]
+    fn an_http_tool_is_echoed_with_its_defaults() {
+        let echo = write_list(&read_list("tools", json!([http(json!({}))])).expect("valid"));
+        assert_eq!(
+            echo[0],
+            http(json!({"effect": "once", "timeout_ms": 60_000, "permission_policy": {"type": "always_allow"}}))
+        );
+        // What was echoed can be sent back.
+        assert_eq!(write_list(&read_list("tools", echo.clone()).expect("valid")), echo);
+        let given =
+            json!([http(json!({"effect": "keyed", "timeout_ms": 5, "permission_policy": {"type": "always_ask"}}))]);
+        assert_eq!(write_list(&read_list("tools", given.clone()).expect("valid")), given);
+        // Wherever tools can be named.
+        assert_eq!(read_short_list("tools", json!(["bash", http(json!({}))])).expect("valid").len(), 2);
+    }
+
+    #[test]
+    fn an_http_tool_is_checked() {
+        for (extra, field) in [
+            (json!({"url": "ftp://example.com/"}), "tools[0].url"),
+            (json!({"url": "https://user@example.com/"}), "tools[0].url"),
+            (json!({"url": "/book"}), "tools[0].url"),
+            (json!({"effect": "room"}), "tools[0].effect"),
+            (json!({"timeout_ms": 600_001}), "tools[0].timeout_ms"),
+            (json!({"timeout_ms": 0}), "tools[0].timeout_ms"),
+            (json!({"name": "bash"}), "tools[0].name"),
+            (json!({"method": "GET"}), "tools[0].method"),
+        ] {
+            assert_eq!(read_list("tools", json!([http(extra.clone())])).expect_err("refused").field, field, "{extra}");
+        }
+        let told =
+            read_list("tools", json!([http(json!({"url": "https://me:secret@example.com/"}))])).expect_err("refused");
+        assert!(!told.to_string().contains("secret"), "{told}");
+    }
+
+    #[test]
+    fn a_custom_tool_is_the_clients_and_nobody_elses() {
+        let tool = |effect: &str| json!([{"type": "custom", "name": "a", "description": "d", "input_schema": {"type": "object"}, "effect": effect}]);
+        assert!(read_list("tools", tool("client")).is_ok());
+        assert_eq!(read_list("tools", tool("pure")).expect_err("refused").field, "tools[0].effect");
     }
 
     #[test]

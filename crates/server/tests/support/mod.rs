@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_domain::{Clock, IdSource, Timestamp};
+use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
@@ -46,6 +47,14 @@ impl Sandbox for NoRooms {
     async fn start(&self, _: &RoomSpec) -> Result<Room, SandboxError> {
         Err(SandboxError::Unavailable { kind: "none", reason: "a test without rooms".to_owned() })
     }
+    async fn adopt(&self, _: &RoomSpec) -> Result<Option<loopd_sandbox::Room>, SandboxError> {
+        Ok(None)
+    }
+
+    async fn inventory(&self) -> Result<Vec<loopd_sandbox::Found>, SandboxError> {
+        Ok(Vec::new())
+    }
+
     async fn remove(&self, _: &RoomSpec) -> Result<(), SandboxError> {
         Ok(())
     }
@@ -96,6 +105,7 @@ impl House {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
             models: models.clone(),
+            host_tools: Arc::new(RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client")),
             clock: clock.clone(),
             ids: ids.clone(),
             data: directory.path().to_owned(),

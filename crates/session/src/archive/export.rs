@@ -67,7 +67,7 @@ impl Export {
         self.put_json(&mut tar, MANIFEST, &serde_json::to_vec_pretty(&manifest)?)?;
         self.put_journal(&mut tar)?;
         let mut files = Files { tar: &mut tar };
-        let spec = driver::spec(&self.parts, &self.session.id, self.session.room.limits);
+        let spec = driver::spec(&self.parts, &self.session.id, self.session.epoch, self.session.room.limits);
         let read = self.parts.sandbox.read_files(&spec, &mut files).map_err(io::Error::other)?;
         let end = End { files: read.files, bytes: read.bytes, skipped: read.skipped };
         self.put_json(&mut tar, END, &serde_json::to_vec(&end)?)?;

@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 /// Is what the archive says of the session something that this server would have taken from a caller?
 pub type Check = fn(&ArchivedSession) -> Result<(), Invalid>;
 
+/// There is no session yet: whatever room or file is left under its id is of one that was deleted, and goes.
+const NOBODYS: Epoch = Epoch(u64::MAX);
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const NOT_WHOLE: &str =
     "the archive is not whole; accepted: one as `GET /v1/sessions/{id}/export` gives it, to its end";
@@ -195,13 +197,13 @@ impl Unpacking {
 
     /// The session's directory, new: what is there without a session is left from an import that was cut off.
     fn files(&self, session: &ArchivedSession) -> Result<Box<dyn FileWriter>, ServiceError> {
-        let spec = driver::spec(self.parts(), &session.id, session.room.limits);
+        let spec = driver::spec(self.parts(), &session.id, NOBODYS, session.room.limits);
         self.runtime.block_on(self.parts().sandbox.remove(&spec)).map_err(no_files)?;
         self.parts().sandbox.write_files(&spec).map_err(no_files)
     }
 
     fn discard(&self, session: &ArchivedSession) {
-        let spec = driver::spec(self.parts(), &session.id, session.room.limits);
+        let spec = driver::spec(self.parts(), &session.id, NOBODYS, session.room.limits);
         if let Err(fault) = self.runtime.block_on(self.parts().sandbox.remove(&spec)) {
             tracing::warn!(session = %session.id, %fault, "the files of an import that failed could not be removed");
         }

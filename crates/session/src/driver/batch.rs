@@ -6,8 +6,8 @@ use crate::turn;
 use loopd_agent_loop::Command;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::{EventBody, Outcome, Permission, RunsIn, Verdict};
-use loopd_domain::fold::IllegalEvent;
-use loopd_domain::limits::TOOL_RESULT_BYTES_MAX;
+use loopd_domain::fold::{IllegalEvent, OpenCall};
+use loopd_domain::limits::{CALLS_PER_STEP_MAX, TOOL_RESULT_BYTES_MAX};
 use loopd_domain::session::{StopDetails, StopReason};
 use loopd_domain::{CallId, EventId};
 use loopd_protocol::CallResult;
@@ -16,6 +16,10 @@ use loopd_protocol::CallResult;
 const RESULT_MEDIA_BYTES_MAX: usize = 24 << 20;
 /// Room for the lines that a tool adds to output that fills its limit.
 const RESULT_TEXT_SLACK: usize = 8 << 10;
+
+/// What the model is told of a room that was built anew.
+const RESTARTED: &str = "Your sandbox was restarted since your last command. Files are as they were; the shell's working \
+                         directory and variables, and background processes, are gone.";
 
 /// What is to be done once the draft is on disk.
 #[derive(Default)]
@@ -26,6 +30,10 @@ struct After {
     /// The request that was under way is abandoned.
     cancelled: bool,
     rested: bool,
+    /// Calls that the host sends now.
+    dispatch: Vec<CallId>,
+    /// Calls of the host's that got their result in this commit.
+    stopped: Vec<CallId>,
 }
 
 /// Why a batch is not taken: the cell is not what it should be, and its room ends.
@@ -49,14 +57,28 @@ impl Driver {
         };
         let went_on = draft.fold.turn.as_ref().map(|t| t.number) != self.ledger.fold().turn.as_ref().map(|t| t.number);
         if !draft.events.is_empty() {
+            fail::fail_point!("session::before_results");
             self.commit(&draft).await?;
+            fail::fail_point!("session::after_results");
+        }
+        if after.ask.is_some() {
+            self.room_is_fresh = false;
         }
         if after.cancelled {
             self.asking = None;
             self.retry = None;
         }
+        for id in &after.stopped {
+            self.host.stop(id);
+        }
         if after.rested {
             self.rested();
+        }
+        for id in after.dispatch {
+            self.dispatch(id);
+        }
+        for id in after.stopped {
+            self.tell(loopd_agent_loop::Input::CallDone { id }).await?;
         }
         if let Some(question) = after.ask {
             self.ask(*question);
@@ -87,12 +109,39 @@ impl Driver {
                 }
                 Command::Settle { id, outcome, message } => settle(draft, &id, outcome, &message)?,
                 Command::EndTurn { reason, details } => self.end_turn(draft, reason, details, &mut after)?,
-                Command::RunTool { id } | Command::CancelTool { id } => {
-                    return Err(Violation(format!("call `{id}` is the cell's own to run or stop")));
-                }
+                Command::RunTool { id } => self.plan_run(draft, id, &mut after)?,
+                Command::CancelTool { id } => self.plan_stop(draft, &id, &mut after)?,
             }
         }
         Ok(after)
+    }
+
+    /// A call for the host to send, if it is that. One that is on its way, or has its result, is left as it is: the loop
+    /// may have been resumed from before that.
+    fn plan_run(&self, draft: &Draft, id: CallId, after: &mut After) -> Result<(), Violation> {
+        let turn = draft.fold.turn.as_ref().ok_or_else(|| Violation("no turn is open".to_owned()))?;
+        let (place, call) = hosts(&turn.calls, &id)?;
+        let is_denied = call.permission == Permission::Deny || call.verdict == Some(Verdict::Deny);
+        if place >= CALLS_PER_STEP_MAX || call.waits_for_client() || call.malformed.is_some() || is_denied {
+            return Err(Violation(format!("call `{id}` is not to be run")));
+        }
+        let is_under_way = call.settled || self.host.runs(&id) || after.dispatch.contains(&id);
+        // Of a turn that is to end, nothing more is sent; the loop's next word stops the call.
+        if !is_under_way && !turn.interrupted && !self.time_up {
+            after.dispatch.push(id);
+        }
+        Ok(())
+    }
+
+    fn plan_stop(&self, draft: &mut Draft, id: &CallId, after: &mut After) -> Result<(), Violation> {
+        let turn = draft.fold.turn.as_ref().ok_or_else(|| Violation("no turn is open".to_owned()))?;
+        let call = hosts(&turn.calls, id)?.1.clone();
+        if !call.settled {
+            after.dispatch.retain(|waits| waits != id);
+            self.settle_stopped(draft, &call, loopd_agent_loop::messages::INTERRUPTED)?;
+            after.stopped.push(id.clone());
+        }
+        Ok(())
     }
 
     /// A result is taken for a call of the room that is open and that policy lets run; a late one is dropped.
@@ -107,14 +156,8 @@ impl Driver {
             return Err(Violation(format!("call `{}` is not for the room to run", result.id)));
         }
         let duration_ms = self.ran_ms(&result.id);
-        draft.push(EventBody::AgentToolResult {
-            tool_use_id: result.id,
-            content: bounded(result.content)?,
-            is_error: result.is_error,
-            outcome: result.outcome,
-            duration_ms,
-        })?;
-        Ok(())
+        let content = bounded(result.content)?;
+        Ok(turn::result(draft, &result.id, content, result.is_error, result.outcome, duration_ms)?)
     }
 
     /// The next step with the inputs that it takes up. The host has the last word on limits, whatever the loop counted.
@@ -141,6 +184,9 @@ impl Driver {
             let waiting = self.waiting_after(draft).into_iter().find(|w| w.id == id);
             let body = waiting.ok_or_else(|| Violation(format!("input `{id}` does not wait")))?.body;
             draft.push_as(id, *body)?;
+        }
+        if self.room_is_fresh && draft.fold.shell_used {
+            draft.push(EventBody::RoomRestarted { message: RESTARTED.to_owned() })?;
         }
         if let Some(message) = repair {
             draft.push(EventBody::OutputRejected { message: said(message)? })?;
@@ -179,6 +225,12 @@ impl Driver {
         let waits = |id| draft.fold.queued.iter().any(|q| &q.id == id);
         self.ledger.waiting.iter().filter(|w| waits(&w.id)).cloned().collect()
     }
+}
+
+/// A call of the host's, and its place in the answer.
+fn hosts<'a>(calls: &'a [OpenCall], id: &CallId) -> Result<(usize, &'a OpenCall), Violation> {
+    let found = calls.iter().enumerate().find(|(_, c)| &c.id == id && c.runs_in == RunsIn::Host);
+    found.ok_or_else(|| Violation(format!("call `{id}` is not the host's to run or stop")))
 }
 
 /// A call's result without its having run. One that got its result meanwhile keeps that one.

@@ -3,7 +3,7 @@
 use super::{Driver, Halt};
 use crate::admission;
 use crate::ledger::Draft;
-use crate::requests::{Accepted, OnceKey, RedactedEvent, ServiceError, SessionEdit, once_record};
+use crate::requests::{Accepted, OnceKey, RedactedEvent, ServiceError, SessionEdit, StopMode, once_record};
 use loopd_domain::event::EventBody;
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{EventId, ThreadId, Timestamp};
@@ -20,7 +20,7 @@ pub enum Mail {
     Archive { reply: Reply<Session> },
     Redact { event_id: EventId, reason: Option<String>, reply: Reply<RedactedEvent> },
     Delete { reply: Reply<()> },
-    Stop,
+    Stop { mode: StopMode },
 }
 
 /// What became of a `Send`.
@@ -31,6 +31,13 @@ pub enum Sent {
 
 impl Driver {
     pub(super) async fn on_mail(&mut self, mail: Mail) -> Result<(), Halt> {
+        if self.drained_by.is_some() {
+            // Not for this driver any more: whoever sent it is told that the service stops.
+            return match mail {
+                Mail::Stop { mode: StopMode::End } => Err(Halt::Stopping(StopMode::End)),
+                _ => Ok(()),
+            };
+        }
         match mail {
             Mail::Send { inputs, settings, once, reply } => self.on_send(inputs, &settings, once, reply).await,
             Mail::Edit { edit, reply } => {
@@ -46,7 +53,7 @@ impl Driver {
                 finish(outcome, reply)
             }
             Mail::Delete { reply } => self.delete(reply).await,
-            Mail::Stop => Err(Halt::Stopping),
+            Mail::Stop { mode } => self.on_stop(mode),
         }
     }
 
@@ -66,11 +73,13 @@ impl Driver {
         };
         let at = draft.at;
         let once = once.map(|key| once_record(&session.workspace, key, &session.id, &admitted.inputs, before, at));
+        fail::fail_point!("session::before_admit");
         match self.ledger.commit(&draft, once).await {
             Ok(()) => {}
             Err(AppendError::Repeated(record)) => return finish(Ok(Sent::Repeated(record)), reply),
             Err(fault) => return refuse_write(fault, reply),
         }
+        fail::fail_point!("session::after_admit");
         self.channel.work_accepted();
         let session = self.ledger.session.clone();
         let accepted = Accepted { session, inputs: admitted.inputs, seq: before, repeated: false };

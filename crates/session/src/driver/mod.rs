@@ -14,9 +14,11 @@
 //!
 //! The task ends by itself when the session has been idle for a while (hibernation), when another owner took the session
 //! (fenced: it touches nothing more), when the store fails or the journal moved on without it, when the session was archived
-//! or deleted, or when the service stops.
+//! or deleted, or when the service stops. Its room ends with it, unless another driver is to go on with it ([`Halt::leaves_room`]).
 
+mod adoption;
 mod batch;
+mod host_calls;
 mod mail;
 mod model;
 mod redact;
@@ -29,8 +31,8 @@ pub use room::{StartingRoom, spec, start};
 use crate::asking::Asking;
 use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
-use crate::requests::Parts;
-use crate::{recovery, turn};
+use crate::requests::{Parts, StopMode};
+use host_calls::{Finished, HostCalls};
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
@@ -49,6 +51,19 @@ const WRITE_TRIES: u32 = 6;
 const WRITE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a loop may take to end its turn after an interrupt or at the end of its time.
 const HURRY: Duration = Duration::from_secs(20);
+/// How long a service that hands over waits for answers: a model would be asked twice, and a call's outcome be unknown.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How a session came to its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It is new.
+    Created,
+    /// Nobody held it.
+    Released,
+    /// Whoever held it is gone.
+    Lost,
+}
 
 /// Why a driver ends.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +84,18 @@ pub enum Halt {
     #[error("the session was deleted")]
     Deleted,
     #[error("the service stops")]
-    Stopping,
+    Stopping(StopMode),
+}
+
+impl Halt {
+    /// The next driver of the session, here or elsewhere, finds its room and goes on with it.
+    fn leaves_room(&self) -> bool {
+        match self {
+            Halt::Hibernate | Halt::Deleted | Halt::Stopping(StopMode::End) => false,
+            Halt::Stopping(StopMode::HandOver) | Halt::Fenced => true,
+            Halt::Overtaken | Halt::Store(_) | Halt::Broken(_) => true,
+        }
+    }
 }
 
 impl From<IllegalEvent> for Halt {
@@ -89,6 +115,7 @@ pub struct Driver {
     asking: Option<Asking>,
     /// When to ask the model again, and which attempt that is.
     retry: Option<(Instant, u32)>,
+    host: HostCalls,
     /// When each running call was handed to the room.
     dispatched: HashMap<CallId, Instant>,
     /// Rooms lost since the last finished step.
@@ -98,6 +125,10 @@ pub struct Driver {
     /// When a loop that was told to stop must have stopped.
     hurry_by: Option<Instant>,
     rest_since: Instant,
+    /// The room was built after the shell of another one had been used, and the model was not told.
+    room_is_fresh: bool,
+    /// The service stops; what is awaited is waited for until then.
+    drained_by: Option<Instant>,
 }
 
 /// What woke the driver.
@@ -107,15 +138,18 @@ enum Wake {
     Room(Result<Room, SandboxError>),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
+    HostCall(Finished),
     Retry(u32),
     TimeUp,
     Hurry,
     Idle,
+    Drained,
 }
 
 impl Driver {
     pub fn new(parts: Arc<Parts>, ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
         Driver {
+            host: HostCalls::new(parts.host_tools.for_session()),
             parts,
             ledger,
             channel,
@@ -129,6 +163,8 @@ impl Driver {
             time_up: false,
             hurry_by: None,
             rest_since: Instant::now(),
+            room_is_fresh: false,
+            drained_by: None,
         }
     }
 
@@ -143,29 +179,33 @@ impl Driver {
     }
 
     /// Lives until there is a reason not to, and says which.
-    pub async fn run(&mut self, taken_over: bool) -> Halt {
-        match self.live(taken_over).await {
+    pub async fn run(&mut self, origin: Origin) -> Halt {
+        match self.live(origin).await {
             Ok(never) => match never {},
             Err(halt) => halt,
         }
     }
 
-    /// No more mail (what is in the box is answered by nobody, and its senders try the next driver), and no more room.
-    pub async fn close(&mut self) {
+    /// No more mail: what is in the box is answered by nobody, and its senders try the next driver. The room ends or is left.
+    pub async fn close(&mut self, halt: &Halt) {
         self.mailbox.close();
         while self.mailbox.try_recv().is_ok() {}
-        self.end_room().await;
+        self.host.stop_all();
+        match halt.leaves_room() {
+            true => self.leave_room(),
+            false => self.end_room().await,
+        }
     }
 
     pub fn epoch(&self) -> loopd_domain::Epoch {
         self.ledger.session.epoch
     }
 
-    async fn live(&mut self, taken_over: bool) -> Result<std::convert::Infallible, Halt> {
-        self.take_up(taken_over).await?;
+    async fn live(&mut self, origin: Origin) -> Result<std::convert::Infallible, Halt> {
+        self.take_up(origin).await?;
         loop {
             match self.wake().await {
-                Wake::Mail(None) => return Err(Halt::Stopping),
+                Wake::Mail(None) => return Err(Halt::Stopping(StopMode::HandOver)),
                 Wake::Mail(Some(mail)) => self.on_mail(mail).await?,
                 Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
                 Wake::Frame(Err(fault)) => self.on_link_fault(fault).await?,
@@ -175,34 +215,24 @@ impl Driver {
                     self.go_on().await?;
                 }
                 Wake::Answer(outcome) => self.on_answer(*outcome).await?,
+                Wake::HostCall(finished) => self.on_host_call(finished).await?,
                 Wake::Retry(attempt) => self.on_retry(attempt).await?,
                 Wake::TimeUp => self.on_time_up().await?,
                 Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
                 Wake::Idle => return Err(Halt::Hibernate),
+                Wake::Drained => return Err(Halt::Stopping(StopMode::HandOver)),
+            }
+            if self.drained_by.is_some() && !self.awaits() {
+                return Err(Halt::Stopping(StopMode::HandOver));
             }
         }
-    }
-
-    /// Goes on where the journal stands.
-    async fn take_up(&mut self, taken_over: bool) -> Result<(), Halt> {
-        let fold = self.ledger.fold();
-        let mut draft = self.ledger.draft();
-        if taken_over && fold.turn.is_some() && !fold.is_waiting() {
-            recovery::take_over(&mut draft, &self.ledger.session, "the server that ran it ended")?;
-        }
-        if draft.fold.turn.is_none() && draft.fold.status == Status::Idle {
-            turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;
-        }
-        if !draft.events.is_empty() {
-            self.commit(&draft).await?;
-        }
-        self.go_on().await
     }
 
     /// Makes sure that a running turn has a room and its loop.
     async fn go_on(&mut self) -> Result<(), Halt> {
         self.begin().await?;
-        let runs = matches!(self.ledger.fold().status, Status::Running | Status::Rescheduling);
+        // Until it asks again, a turn that waits for its model needs no room.
+        let runs = self.ledger.fold().status == Status::Running;
         if runs && matches!(self.room, RoomState::None) {
             self.start_room();
         }
@@ -217,10 +247,12 @@ impl Driver {
             mail = self.mailbox.recv() => Wake::Mail(mail),
             wake = self.room.wake() => wake,
             answer = answer(&mut self.asking) => Wake::Answer(Box::new(answer)),
+            finished = self.host.next() => Wake::HostCall(finished),
             () = until(retry.map(|r| r.0)) => Wake::Retry(retry.map_or(1, |r| r.1)),
             () = until(time_up_at) => Wake::TimeUp,
             () = until(self.hurry_by) => Wake::Hurry,
             () = until(idle_at) => Wake::Idle,
+            () = until(self.drained_by) => Wake::Drained,
         }
     }
 
@@ -234,12 +266,29 @@ impl Driver {
     }
 
     fn idle_at(&self) -> Option<Instant> {
+        let rested = self.rest_since + Duration::from_millis(self.parts.room_idle_ms);
         match self.ledger.fold().status {
-            Status::Idle => Some(self.rest_since + Duration::from_millis(self.parts.room_idle_ms)),
+            Status::Idle => Some(rested),
             // Nothing can come any more.
             Status::Terminated => Some(self.rest_since),
-            Status::Running | Status::Rescheduling => None,
+            // The store knows when a long wait is over.
+            Status::Rescheduling => self.retry.filter(|(at, _)| *at > rested).map(|_| rested),
+            Status::Running => None,
         }
+    }
+
+    /// Somebody outside is about to answer this process, and would not answer the next one.
+    fn awaits(&self) -> bool {
+        self.asking.is_some() || !self.host.is_idle()
+    }
+
+    /// The service stops. Answers that are under way are waited for, if rooms are handed over.
+    fn on_stop(&mut self, mode: StopMode) -> Result<(), Halt> {
+        if mode == StopMode::End || !self.awaits() {
+            return Err(Halt::Stopping(mode));
+        }
+        self.drained_by = Some(Instant::now() + DRAIN);
+        Ok(())
     }
 
     /// Writes what the session itself does. Patient with a store that is not available for a moment.
@@ -268,6 +317,7 @@ impl Driver {
     fn rested(&mut self) {
         self.begun = false;
         self.asking = None;
+        self.host.stop_all();
         self.retry = None;
         self.time_up = false;
         self.hurry_by = None;

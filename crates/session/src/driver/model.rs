@@ -96,7 +96,9 @@ impl Driver {
         }
         let outcome = RequestOutcome::Answered { stop: answer.stop, stop_details: answer.stop_details.clone() };
         let cost = self.end_request(&mut draft, &asking, outcome, answer.usage, first_token_ms, Some(&answer))?;
+        fail::fail_point!("session::before_intents");
         self.commit(&draft).await?;
+        fail::fail_point!("session::after_intents");
         self.rooms_lost = 0;
         if !self.begun {
             return self.begin().await;
@@ -138,7 +140,8 @@ impl Driver {
                     agent_name: self.ledger.session.agent.spec.name.clone(),
                 })?;
                 self.commit(&draft).await?;
-                self.retry = Some((Instant::now() + Duration::from_millis(after_ms), asking.attempt + 1));
+                self.rest_since = Instant::now();
+                self.retry = Some((self.rest_since + Duration::from_millis(after_ms), asking.attempt + 1));
                 Ok(())
             }
             Decision::GiveUp => {
@@ -155,12 +158,8 @@ impl Driver {
             return self.tell(Input::ModelFailed).await;
         }
         let mut draft = self.ledger.draft();
-        let session = &self.ledger.session;
-        turn::rest(&mut draft, session, loopd_domain::session::StopReason::RetriesExhausted, None)?;
-        turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
-        self.commit(&draft).await?;
-        self.rested();
-        self.go_on().await
+        turn::rest(&mut draft, &self.ledger.session, loopd_domain::session::StopReason::RetriesExhausted, None)?;
+        self.rest_with(draft).await
     }
 
     pub(super) async fn on_retry(&mut self, attempt: u32) -> Result<(), Halt> {
@@ -174,7 +173,7 @@ impl Driver {
         match question {
             Some(question) => {
                 self.ask(question);
-                Ok(())
+                self.go_on().await
             }
             None => self.model_failed().await,
         }

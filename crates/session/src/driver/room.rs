@@ -1,6 +1,7 @@
 //! The driver and its room: starting it, telling its loop where the turn stands, and going on when it is lost.
 
 use super::{Driver, HURRY, Halt, Wake, until};
+use crate::ledger::Draft;
 use crate::link::{Link, LinkError};
 use crate::requests::Parts;
 use crate::turn;
@@ -8,9 +9,9 @@ use crate::{recovery, resume};
 use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::RoomLimits;
-use loopd_domain::event::{Outcome, RunsIn};
+use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
-use loopd_domain::{CallId, SessionId};
+use loopd_domain::{CallId, Epoch, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
@@ -45,9 +46,21 @@ pub enum RoomState {
 }
 
 pub struct ReadyRoom {
-    link: Link,
+    pub(super) link: Link,
     exit: watch::Receiver<Option<RoomExit>>,
     guard: Box<dyn RoomGuard>,
+}
+
+impl ReadyRoom {
+    pub(super) fn new(room: Room) -> Self {
+        let Room { channel, exit, guard } = room;
+        ReadyRoom { link: Link::new(channel), exit, guard }
+    }
+
+    /// Says who we are. The cell answers with `Hello`, or hangs up.
+    pub(super) fn attach(&mut self, session: &SessionId, epoch: Epoch) -> Result<(), LinkError> {
+        self.link.send(&ToCell::Attach { version: VERSION, session: session.clone(), epoch })
+    }
 }
 
 impl RoomState {
@@ -65,29 +78,41 @@ impl RoomState {
 }
 
 /// Starts a session's room; needs nothing of the session but its id and limits, so it can run beside its creation.
-pub fn start(parts: &Arc<Parts>, session: &SessionId, limits: RoomLimits) -> StartingRoom {
+pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> StartingRoom {
     let sandbox = parts.sandbox.clone();
-    let spec = spec(parts, session, limits);
+    let spec = spec(parts, session, epoch, limits);
     Box::pin(async move { sandbox.start(&spec).await })
 }
 
-pub fn spec(parts: &Parts, session: &SessionId, limits: RoomLimits) -> RoomSpec {
+pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> RoomSpec {
     let directory = parts.data.join("sessions").join(session.as_str());
-    RoomSpec { session: session.clone(), directory, limits }
+    RoomSpec { session: session.clone(), epoch, directory, limits }
 }
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        self.room = RoomState::Starting(start(&self.parts, self.id(), self.ledger.session.room.limits));
+        let spec = self.spec();
+        let sandbox = self.parts.sandbox.clone();
+        self.room = RoomState::Starting(Box::pin(async move { sandbox.start(&spec).await }));
+    }
+
+    pub(super) fn spec(&self) -> RoomSpec {
+        spec(&self.parts, self.id(), self.epoch(), self.ledger.session.room.limits)
     }
 
     pub(super) async fn on_room(&mut self, outcome: Result<Room, SandboxError>) -> Result<(), Halt> {
         match outcome {
             Ok(room) => {
-                let Room { channel, exit, guard } = room;
-                self.room = RoomState::Ready(Box::new(ReadyRoom { link: Link::new(channel), exit, guard }));
-                self.begin().await
+                let mut room = ReadyRoom::new(room);
+                let attached = room.attach(self.id(), self.epoch());
+                self.room = RoomState::Ready(Box::new(room));
+                self.room_is_fresh = true;
+                match attached {
+                    Ok(()) => self.begin().await,
+                    Err(fault) => self.on_link_fault(fault).await,
+                }
             }
+            Err(SandboxError::Fenced { .. }) => Err(Halt::Fenced),
             Err(fault) => {
                 self.room = RoomState::None;
                 self.on_room_lost(&fault.to_string()).await
@@ -102,13 +127,20 @@ impl Driver {
         if self.begun || fold.status == Status::Idle || self.retry.is_some() {
             return Ok(());
         }
-        if turn.interrupted {
-            return self.end_without_loop(StopReason::EndTurn, INTERRUPTED).await;
-        }
+        let (interrupted, answered) = (turn.interrupted, turn.answered.is_some());
+        if interrupted {
+            self.settle_unstarted(INTERRUPTED).await?;
+            if self.dispatched.is_empty() {
+                return self.end_without_loop(StopReason::EndTurn, INTERRUPTED).await;
+            }
         // An answer that is there already is the loop's to conclude.
-        if self.time_up && turn.answered.is_none() {
-            return self.end_without_loop(StopReason::LimitReached { limit: LimitName::Seconds }, TIME_UP).await;
+        } else if self.time_up && !answered {
+            self.settle_unstarted(TIME_UP).await?;
+            if self.dispatched.is_empty() {
+                return self.end_without_loop(StopReason::LimitReached { limit: LimitName::Seconds }, TIME_UP).await;
+            }
         }
+        let fold = self.ledger.fold();
         if fold.status == Status::Rescheduling {
             let mut draft = self.ledger.draft();
             turn::run(&mut draft, &self.ledger.session, &TurnSettings::default())?;
@@ -117,38 +149,59 @@ impl Driver {
         let Some(turn) = self.ledger.fold().turn.as_ref() else { return Ok(()) };
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         let frame = ToCell::Begin {
-            version: VERSION,
-            session: self.ledger.session.id.clone(),
-            epoch: self.ledger.session.epoch,
             config: resume::config(&self.ledger),
             resume: resume::resume(&self.ledger, turn),
             now: self.ledger.now(),
         };
         let sent = room.link.send(&frame);
+        fail::fail_point!("session::after_dispatch");
         self.begun = true;
         self.mark_dispatched();
         if let Err(fault) = sent {
             return self.on_link_fault(fault).await;
         }
+        if interrupted {
+            return self.tell(Input::Interrupt).await;
+        }
         if self.time_up {
-            self.tell(Input::TimeUp).await?;
+            return self.tell(Input::TimeUp).await;
         }
         Ok(())
+    }
+
+    /// A turn is to end whose room was adopted: what does not run there must not be started first.
+    async fn settle_unstarted(&mut self, message: &str) -> Result<(), Halt> {
+        if self.dispatched.is_empty() {
+            return Ok(());
+        }
+        let mut draft = self.ledger.draft();
+        for call in turn::unsettled(&draft) {
+            if !self.dispatched.contains_key(&call.id) {
+                self.settle_stopped(&mut draft, &call, message)?;
+            }
+        }
+        if draft.events.is_empty() { Ok(()) } else { self.commit(&draft).await }
     }
 
     /// Ends a turn that is to end, and that no loop is at work on. It needs no room for that.
     async fn end_without_loop(&mut self, reason: StopReason, message: &str) -> Result<(), Halt> {
         let mut draft = self.ledger.draft();
         for call in turn::unsettled(&draft) {
-            turn::settle(&mut draft, &call.id, Outcome::Interrupted, message)?;
+            self.settle_stopped(&mut draft, &call, message)?;
         }
-        let session = &self.ledger.session;
-        turn::rest(&mut draft, session, reason, None)?;
-        turn::take_up_queue(&mut draft, session, &self.ledger.waiting)?;
+        turn::rest(&mut draft, &self.ledger.session, reason, None)?;
+        // The next turn is neither interrupted nor out of time, so this ends here.
+        Box::pin(self.rest_with(draft)).await
+    }
+
+    /// Writes a draft after which the session rests, and goes on with what waits.
+    pub(super) async fn rest_with(&mut self, mut draft: Draft) -> Result<(), Halt> {
+        if draft.fold.turn.is_none() {
+            turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;
+        }
         self.commit(&draft).await?;
         self.rested();
-        // The next turn is neither interrupted nor out of time, so this ends here.
-        Box::pin(self.go_on()).await
+        self.go_on().await
     }
 
     /// From here on no answer of the model is taken: its loop is about to end the turn.
@@ -173,6 +226,7 @@ impl Driver {
             return Ok(());
         }
         let sent = room.link.send(&ToCell::Input { now: self.ledger.now(), input });
+        fail::fail_point!("session::after_dispatch");
         self.mark_dispatched();
         match sent {
             Ok(()) => Ok(()),
@@ -196,10 +250,8 @@ impl Driver {
 
     pub(super) async fn on_frame(&mut self, frame: FromCell) -> Result<(), Halt> {
         match frame {
-            FromCell::Hello { version } if version == VERSION => Ok(()),
-            FromCell::Hello { version } => {
-                self.on_room_lost(&format!("the cell speaks version {version}, not {VERSION}")).await
-            }
+            // Of a room that was just built: it runs nothing yet, and would have hung up if the versions differed.
+            FromCell::Hello { .. } => Ok(()),
             FromCell::Batch { epoch, results, commands } if epoch == self.ledger.session.epoch => {
                 self.on_batch(results, commands).await
             }
@@ -230,6 +282,13 @@ impl Driver {
             _ => fault.to_string(),
         };
         self.on_room_lost(&reason).await
+    }
+
+    /// Lets go of the room without ending it. One that is still being built runs nothing, and ends.
+    pub(super) fn leave_room(&mut self) {
+        if let RoomState::Ready(room) = std::mem::replace(&mut self.room, RoomState::None) {
+            room.guard.leave();
+        }
     }
 
     /// Kills the room and waits until it is gone: two rooms must never share a directory.
@@ -268,17 +327,21 @@ impl Driver {
         self.rooms_lost += 1;
         tracing::warn!(session = %self.id(), reason, lost = self.rooms_lost, "a room was lost");
         let mut draft = self.ledger.draft();
-        recovery::lose_room(&mut draft, reason, |id| dispatched.contains_key(id))?;
-        if self.rooms_lost > ROOMS_LOST_MAX {
+        let session = &self.ledger.session;
+        recovery::lose_room(&mut draft, session, reason, |id| dispatched.contains_key(id))?;
+        if self.rooms_lost > ROOMS_LOST_MAX && draft.fold.turn.is_some() {
             if let Some(asking) = self.asking.take() {
                 self.cut(&mut draft, &asking)?;
             }
-            recovery::park(&mut draft, &self.ledger.session, reason)?;
-            turn::take_up_queue(&mut draft, &self.ledger.session, &self.ledger.waiting)?;
-            self.commit(&draft).await?;
+            for call in turn::unsettled(&draft).iter().filter(|c| c.runs_in == RunsIn::Host) {
+                self.settle_stopped(&mut draft, call, reason)?;
+            }
+            recovery::park(&mut draft, session, reason)?;
+        }
+        if draft.fold.status == Status::Idle {
+            // Given up, or for the client to decide.
             self.rooms_lost = 0;
-            self.rested();
-            return Box::pin(self.go_on()).await;
+            return Box::pin(self.rest_with(draft)).await;
         }
         self.commit(&draft).await?;
         let pause = Duration::from_millis(50 << (2 * self.rooms_lost));
@@ -295,6 +358,7 @@ async fn exit_reason(exit: &mut watch::Receiver<Option<RoomExit>>) -> String {
         Some(RoomExit::Failed(cause)) => format!("the room could not be built: {cause}"),
         Some(RoomExit::Code(code)) => format!("the cell ended with code {code}"),
         Some(RoomExit::Signal(signal)) => format!("the cell was killed by signal {signal}"),
+        Some(RoomExit::Gone) => "the cell ended".to_owned(),
         None => LinkError::Closed.to_string(),
     }
 }

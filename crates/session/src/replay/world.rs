@@ -2,7 +2,7 @@
 
 use super::explain::Scene;
 use loopd_agent_loop::{AgentLoop, Answer, Call, Command, Input, LoopConfig, Resume};
-use loopd_domain::event::RunsIn;
+use loopd_domain::event::{Permission, RunsIn};
 use loopd_domain::fold::{OpenCall, OpenTurn, SessionFold};
 use loopd_domain::session::{Status, StopReason};
 use loopd_domain::usage::MicroUsd;
@@ -128,7 +128,7 @@ pub(super) fn begin(
     judge: &(dyn Fn(&OpenTurn, &loopd_domain::fold::FinalAnswer, &str) -> Option<String> + Send),
     now: Timestamp,
 ) -> Option<World> {
-    let turn = fold.turn.as_ref().filter(|t| t.request.is_none() && !t.interrupted)?;
+    let turn = fold.turn.as_ref().filter(|t| t.request.is_none())?;
     if fold.status != Status::Running {
         return None;
     }
@@ -154,19 +154,25 @@ pub(super) fn begin(
     let (machine, commands) = AgentLoop::resume(config.clone(), resume, now);
     let mut world = World { machine: Some(machine), ..World::default() };
     world.obey(commands);
+    if turn.interrupted {
+        // Only to end what runs in a room that was adopted.
+        world.unheard.push_back(Input::Interrupt);
+    }
     Some(world)
 }
 
 /// A call as the loop knows it; what it was asked to do is nothing to the loop.
 pub(super) fn call(open: &OpenCall) -> Call {
+    // Nor does it know why a call waits for a word of the client.
+    let in_doubt = open.in_doubt.is_some();
     Call {
         id: open.id.clone(),
         name: open.name.clone(),
         input: Value::Null,
         runs_in: open.runs_in,
-        permission: open.permission,
+        permission: if in_doubt { Permission::Ask } else { open.permission },
         malformed: open.malformed.clone(),
-        verdict: open.verdict,
+        verdict: if in_doubt { None } else { open.verdict },
         deny_message: open.deny_message.clone(),
         settled: open.settled,
     }

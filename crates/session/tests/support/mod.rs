@@ -3,11 +3,16 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+mod errands;
+
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub use errands::{Errand, Errands, errand};
+
 use async_trait::async_trait;
 use loopd_agent_loop::{AgentLoop, Call, Command, Input};
 use loopd_domain::agent::{AgentSpec, Metadata, ModelRef, Tool, ToolConfig};
 use loopd_domain::content::ContentBlock;
-use loopd_domain::event::{Event, EventBody, Outcome};
+use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
@@ -15,7 +20,7 @@ use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
 use loopd_sandbox::port::RoomGuard;
-use loopd_sandbox::{Check, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_session::replay::Replayer;
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
@@ -84,6 +89,9 @@ impl RoomGuard for Guard {
     fn pid(&self) -> Option<u32> {
         None
     }
+    fn leave(self: Box<Self>) {
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Guard {
@@ -122,6 +130,14 @@ impl Sandbox for OpenRoom {
         Ok(Room { channel: host, exit: exited, guard: Box::new(Guard(kill)) })
     }
 
+    async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        Ok(None)
+    }
+
+    async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
+        Ok(Vec::new())
+    }
+
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
         match std::fs::remove_dir_all(&spec.directory) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -149,25 +165,30 @@ impl Sandbox for OpenRoom {
 async fn run_cell(mut stream: UnixStream, tools: Tools, mishaps: &Mishaps) {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; 64 << 10];
-    send(&mut stream, &FromCell::Hello { version: VERSION }).await;
-    let mut live: Option<(AgentLoop, Epoch)> = None;
+    let mut live: Option<AgentLoop> = None;
+    let mut attached = Epoch(0);
     let mut hanging: Vec<CallId> = Vec::new();
     loop {
         while let Some(frame) = decoder.next::<ToCell>().expect("a frame") {
             let (now, commands) = match frame {
-                ToCell::Begin { epoch, config, resume, now, .. } => {
+                ToCell::Attach { epoch, .. } => {
+                    attached = epoch;
+                    send(&mut stream, &FromCell::Hello { version: VERSION, calls: Vec::new() }).await;
+                    continue;
+                }
+                ToCell::Begin { config, resume, now } => {
                     let (machine, commands) = AgentLoop::resume(config, resume, now);
-                    live = Some((machine, epoch));
+                    live = Some(machine);
                     (now, commands)
                 }
                 ToCell::Input { now, input } => match &mut live {
-                    Some((machine, _)) => (now, machine.step(now, input)),
+                    Some(machine) => (now, machine.step(now, input)),
                     None => continue,
                 },
                 ToCell::Shutdown => return,
             };
-            let Some((machine, epoch)) = &mut live else { continue };
-            if !obey(&mut stream, machine, *epoch, now, commands, &tools, &mut hanging, mishaps).await {
+            let Some(machine) = &mut live else { continue };
+            if !obey(&mut stream, machine, attached, now, commands, &tools, &mut hanging, mishaps).await {
                 return;
             }
         }
@@ -195,11 +216,11 @@ async fn obey(
     let mut wishes = Vec::new();
     while let Some(command) = queue.pop_front() {
         let (id, act) = match command {
-            Command::RunTool { id } => {
+            Command::RunTool { id } if !is_hosts(machine, &id) => {
                 let act = tools(machine.call(&id).expect("a call"));
                 (id, act)
             }
-            Command::CancelTool { id } => {
+            Command::CancelTool { id } if !is_hosts(machine, &id) => {
                 hanging.retain(|h| h != &id);
                 (id, Act::Say("cancelled".to_owned()))
             }
@@ -236,6 +257,10 @@ async fn obey(
     true
 }
 
+fn is_hosts(machine: &AgentLoop, id: &CallId) -> bool {
+    machine.call(id).is_some_and(|call| call.runs_in == RunsIn::Host)
+}
+
 async fn send(stream: &mut UnixStream, frame: &FromCell) {
     let mut bytes = Vec::new();
     encode(frame, &mut bytes).expect("a frame");
@@ -270,6 +295,8 @@ pub struct House {
     pub store: Arc<dyn Store>,
     pub rooms_started: Arc<AtomicUsize>,
     pub mishaps: Arc<Mishaps>,
+    /// What the host sends for its sessions.
+    pub errands: Arc<Errands>,
     pub directory: Arc<tempfile::TempDir>,
 }
 
@@ -281,20 +308,26 @@ impl House {
     pub async fn open(tools: Tools) -> House {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let store = loopd_store::sqlite::SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
-        House::on(Arc::new(store), directory, tools, true).await
+        House::on(Arc::new(store), directory, tools, true, Arc::default()).await
     }
 
     /// Another process on the same store; the one before is taken for dead.
     pub async fn reopen(&self, tools: Tools) -> House {
-        House::on(self.store.clone(), self.directory.clone(), tools, true).await
+        House::on(self.store.clone(), self.directory.clone(), tools, true, self.errands.clone()).await
     }
 
     /// Another process that is only there for a moment.
     pub async fn visit(&self, tools: Tools) -> House {
-        House::on(self.store.clone(), self.directory.clone(), tools, false).await
+        House::on(self.store.clone(), self.directory.clone(), tools, false, self.errands.clone()).await
     }
 
-    async fn on(store: Arc<dyn Store>, directory: Arc<tempfile::TempDir>, tools: Tools, takes_up: bool) -> House {
+    async fn on(
+        store: Arc<dyn Store>,
+        directory: Arc<tempfile::TempDir>,
+        tools: Tools,
+        takes_up: bool,
+        errands: Arc<Errands>,
+    ) -> House {
         let rooms_started = Arc::new(AtomicUsize::new(0));
         let mishaps = Arc::new(Mishaps::default());
         let clock = Arc::new(TestClock);
@@ -304,6 +337,7 @@ impl House {
             store: store.clone(),
             sandbox: Arc::new(OpenRoom { tools, started: rooms_started.clone(), mishaps: mishaps.clone() }),
             models: Arc::new(models),
+            host_tools: errands.clone(),
             clock,
             ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
             data: directory.path().to_owned(),
@@ -313,7 +347,7 @@ impl House {
         })
         .await
         .expect("a service");
-        House { service, store, rooms_started, mishaps, directory }
+        House { service, store, rooms_started, mishaps, errands, directory }
     }
 
     pub async fn create(&self, script: Value, tools: Vec<Tool>, text: &str) -> Accepted {
@@ -327,10 +361,19 @@ impl House {
         text: &str,
         settings: TurnSettings,
     ) -> Result<Accepted, ServiceError> {
+        self.try_create_with(agent(script, tools), text, settings).await
+    }
+
+    pub async fn try_create_with(
+        &self,
+        spec: AgentSpec,
+        text: &str,
+        settings: TurnSettings,
+    ) -> Result<Accepted, ServiceError> {
         let inputs = if text.is_empty() { Vec::new() } else { vec![message(text)] };
         let new = NewSession {
             workspace: workspace(),
-            agent: SessionAgent { id: None, version: 0, spec: agent(script, tools) },
+            agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
             room: Default::default(),
             title: None,
@@ -413,6 +456,7 @@ pub fn agent(script: Value, tools: Vec<Tool>) -> AgentSpec {
         },
         system: Some(script.to_string()),
         tools,
+        on_unknown_outcome: Default::default(),
         metadata: Metadata::new(),
     }
 }

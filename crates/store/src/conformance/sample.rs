@@ -56,6 +56,7 @@ pub fn spec(name: &str) -> AgentSpec {
         model,
         system: Some("Be brief.".to_owned()),
         tools: vec![],
+        on_unknown_outcome: Default::default(),
         metadata,
     }
 }

@@ -154,6 +154,7 @@ fn run(
         if let Err(fault) = &result {
             tracing::warn!(%fault, writes = size, "a commit failed; nothing of it was acknowledged");
         }
+        fail::fail_point!("store::after_commit");
         batch.drain(..).for_each(|job| job.answer(result.clone()));
         checkpoints.after_commit(db, size, jobs.is_empty());
     }
@@ -165,6 +166,7 @@ fn commit(db: &Connection, batch: &mut [Box<dyn Job>], hold: &Hold, faults: &Fau
     // Within the transaction: whoever takes the directory afterwards cannot write before this is over.
     let result = still_ours(hold).and_then(|()| fill(db, batch)).and_then(|()| {
         faults.before_commit(db)?;
+        fail::fail_point!("store::before_commit");
         execute(db, "COMMIT")
     });
     // SQLite itself rolls back on some errors: a full disk, a failed read.

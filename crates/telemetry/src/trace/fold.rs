@@ -149,7 +149,7 @@ impl TraceFold {
         if turn.step.as_ref().is_some_and(|s| s.is_over(number)) {
             turn.end_step(event.at);
         }
-        let step = turn.step.get_or_insert_with(|| OpenStep::begin(event, number, &turn.span));
+        let step = turn.step.get_or_insert_with(|| OpenStep::begin(event, number, &turn.span, &self.session));
         if let Some(ms) = self.queue_waited_ms.take() {
             step.span.set(semconv::LOOPD_QUEUE_WAITED_MS, ms);
         }

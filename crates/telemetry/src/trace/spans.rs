@@ -133,8 +133,10 @@ pub(super) fn tool_call(event: &Event, name: &str, intent: &Intent) -> Span {
     span.set(semconv::TOOL_NAME, name);
     span.set(semconv::TOOL_CALL_ID, intent.provider_call_id.as_str());
     span.set(semconv::LOOPD_CALL_ID, event.id.as_str());
+    span.set(semconv::LOOPD_CALL_EFFECT, intent.effect.as_str());
+    span.set(semconv::LOOPD_CALL_ARGUMENTS_DIGEST, intent.arguments_digest.as_str());
     match intent.runs_in {
-        RunsIn::Room => span.set(semconv::TOOL_TYPE, semconv::TOOL_TYPE_EXTENSION),
+        RunsIn::Room | RunsIn::Host => span.set(semconv::TOOL_TYPE, semconv::TOOL_TYPE_EXTENSION),
         RunsIn::Client => span.set(semconv::TOOL_TYPE, semconv::TOOL_TYPE_FUNCTION),
         RunsIn::Nowhere => {}
     }

@@ -3,13 +3,15 @@
 use super::spans;
 use super::{Span, SpanKind, SpanStatus};
 use crate::semconv;
-use loopd_domain::event::{Event, EventBody, Outcome, RequestOutcome};
+use loopd_domain::chain::sha256_hex;
+use loopd_domain::event::{Event, EventBody, Outcome, RequestOutcome, RunsIn, idempotency_key};
 use loopd_domain::usage::{MicroUsd, Usage};
-use loopd_domain::{CallId, Timestamp};
+use loopd_domain::{CallId, SessionId, Timestamp};
 
 #[derive(Debug, Clone)]
 pub(super) struct OpenStep {
     pub(super) span: Span,
+    session: SessionId,
     number: u32,
     answered: bool,
     /// Calls of the answer, by their place among the span's children.
@@ -17,11 +19,11 @@ pub(super) struct OpenStep {
 }
 
 impl OpenStep {
-    pub(super) fn begin(event: &Event, number: u32, turn: &Span) -> Self {
+    pub(super) fn begin(event: &Event, number: u32, turn: &Span, session: &SessionId) -> Self {
         let name = format!("step {number}");
         let mut span = Span::open(SpanKind::Step, name, event.at, "step", event.id.as_str()).under(turn);
         span.set(semconv::LOOPD_STEP, number);
-        OpenStep { span, number, answered: false, calls: Vec::new() }
+        OpenStep { span, session: session.clone(), number, answered: false, calls: Vec::new() }
     }
 
     /// Does a request of that step not belong to this one?
@@ -55,7 +57,11 @@ impl OpenStep {
             EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => {
                 if let Some((name, _, _, intent)) = event.body.intent() {
                     self.calls.push((event.id.clone(), self.span.children.len()));
-                    let span = spans::tool_call(event, name, intent).under(&self.span);
+                    let mut span = spans::tool_call(event, name, intent).under(&self.span);
+                    if intent.runs_in == RunsIn::Host {
+                        let key = idempotency_key(&self.session, &event.id);
+                        span.set(semconv::LOOPD_CALL_KEY_DIGEST, sha256_hex(key.as_bytes()));
+                    }
                     self.span.children.push(span);
                 }
             }

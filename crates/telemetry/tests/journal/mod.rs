@@ -104,7 +104,7 @@ impl Journal {
             provider_call_id: "toolu_1".to_owned(),
             runs_in,
             effect: EffectClass::Room,
-            arguments_digest: String::new(),
+            arguments_digest: "cd34".to_owned(),
             malformed: None,
             raw_arguments: None,
             native: None,

@@ -64,13 +64,10 @@ impl Bash {
         Ok(())
     }
 
-    pub fn has(&self, id: &CallId) -> bool {
-        self.running.as_ref().is_some_and(|r| &r.id == id) || self.waiting.iter().any(|(waiting, _)| waiting == id)
-    }
-
-    /// A call that runs or waits.
-    pub fn any(&self) -> Option<CallId> {
-        self.running.as_ref().map(|r| r.id.clone()).or_else(|| self.waiting.front().map(|(id, _)| id.clone()))
+    /// The call that runs, and those that wait.
+    pub fn calls(&self) -> impl Iterator<Item = CallId> {
+        let running = self.running.iter().map(|running| &running.id);
+        running.chain(self.waiting.iter().map(|(id, _)| id)).cloned()
     }
 
     /// Ends a call now, if it is one of this tool's.

@@ -1,10 +1,10 @@
 //! One cgroup tree: where it is mounted, where in it this server may make rooms, and what it can limit there.
 
+use super::super::process;
 use loopd_domain::environment::RoomLimits;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// In a single tree, the child cgroup that a server moves into so that its own can have children.
 const LEAF: &str = "loopd-server";
@@ -68,35 +68,18 @@ impl Tree {
     }
 }
 
-/// Makes this server's directory in every tree that has a controller of ours.
-pub(super) fn open_all() -> io::Result<Vec<Tree>> {
+/// Makes this server's directory, of this name, in every tree that has a controller of ours.
+pub(super) fn open_all(name: &str) -> io::Result<Vec<Tree>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let memberships = fs::read_to_string("/proc/self/cgroup")?;
-    let name = own_name()?;
     let mut trees = Vec::new();
     for mounted in mounted(&mounts, &memberships) {
-        let tree = open(&mounted, &name);
+        let tree = open(&mounted, name);
         if tree.is_used() || !tree.refusals.is_empty() {
             trees.push(tree);
         }
     }
     Ok(trees)
-}
-
-/// `loopd-<pid>-<start time>-<number>`: no other process has the same until the machine restarts, and cgroups do not outlive
-/// that; the number tells the sandboxes of one process apart.
-fn own_name() -> io::Result<String> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let pid = std::process::id();
-    let start =
-        start_time(pid).ok_or_else(|| io::Error::other("/proc/self/stat does not say when this process began"))?;
-    Ok(format!("loopd-{pid}-{start}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
-}
-
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in brackets, may hold anything; the start time is the 20th field after it.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 fn open(mounted: &Mounted, name: &str) -> Tree {
@@ -190,30 +173,23 @@ fn hand_down(cgroup: &Path, wanted: &[&'static str]) -> io::Result<Vec<&'static 
     }
 }
 
-/// Removes the directories of servers that are no more. One that is not empty stays.
-fn remove_leftovers(parent: &Path) {
+/// Removes the directories of servers that are no more, as far as they are empty: rooms can outlive their server.
+pub(super) fn remove_leftovers(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some((pid, start)) = name.to_str().and_then(server_of) else { continue };
-        if start_time(pid) == Some(start) {
+        let Some(server) = name.to_str().and_then(process::server_of) else { continue };
+        if server.exists() {
             continue;
         }
         for room in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
             if room.path().is_dir() {
+                // One with a living room in it cannot be removed.
                 let _ = fs::remove_dir(room.path());
             }
         }
-        if let Err(fault) = fs::remove_dir(entry.path()) {
-            tracing::warn!(directory = %entry.path().display(), %fault, "the cgroup of a server that is no more stays behind");
-        }
+        let _ = fs::remove_dir(entry.path());
     }
-}
-
-fn server_of(name: &str) -> Option<(u32, u64)> {
-    let mut fields = name.strip_prefix("loopd-")?.splitn(3, '-');
-    let (pid, start, _) = (fields.next()?, fields.next()?, fields.next()?);
-    Some((pid.parse().ok()?, start.parse().ok()?))
 }
 
 /// Trees that have at least one controller of ours.
@@ -297,15 +273,5 @@ mod tests {
         let own = top.path().join("user/scope");
         let top = top.path().to_owned();
         assert_eq!(found, [Mounted { version: Version::Two, top, own, controllers: vec!["memory", "pids"] }]);
-    }
-
-    #[test]
-    fn a_servers_name_is_its_process() {
-        let name = own_name().unwrap();
-        let (pid, start) = server_of(&name).unwrap();
-        assert_eq!(pid, std::process::id());
-        assert_eq!(start_time(pid), Some(start));
-        assert_eq!(server_of("loopd-server"), None);
-        assert_eq!(server_of("session-1-2"), None);
     }
 }

@@ -3,8 +3,8 @@
 use super::input;
 use crate::fields::{Field, Fields, Kind, describe, may, must, request_body};
 use crate::sse::Previews;
-use crate::wire::{metadata, model, tool};
-use loopd_domain::agent::{Metadata, ModelRef, Tool};
+use crate::wire::{agent, metadata, model, tool};
+use loopd_domain::agent::{Metadata, ModelRef, OnUnknownOutcome, Tool};
 use loopd_domain::event::EventBody;
 use loopd_domain::limits::{NAME_CHARS_MAX, SYSTEM_CHARS_MAX, TURN_SECONDS_MAX, TURN_STEPS_MAX};
 use loopd_domain::session::TurnLimits;
@@ -41,6 +41,11 @@ pub const FIELDS: &[Field] = &[
     ),
     may("session", Kind::Text, "go on in this session; otherwise a new one is made"),
     may("environment", Kind::Any, "an environment id, or {networking?, isolation?, limits?}; for a new session"),
+    may(
+        "on_unknown_outcome",
+        Kind::Text,
+        "what follows a call of which nobody knows whether it happened: `continue`, `ask` or `fail`; for a new session",
+    ),
     may("title", Kind::Text, "title of a new session"),
     may("metadata", Kind::Object, "metadata of a new session"),
     may("user", Kind::Text, "your id of the end user; kept as metadata `user` of a new session"),
@@ -99,6 +104,7 @@ pub struct Invocation {
     pub system: Option<Option<String>>,
     pub tools: Option<Vec<Tool>>,
     pub agent: Option<AgentName>,
+    pub on_unknown_outcome: Option<OnUnknownOutcome>,
     pub session: Option<SessionId>,
     pub room: Room,
     pub title: Option<String>,
@@ -133,6 +139,7 @@ pub fn read(body: Value) -> Result<Invocation, Invalid> {
             Some(value) => Some(tool::read_short_list("tools", value)?),
         },
         agent: fields.given("agent").map(read_agent).transpose()?,
+        on_unknown_outcome: agent::read_on_unknown_outcome(&mut fields)?,
         session,
         room: match fields.given("environment") {
             None => Room::Default,
@@ -151,7 +158,8 @@ pub fn read(body: Value) -> Result<Invocation, Invalid> {
 
 /// A session has its agent and its room already.
 fn refuse_beside_session(fields: &mut Fields) -> Result<(), Invalid> {
-    for name in ["model", "system", "tools", "agent", "environment", "title", "metadata", "user"] {
+    for name in ["model", "system", "tools", "agent", "on_unknown_outcome", "environment", "title", "metadata", "user"]
+    {
         if let Some(value) = fields.given(name) {
             return Err(Invalid::new(name, describe(&value), "nothing beside `session`, which has its own already"));
         }

@@ -8,7 +8,7 @@ use crate::v1::sessions::create::{base, room_of};
 use crate::wire::{environment, model, tool};
 use axum::http::HeaderMap;
 use loopd_domain::Invalid;
-use loopd_domain::agent::{AgentSpec, Metadata, ModelRef};
+use loopd_domain::agent::{AgentSpec, Metadata, ModelRef, OnUnknownOutcome};
 use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::session::{Session, SessionAgent, TurnSettings};
 use loopd_session::{NewSession, ServiceError};
@@ -51,7 +51,7 @@ pub async fn new_session(
         Room::Named(id) => room_of(state, caller, Some(id)).await?,
         Room::Inline(value) => (None, environment::read_config("environment", value, EnvironmentConfig::default())?),
     };
-    let agent = match invocation.agent {
+    let mut agent = match invocation.agent {
         None => inline_agent(invocation.model, invocation.system, invocation.tools)?,
         Some(AgentName { id, version }) => {
             let mut agent = base(state, caller, &id, version).await?;
@@ -63,6 +63,9 @@ pub async fn new_session(
             agent
         }
     };
+    if let Some(setting) = invocation.on_unknown_outcome {
+        agent.spec.on_unknown_outcome = setting;
+    }
     check_cost_limit(state, &agent.spec.model, &settings)?;
     Ok(NewSession {
         workspace: caller.workspace.clone(),
@@ -89,6 +92,7 @@ fn inline_agent(
         model,
         system: system.flatten(),
         tools: tools.unwrap_or_else(tool::all_builtins),
+        on_unknown_outcome: OnUnknownOutcome::default(),
         metadata: Metadata::new(),
     };
     Ok(SessionAgent { id: None, version: 1, spec })

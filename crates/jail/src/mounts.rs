@@ -1,0 +1,90 @@
+//! What a room has mounted of its own, on its copy of the stage: first what every room has, then what its session brings.
+//!
+//! A waiting child has left the stage already, which costs a grace period of the kernel and takes every session's directory out
+//! of its sight. So the launcher takes a session's mounts from the stage, and hands them over as descriptors.
+
+use crate::fault::{Fault, While};
+use crate::stage::Stage;
+use crate::wire::Start;
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A session's directories: name in its directory on the host, path in the room.
+const SESSION: [(&str, &str); 5] = [
+    ("workspace", "workspace"),
+    ("home", "home/agent"),
+    ("uploads", "mnt/session/uploads"),
+    ("outputs", "mnt/session/outputs"),
+    ("memory", "mnt/memory"),
+];
+const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+const INERT: MountFlags = PLAIN.union(MountFlags::NOEXEC);
+/// File systems in memory. Their size is their session's, so they hold nothing before it is known.
+const IN_MEMORY: [&str; 2] = ["tmp", "dev/shm"];
+
+/// Mounts all that does not depend on a session.
+pub(crate) fn furnish(stage: &Stage) -> Result<(), Fault> {
+    mount("proc", "/room/proc", "proc", INERT, "hidepid=2").while_doing("mounting /proc")?;
+    for name in &stage.masked {
+        rustix::mount::mount_bind("/room/dev/null", format!("/room/proc/{name}"))
+            .while_doing(&format!("masking /proc/{name}"))?;
+    }
+    rustix::mount::mount_bind("/room/proc/sys", "/room/proc/sys").while_doing("binding /proc/sys")?;
+    rustix::mount::mount_remount("/room/proc/sys", MountFlags::BIND | MountFlags::RDONLY | INERT, "")
+        .while_doing("making /proc/sys read-only")?;
+    let terminals = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount("devpts", "/room/dev/pts", "devpts", terminals, "newinstance,ptmxmode=0666,mode=0620")
+        .while_doing("mounting /dev/pts")?;
+    for place in IN_MEMORY {
+        mount("memory", &format!("/room/{place}"), "tmpfs", PLAIN, "mode=1777,size=4k")
+            .while_doing(&format!("mounting /{place}"))?;
+    }
+    Ok(())
+}
+
+/// Makes the room the root and lets go of everything else.
+pub(crate) fn move_in() -> Result<(), Fault> {
+    rustix::process::chdir("/room").while_doing("entering the room")?;
+    rustix::process::pivot_root(".", ".").while_doing("making the room the root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).while_doing("leaving the stage")
+}
+
+/// Takes a session's directories, from the launcher's stage.
+pub(crate) fn take(start: &Start) -> Result<Vec<OwnedFd>, Fault> {
+    let directory = Path::new("/data").join(OsStr::from_bytes(&start.directory));
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let take = |(name, place): &(&str, &str)| {
+        // The dot: a directory, and nothing else.
+        rustix::mount::open_tree(CWD, directory.join(name).join("."), flags).while_doing(&format!("mounting /{place}"))
+    };
+    SESSION.iter().map(take).collect()
+}
+
+/// Mounts what is the session's own, in a room that has moved in.
+pub(crate) fn bring_in(start: &Start, directories: &[OwnedFd]) -> Result<(), Fault> {
+    let size = format!("size={}", start.tmp_bytes);
+    for place in IN_MEMORY {
+        let size = CString::new(size.as_str()).map_err(|_| Errno::INVAL);
+        size.and_then(|size| rustix::mount::mount_remount(format!("/{place}"), PLAIN, &*size))
+            .while_doing(&format!("sizing /{place}"))?;
+    }
+    if directories.len() != SESSION.len() {
+        return Err(Fault::new("mounting the session's directories", Errno::BADMSG));
+    }
+    for ((_, place), directory) in SESSION.iter().zip(directories) {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(directory, "", CWD, Path::new("/").join(place), flags)
+            .while_doing(&format!("mounting /{place}"))?;
+    }
+    rustix::process::chdir("/workspace").while_doing("entering /workspace")
+}
+
+fn mount(source: &str, at: &str, kind: &str, flags: MountFlags, options: &str) -> rustix::io::Result<()> {
+    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+    rustix::mount::mount(source, at, kind, flags, &*options)
+}

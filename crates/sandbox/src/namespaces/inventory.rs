@@ -1,0 +1,80 @@
+//! Which sessions have something here, and taking it away.
+
+use super::place::Place;
+use super::starting::own;
+use super::{Rooms, removal};
+use crate::{Found, RoomSpec, SandboxError};
+use loopd_domain::SessionId;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where sessions' directories lie in the data directory.
+const SESSIONS: &str = "sessions";
+
+impl Rooms {
+    /// Every session that has a room's record or a directory. Blocks.
+    pub(super) fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
+        let mut found: BTreeMap<String, Found> = BTreeMap::new();
+        let mut files = sessions(&self.data.join(SESSIONS))?;
+        files.retain(|session| self.data.join(SESSIONS).join(session.as_str()).is_dir());
+        for session in files {
+            found.insert(session.as_str().to_owned(), Found { session, room: false, files: true });
+        }
+        for session in sessions(&self.data.join(super::ROOMS))? {
+            let room = self.has_room(&session)?;
+            let entry = found.entry(session.as_str().to_owned());
+            entry.or_insert(Found { session, room: false, files: false }).room = room;
+        }
+        self.cgroups.sweep();
+        Ok(found.into_values().collect())
+    }
+
+    fn has_room(&self, session: &SessionId) -> Result<bool, SandboxError> {
+        let path = self.place(session);
+        // Read without the lock: a record is written by one call, and this is but a look.
+        let living = Place::peek(&path).and_then(|record| match record {
+            Some(record) => Ok(self.living(&record)?.is_some()),
+            None => Ok(false),
+        });
+        living.map_err(|source| SandboxError::Directory { path, source })
+    }
+
+    /// Ends the session's room and removes all that it wrote and all that is recorded of it.
+    pub(super) async fn remove(self: &Arc<Self>, spec: &RoomSpec) -> Result<(), SandboxError> {
+        // Refuses what could never have been a room's.
+        let files = self.locate(spec)?;
+        let path = self.place(&spec.session);
+        let unusable = |source| SandboxError::Directory { path: path.clone(), source };
+        let place = Place::find(&path).await.map_err(unusable)?;
+        if let Some(place) = &place
+            && let Some(record) = own(place, spec.epoch, &path)?
+        {
+            self.end(&record).await?;
+        }
+        let removing = files.clone();
+        let fault = |source: io::Error| SandboxError::Directory { path: files.clone(), source };
+        let removed = tokio::task::spawn_blocking(move || removal::remove(&removing)).await;
+        removed.map_err(|stopped| fault(io::Error::other(stopped)))?.map_err(|errno| fault(errno.into()))?;
+        // Last, so that a removal that is cut short is seen by the next inventory.
+        place.map_or(Ok(()), Place::remove).map_err(unusable)
+    }
+}
+
+/// What in a directory has a session's name.
+fn sessions(directory: &Path) -> Result<Vec<SessionId>, SandboxError> {
+    let fault = |source| SandboxError::Directory { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(absent) if absent.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(other) => return Err(fault(other)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(fault)?.file_name();
+        found.extend(name.to_str().and_then(|name| SessionId::parse("session", name).ok()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,97 @@
+//! Keeps rooms and directories ready for sessions to come, in the background and one after the other.
+//!
+//! Making them costs what it hides: so it rests after each claim and while rooms are being started, whose way it would stand
+//! in. A burst empties the pool, and then rooms are made when they are asked for: slower, never stuck.
+
+use super::Rooms;
+use super::running::{Running, Seat};
+use crate::SandboxError;
+use loopd_domain::environment::RoomLimits;
+use loopd_domain::limits::ROOMS_PARKED_MAX;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// A room that has just been started is busiest then.
+const REST: Duration = Duration::from_millis(3);
+/// What has failed fails again for a while.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Counts rooms that are being started.
+#[derive(Default)]
+pub(super) struct Starting(AtomicUsize);
+
+pub(super) struct Counted<'a>(&'a AtomicUsize);
+
+impl Starting {
+    pub(super) fn count(&self) -> Counted<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(&self.0)
+    }
+
+    fn is_any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs until the launcher or the sandbox is gone.
+pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
+    while !running.is_over() {
+        tokio::time::sleep(if running.parking_fault().is_some() { RETRY } else { REST }).await;
+        let Some(rooms) = rooms.upgrade() else { return };
+        match fill(&rooms, &running).await {
+            Ok(true) => {
+                drop(rooms);
+                running.changed.notified().await;
+            }
+            Ok(false) => {}
+            Err(fault) => running.note_parking_fault(fault.to_string()),
+        }
+    }
+}
+
+/// `false`: what is missing has to wait, as rooms are being started, or as one that was put aside has failed.
+async fn fill(rooms: &Arc<Rooms>, running: &Running) -> Result<bool, SandboxError> {
+    let faults = running.parking_faults();
+    while !rooms.starting.is_any() && running.parking_faults() == faults {
+        // What costs a start most when it is missing comes first.
+        if running.parked() < ROOMS_PARKED_MAX {
+            running.put_aside(make(rooms, running, RoomLimits::default()).await?);
+        } else if rooms.spares.directories() < ROOMS_PARKED_MAX {
+            on_disk(rooms, |rooms| rooms.spares.add_directory(rooms.ids.as_ref())).await?;
+        } else if rooms.spares.places() < ROOMS_PARKED_MAX {
+            on_disk(rooms, |rooms| rooms.spares.add_place()).await?;
+        } else {
+            running.forget_parking_fault();
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn on_disk(rooms: &Arc<Rooms>, make: fn(&Rooms) -> io::Result<()>) -> Result<(), SandboxError> {
+    let rooms = Arc::clone(rooms);
+    let made = tokio::task::spawn_blocking(move || make(&rooms)).await;
+    made.map_err(io::Error::other).flatten().map_err(|fault| preparing("what a session needs on disk", fault))
+}
+
+/// A room that waits for a session, made now.
+pub(super) async fn make(rooms: &Arc<Rooms>, running: &Running, limits: RoomLimits) -> Result<Seat, SandboxError> {
+    let room = rooms.number();
+    let blocking = Arc::clone(rooms);
+    let made = tokio::task::spawn_blocking(move || blocking.cgroups.room(room, &limits)).await;
+    let made = made.map_err(io::Error::other).flatten();
+    let (cgroup, procs) = made.map_err(|fault| preparing("the room's cgroup", fault))?;
+    running.park(room, cgroup, &procs).await
+}
+
+fn preparing(what: &str, fault: io::Error) -> SandboxError {
+    SandboxError::Launcher(format!("making {what}: {fault}"))
+}

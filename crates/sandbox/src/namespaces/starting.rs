@@ -1,0 +1,151 @@
+//! A session gets a room: a new one, or the one that an earlier server left.
+//!
+//! INVARIANT: a room's first process stands in the session's record before it is given the session, so that there is no
+//! living room that no record names.
+
+use super::guard::Guard;
+use super::living;
+use super::place::Place;
+use super::process;
+use super::record::Record;
+use super::running::{Running, Seat};
+use super::{Rooms, cgroup::RoomCgroup, directory, pool};
+use crate::{Room, RoomSpec, SandboxError};
+use loopd_domain::Epoch;
+use loopd_domain::environment::RoomLimits;
+use loopd_jail::wire::Start;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a killed room may take to go.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+impl Rooms {
+    pub(super) async fn start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
+        match self.try_start(spec).await {
+            // It had died, and that was not known yet: once more, with a new one.
+            Err(SandboxError::Launcher(_)) if self.launcher.is_over().await => self.try_start(spec).await,
+            other => other,
+        }
+    }
+
+    async fn try_start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
+        let _counted = self.starting.count();
+        let files = self.locate(spec)?;
+        let path = self.place(&spec.session);
+        let unusable = |source| SandboxError::Directory { path: path.clone(), source };
+        let mut place = Place::make(&path, &self.spares).await.map_err(unusable)?;
+        if let Some(record) = own(&place, spec.epoch, &path)? {
+            self.end(&record).await?;
+        }
+        let ids = self.directory(&files).await?;
+        let (running, mut seat) = self.seat(&spec.limits).await?;
+        let (listener, channel) = place.socket().map_err(unusable)?;
+        let (process, cgroups) = (seat.process, std::mem::take(&mut seat.cgroups));
+        let record = Record { epoch: spec.epoch, boot: self.boot.clone(), process, cgroups };
+        place.write(&record).map_err(unusable)?;
+        seat.take();
+        let guard = Guard::new(path, spec.epoch, process, Arc::clone(&seat.pidfd));
+        drop(place);
+        let start = Start {
+            room: seat.room,
+            directory: directory::relative(&self.data, &files)?,
+            ids,
+            open_files: spec.limits.open_files,
+            file_bytes: spec.limits.file_bytes,
+            // A file in memory counts as memory: full before the room is killed for it.
+            tmp_bytes: spec.limits.memory_bytes / 2,
+            processes: (!self.cgroups.limits("pids")).then_some(spec.limits.pids),
+            orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
+        };
+        running.start(start, listener).await?;
+        Ok(Room { channel, exit: seat.exit.clone(), guard: Box::new(guard) })
+    }
+
+    pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        self.locate(spec)?;
+        let path = self.place(&spec.session);
+        let unusable = |source| SandboxError::Directory { path: path.clone(), source };
+        let Some(place) = Place::find(&path).await.map_err(unusable)? else { return Ok(None) };
+        let Some(record) = own(&place, spec.epoch, &path)? else { return Ok(None) };
+        let Some(pidfd) = self.living(&record).map_err(unusable)?.map(Arc::new) else { return Ok(None) };
+        let channel = match place.reach() {
+            Ok(channel) => channel,
+            Err(fault) => {
+                // Its launcher died before the walls were complete, or the cell is stuck with hosts waiting.
+                tracing::warn!(session = %spec.session, %fault, "a room that cannot be reached is ended");
+                self.end(&record).await?;
+                return Ok(None);
+            }
+        };
+        let process = record.process;
+        let cgroup = RoomCgroup::recorded(record.cgroups.clone());
+        place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
+        let (sender, exit) = watch::channel(None);
+        tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
+        Ok(Some(Room { channel, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
+    }
+
+    /// A hold on the recorded room, if it lives.
+    pub(super) fn living(&self, record: &Record) -> io::Result<Option<OwnedFd>> {
+        if record.boot != self.boot { Ok(None) } else { record.process.open() }
+    }
+
+    /// Ends the recorded room, if it lives, and waits until it is gone: two rooms must never share a directory.
+    pub(super) async fn end(&self, record: &Record) -> Result<(), SandboxError> {
+        let lost = |fault: io::Error| SandboxError::Launcher(format!("ending a room: {fault}"));
+        let Some(pidfd) = self.living(record).map_err(lost)? else { return Ok(()) };
+        process::kill(&pidfd);
+        let ended = tokio::time::timeout(END_WAIT, process::ended(&pidfd)).await;
+        ended
+            .map_err(|_| lost(io::Error::other(format!("it was killed and lives after {END_WAIT:?}"))))?
+            .map_err(lost)?;
+        let cgroup = RoomCgroup::recorded(record.cgroups.clone());
+        tokio::task::spawn_blocking(move || cgroup.remove());
+        Ok(())
+    }
+
+    /// A room that waits for its session, with these limits: one that was kept ready, or a new one.
+    async fn seat(self: &Arc<Self>, limits: &RoomLimits) -> Result<(Arc<Running>, Seat), SandboxError> {
+        let running = self.running().await?;
+        let Some(seat) = running.claim() else {
+            let seat = pool::make(self, &running, *limits).await?;
+            return Ok((running, seat));
+        };
+        if *limits != RoomLimits::default() {
+            let (rooms, room, limits) = (Arc::clone(self), seat.room, *limits);
+            let set = tokio::task::spawn_blocking(move || rooms.cgroups.limit(room, &limits)).await;
+            let failed = |fault| SandboxError::Launcher(format!("limiting a room: {fault}"));
+            set.map_err(io::Error::other).flatten().map_err(failed)?;
+        }
+        Ok((running, seat))
+    }
+
+    /// Sees to it that the session has its directory. Answers the first of its ids.
+    async fn directory(self: &Arc<Self>, files: &Path) -> Result<Option<u32>, SandboxError> {
+        let fault = |source: io::Error| SandboxError::Directory { path: files.to_owned(), source };
+        if let Some(known) = directory::known(files, self.ids.is_some()).map_err(fault)? {
+            return Ok(known);
+        }
+        if let Some(first) = self.spares.claim_directory(files).map_err(fault)? {
+            return Ok(first);
+        }
+        let (rooms, wanted) = (Arc::clone(self), files.to_owned());
+        let made = tokio::task::spawn_blocking(move || directory::prepare(&wanted, rooms.ids.as_ref())).await;
+        made.map_err(io::Error::other).flatten().map_err(fault)
+    }
+}
+
+/// What is recorded of a session's room, for an owner who may have it.
+pub(super) fn own(place: &Place, epoch: Epoch, path: &Path) -> Result<Option<Record>, SandboxError> {
+    let record = place.record().map_err(|source| SandboxError::Directory { path: path.join("record"), source })?;
+    match record {
+        Some(record) if record.epoch > epoch => Err(SandboxError::Fenced { epoch: record.epoch }),
+        other => Ok(other),
+    }
+}

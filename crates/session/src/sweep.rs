@@ -1,0 +1,75 @@
+//! Orphans: rooms and directories whose session is gone. Found at the start and on a timer, removed, and reported.
+//!
+//! A session that is just being made has a room before it is stored; its slot says so, and it is left alone. A living room
+//! of a session that exists is nobody's orphan: its next driver adopts it, and without one it ends by itself.
+
+use crate::driver;
+use crate::requests::ServiceError;
+use crate::service::SessionService;
+use loopd_domain::environment::RoomLimits;
+use loopd_domain::{Epoch, SessionId};
+use loopd_sandbox::Found;
+use std::time::Duration;
+
+/// Time between two sweeps.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// What a sweep found and removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Sessions with a living room or with files, orphans included.
+    pub seen: usize,
+    pub rooms_ended: usize,
+    pub directories_removed: usize,
+    /// Orphans that could not be removed; the next sweep tries again.
+    pub left: usize,
+}
+
+/// Sweeps until the service stops.
+pub async fn keep(service: SessionService) {
+    loop {
+        match service.sweep().await {
+            Ok(SweepReport { seen, rooms_ended: 0, directories_removed: 0, left: 0 }) => {
+                tracing::debug!(seen, "no orphans");
+            }
+            Ok(report) => tracing::info!(?report, "orphans were removed"),
+            Err(fault) => tracing::warn!(%fault, "orphans could not be looked for; trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = service.stopping() => return,
+        }
+    }
+}
+
+impl SessionService {
+    /// Ends rooms and removes files of sessions that are not there any more.
+    pub async fn sweep(&self) -> Result<SweepReport, ServiceError> {
+        let found = self.parts().sandbox.inventory().await.map_err(|fault| ServiceError::Refused(fault.to_string()))?;
+        let mut report = SweepReport { seen: found.len(), ..SweepReport::default() };
+        for Found { session, room, files } in found {
+            if !self.is_orphan(&session).await? {
+                continue;
+            }
+            // Nobody can claim a session that is not there, so no epoch is above this one.
+            let spec = driver::spec(self.parts(), &session, Epoch(u64::MAX), RoomLimits::default());
+            match self.parts().sandbox.remove(&spec).await {
+                Ok(()) => {
+                    report.rooms_ended += usize::from(room);
+                    report.directories_removed += usize::from(files);
+                }
+                Err(fault) => {
+                    tracing::warn!(%session, %fault, "an orphan could not be removed");
+                    report.left += 1;
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The slot is looked at first: whoever makes a session holds one until the session is stored.
+    async fn is_orphan(&self, session: &SessionId) -> Result<bool, ServiceError> {
+        let is_here = self.0.slots.find(session).is_some();
+        Ok(!is_here && self.parts().store.journal().head(session).await?.is_none())
+    }
+}

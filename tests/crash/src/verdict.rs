@@ -1,0 +1,150 @@
+//! Brings the evidence of a session together and puts it before the judge; what is left when all is deleted.
+
+use crate::check::{chain, effects, history, told};
+use crate::client::Session;
+use crate::counter::{Counter, Send};
+use crate::plan::{Class, EFFECTS_FILE};
+use crate::report::Report;
+use crate::server::Server;
+use crate::{journal, processes};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long what is no longer wanted may take to go.
+const GOING: Duration = Duration::from_secs(10);
+
+pub fn http() -> reqwest::Client {
+    let client = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(1)).tls_certs_only([]);
+    client.build().expect("a client without TLS roots needs nothing of the machine")
+}
+
+/// Tools of these effect classes.
+pub fn tools(counter: &Counter, classes: &[Class]) -> Value {
+    let schema = json!({"type": "object", "properties": {"nonce": {"type": "string"}}});
+    let http = |class: &Class| {
+        let name = class.http_tool()?;
+        Some(json!({"type": "http", "name": name, "description": "Counts.", "input_schema": schema,
+                    "url": counter.url(name), "effect": name.trim_start_matches("http_"), "timeout_ms": 5_000}))
+    };
+    let custom = json!({"type": "custom", "name": "ask_client", "description": "Asks.", "input_schema": schema});
+    let mut tools = vec![json!("bash"), json!("glob"), json!("grep"), custom];
+    tools.extend(classes.iter().filter_map(http));
+    Value::Array(tools)
+}
+
+struct World<'a> {
+    counter: &'a Counter,
+    room: String,
+}
+
+impl effects::World for World<'_> {
+    fn sends(&self, nonce: &str) -> Vec<Send> {
+        self.counter.sends(nonce)
+    }
+    fn in_room(&self, nonce: &str) -> usize {
+        self.room.lines().filter(|line| line.trim() == nonce).count()
+    }
+}
+
+/// All faults of one session that rests.
+pub async fn session(
+    server: &Server,
+    counter: &Counter,
+    session: &Session,
+    report: &mut Report,
+) -> Result<Vec<String>> {
+    let data = server.data();
+    let Some((head, entries)) = journal::read(&data, &session.id)? else {
+        return Ok(vec!["the session is not in the store".to_owned()]);
+    };
+    let mut faults = chain::check(&head, &entries);
+    faults.extend(history::check(&entries, true));
+    faults.extend(told::check(session, &entries, &list(server, &session.id).await?));
+    let workspace = data.join("sessions").join(&session.id).join("workspace");
+    let room = match std::fs::read(workspace.join(EFFECTS_FILE)) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(fault) => return Err(fault).context("the room's file"),
+    };
+    let world = World { counter, room };
+    let (found, outcomes) = effects::check(&session.id, &entries, session.plan.calls(session.turns), &world);
+    faults.extend(found);
+    let object = get(server, &format!("/v1/sessions/{}", session.id)).await?;
+    if object["status"] != "idle" {
+        faults.push(format!("its status is {}", object["status"]));
+    }
+    // A session is judged after each of its turns, and counted when its plan is done.
+    if session.is_over() {
+        report.entries += entries.len() as u64;
+        report.recoveries += entries.iter().filter(|e| e.kind == "loopd.session_recovered").count() as u64;
+        for ((class, outcome), count) in outcomes {
+            *report.outcomes.entry(class.name().to_owned()).or_default().entry(outcome).or_default() += count;
+        }
+    }
+    Ok(faults)
+}
+
+/// Sessions that do not rest.
+pub async fn unfinished(server: &Server) -> Result<Vec<String>> {
+    let page = get(server, "/v1/sessions?limit=1000").await?;
+    let sessions = page["data"].as_array().context("a list")?;
+    let running = sessions.iter().filter(|s| s["status"] != "idle" || s["stop_reason"]["type"] == "requires_action");
+    Ok(running.filter_map(|s| s["id"].as_str().map(str::to_owned)).collect())
+}
+
+pub async fn delete(server: &Server, session: &str) -> Result<()> {
+    let url = format!("{}/v1/sessions/{session}", server.url().borrow().clone());
+    let answer = http().delete(url).send().await.context("a delete was not answered")?;
+    match answer.status().is_success() {
+        true => Ok(()),
+        false => bail!("the delete of {session} answered {}: {}", answer.status(), answer.text().await?),
+    }
+}
+
+/// Processes and directories of sessions that are there after a grace time.
+pub async fn left_over(data: &Path) -> Result<Vec<String>> {
+    let deadline = Instant::now() + GOING;
+    loop {
+        let mut left: Vec<String> =
+            processes::living(&[])?.iter().map(|p| format!("process {} `{}`", p.pid, p.name)).collect();
+        for name in ["sessions", "rooms"] {
+            left.extend(names(&data.join(name))?.into_iter().map(|entry| format!("`{name}/{entry}`")));
+        }
+        if left.is_empty() || Instant::now() > deadline {
+            return Ok(left);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(fault) => return Err(fault).with_context(|| format!("`{}`", directory.display())),
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+/// Every event that the interface lists.
+async fn list(server: &Server, session: &str) -> Result<Vec<Value>> {
+    let page = get(server, &format!("/v1/sessions/{session}/events?limit=1000")).await?;
+    if !page["next_page"].is_null() {
+        bail!("session {session} has more events than one page");
+    }
+    page["data"].as_array().cloned().context("a list of events")
+}
+
+async fn get(server: &Server, path: &str) -> Result<Value> {
+    let url = format!("{}{path}", server.url().borrow().clone());
+    let answer = http().get(url).send().await.with_context(|| format!("`{path}` was not answered"))?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    match status.is_success() {
+        true => serde_json::from_str(&text).with_context(|| format!("`{path}` answered what is not JSON")),
+        false => bail!("`{path}` answered {status}: {text}"),
+    }
+}
