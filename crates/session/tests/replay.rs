@@ -79,7 +79,11 @@ fn changed(body: &EventBody) -> Option<EventBody> {
             let stop_reason = StopReason::LimitReached { limit: LimitName::OutputSchema };
             Some(EventBody::StatusIdle { stop_reason, stop_details })
         }
-        EventBody::AgentToolResult { tool_use_id, outcome: Outcome::NotRun, is_error, duration_ms, .. } => {
+        EventBody::AgentToolResult { tool_use_id, outcome: Outcome::NotRun, is_error, duration_ms, content } => {
+            // A loop that is begun after a refusal does not know of it, and runs the call: such a world is possible.
+            if matches!(content.as_slice(), [ContentBlock::Text { text }] if text.contains("refusal")) {
+                return None;
+            }
             let content = vec![ContentBlock::text("This call was not run: somebody else decided.")];
             Some(EventBody::AgentToolResult { tool_use_id, content, is_error, outcome: Outcome::NotRun, duration_ms })
         }

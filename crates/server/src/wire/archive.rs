@@ -9,11 +9,8 @@ use serde_json::json;
 
 pub fn check(session: &ArchivedSession) -> Result<(), Invalid> {
     let spec = &session.agent.spec;
-    let written = agent::write_definition(spec);
-    let definition = json!({
-        "name": written.name, "description": written.description, "model": written.model, "system": written.system,
-        "tools": written.tools, "metadata": spec.metadata,
-    });
+    let mut definition = json!(agent::write_definition(spec));
+    definition["metadata"] = json!(spec.metadata);
     agent::read_new(definition).map_err(|fault| fault.within("session.agent.spec"))?;
     let room = environment::write_config(&session.room);
     environment::read_config("session.room", room, EnvironmentConfig::default())?;

@@ -8,7 +8,7 @@ use super::world::{World, call, ends_in_room, is_over, moments};
 use loopd_agent_loop::{Answer, Command, Input};
 use loopd_domain::EventId;
 use loopd_domain::content::ContentBlock;
-use loopd_domain::event::{Event, EventBody, Outcome, RequestOutcome, RetryStatus};
+use loopd_domain::event::{Event, EventBody, Outcome, RequestOutcome, RetryStatus, Verdict};
 use loopd_domain::fold::{FinalAnswer, OpenCall, OpenTurn, SessionFold};
 use loopd_domain::redaction::REDACTED;
 use loopd_domain::session::{LimitName, StopDetails, StopReason};
@@ -43,11 +43,16 @@ pub(super) fn explain(
     match &event.body {
         EventBody::InputQueued { input } => vec![world.tell(Input::Queued { id: input.id.clone() })],
         EventBody::UserInterrupt { .. } => vec![world.tell(Input::Interrupt)],
-        EventBody::UserToolConfirmation { tool_use_id, result, deny_message, .. } => vec![world.tell(Input::Verdict {
-            id: tool_use_id.clone(),
-            verdict: *result,
-            deny_message: deny_message.clone(),
-        })],
+        EventBody::UserToolConfirmation { tool_use_id, result, deny_message, .. } => {
+            let mut calls = before.turn.iter().flat_map(|t| &t.calls);
+            let in_doubt = calls.any(|c| &c.id == tool_use_id && c.in_doubt.is_some());
+            let (id, deny_message) = (tool_use_id.clone(), deny_message.clone());
+            match in_doubt && *result == Verdict::Deny {
+                // Its result follows, and is what the loop hears of.
+                true => vec![world],
+                false => vec![world.tell(Input::Verdict { id, verdict: *result, deny_message })],
+            }
+        }
         EventBody::UserCustomToolResult { custom_tool_use_id, .. } => {
             vec![world.tell(Input::CallDone { id: custom_tool_use_id.clone() })]
         }
@@ -58,12 +63,14 @@ pub(super) fn explain(
             RequestOutcome::Interrupted => vec![world, World::default()],
             RequestOutcome::Failed { .. } => vec![world],
         },
+        // Nobody need own it until the next attempt, and another owner begins another loop.
+        EventBody::StatusRescheduled { .. } => vec![world, World::default()],
         EventBody::SessionError { error } if error.retry_status == RetryStatus::Exhausted => exhausted(scene, world),
         EventBody::AgentToolResult { tool_use_id, content, outcome, .. }
         | EventBody::AgentMcpToolResult { mcp_tool_use_id: tool_use_id, content, outcome, .. } => {
             let turn = before.turn.as_ref();
             match turn.and_then(|t| Some((t, t.calls.iter().find(|c| &c.id == tool_use_id)?))) {
-                Some((turn, call)) => result(world, turn, call, *outcome, content, event, before.recoveries),
+                Some((turn, call)) => result(world, turn, call, *outcome, content, event),
                 None => Vec::new(),
             }
         }
@@ -140,7 +147,6 @@ fn result(
     outcome: Outcome,
     content: &[ContentBlock],
     event: &Event,
-    recoveries: u32,
 ) -> Vec<World> {
     if let Some(Command::Settle { id, outcome: wanted, message }) = world.wishes.front()
         && *id == call.id
@@ -159,12 +165,12 @@ fn result(
         };
     }
     let by_host = match outcome {
-        // Whoever takes a session over does not know what had been started.
-        Outcome::Unknown => return vec![World::default()],
+        // Whoever takes a session over does not know what had been started; or the client does not want it run again.
+        Outcome::Unknown => return vec![world.tell(Input::CallDone { id: call.id.clone() }), World::default()],
         Outcome::Interrupted => turn.interrupted || is_over(turn, event.at),
         // A turn that is given up says so.
         Outcome::NotRun => {
-            recoveries > 0 && matches!(content, [ContentBlock::Text { text }] if text.starts_with(GIVEN_UP))
+            matches!(content, [ContentBlock::Text { text }] if text.starts_with(GIVEN_UP))
         }
         Outcome::Completed | Outcome::TimedOut => false,
     };
@@ -190,7 +196,7 @@ fn rest(
         Some(_) => false,
         None if world.machine.is_some() => false,
         None => match reason {
-            StopReason::RequiresAction { .. } => before.is_waiting(),
+            StopReason::RequiresAction { .. } => before.is_waiting() || turn.calls.iter().any(|c| c.in_doubt.is_some()),
             StopReason::EndTurn => turn.interrupted,
             StopReason::RetriesExhausted => scene.exhausted,
             StopReason::LimitReached { limit: LimitName::Seconds } => is_over(turn, event.at),

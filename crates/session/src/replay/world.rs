@@ -129,7 +129,7 @@ pub(super) fn begin(
     judge: &(dyn Fn(&OpenTurn, &loopd_domain::fold::FinalAnswer, &str) -> Option<String> + Send),
     now: Timestamp,
 ) -> Option<World> {
-    let turn = fold.turn.as_ref().filter(|t| t.request.is_none() && !t.interrupted)?;
+    let turn = fold.turn.as_ref().filter(|t| t.request.is_none())?;
     if fold.status != Status::Running {
         return None;
     }
@@ -155,6 +155,10 @@ pub(super) fn begin(
     let (machine, commands) = AgentLoop::resume(config.clone(), resume, now);
     let mut world = World { machine: Some(machine), ..World::default() };
     world.obey(commands);
+    if turn.interrupted {
+        // Only to end what runs in a room that was adopted.
+        world.unheard.push_back(Input::Interrupt);
+    }
     Some(world)
 }
 
