@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A small file system in memory; unmounted when it is dropped.
@@ -43,11 +44,11 @@ fn fill(directory: &Path) -> PathBuf {
     path
 }
 
-/// Agents with long prompts, until one is refused: the ids of those that were taken.
-async fn agents_until_refused(http: &Http) -> Vec<String> {
+/// Agents with prompts of this length, until one is refused: the ids of those that were taken.
+async fn agents_until_refused(http: &Http, chars: usize) -> Vec<String> {
     let mut taken = Vec::new();
     loop {
-        let body = json!({"name": "a", "model": "builtin/shell", "system": "x".repeat(90_000)});
+        let body = json!({"name": "a", "model": "builtin/shell", "system": "x".repeat(chars)});
         let answer = http.post("/v1/agents", body).await;
         if answer.status >= 300 {
             answer.refused(503, "api_error");
@@ -74,7 +75,10 @@ async fn a_full_disk_is_said_and_space_heals_it() {
     let running = http.invoke(body).await["session_id"].as_str().expect("a session").to_owned();
 
     let ballast = fill(&disk.0);
-    let taken = agents_until_refused(&http).await;
+    let mut taken = agents_until_refused(&http, 90_000).await;
+    taken.extend(agents_until_refused(&http, 1).await);
+    // The running turn meets it as well.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     // Whoever asks for work is told, and what is there can be read.
     let told = http.post("/v1/invoke", json!({"session": idle, "input": "hello"})).await;
     assert_eq!(told.status, 503, "{}", told.text);

@@ -14,8 +14,8 @@ use crate::filter::Filter;
 use crate::room::{self, Plan};
 use crate::stage::{self, Stage};
 use crate::sys::{self, Side};
-use crate::wire::{End, News, Order};
-use crate::{CHANNEL, channel, entry, ids};
+use crate::wire::{End, News, Order, Start};
+use crate::{CHANNEL, channel, entry, ids, mounts};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -151,7 +151,7 @@ impl Launcher {
                     self.say(&News::Ended { room, end: End::Failed(fault) }, None)?;
                 }
             }
-            Ok(Order::Start(start)) => self.forward(start.room, start.ids, &packet, &descriptors),
+            Ok(Order::Start(start)) => self.forward(&start, &packet, &descriptors),
             _ => return Err(Fault::new("reading an order", Errno::BADMSG)),
         }
         Ok(true)
@@ -183,18 +183,23 @@ impl Launcher {
     }
 
     /// Hands a session to the child that waits for one. Of one that has ended the host is told in any case.
-    fn forward(&mut self, room: u64, ids: Option<u32>, order: &[u8], descriptors: &[OwnedFd]) {
-        let Some((pid, living)) = self.children.iter_mut().find(|(_, living)| living.room == room) else { return };
+    fn forward(&mut self, start: &Start, order: &[u8], descriptors: &[OwnedFd]) {
+        let Some((pid, living)) = self.children.iter_mut().find(|(_, living)| living.room == start.room) else {
+            return;
+        };
         let Some(link) = &living.link else { return };
-        living.ids = ids;
-        let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        match channel::send(link, order, &descriptors, false) {
-            // It ends by itself, and its last word is still to be read.
-            Ok(()) | Err(Errno::PIPE | Errno::CONNRESET) => {}
-            Err(errno) => {
-                living.fault = Some(Fault::new("handing a session to its room", errno));
-                kill(*pid);
+        living.ids = start.ids;
+        let sent = mounts::take(start).and_then(|directories| {
+            let all: Vec<_> = descriptors.iter().chain(&directories).map(AsFd::as_fd).collect();
+            match channel::send(link, order, &all, false) {
+                // It ends by itself, and its last word is still to be read.
+                Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+                other => other.while_doing("handing a session to its room"),
             }
+        });
+        if let Err(fault) = sent {
+            living.fault = Some(fault);
+            kill(*pid);
         }
     }
 

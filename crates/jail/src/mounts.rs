@@ -1,11 +1,16 @@
 //! What a room has mounted of its own, on its copy of the stage: first what every room has, then what its session brings.
+//!
+//! A waiting child has left the stage already, which costs a grace period of the kernel and takes every session's directory out
+//! of its sight. So the launcher takes a session's mounts from the stage, and hands them over as descriptors.
 
 use crate::fault::{Fault, While};
 use crate::stage::Stage;
 use crate::wire::Start;
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::ffi::{CString, OsStr};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -42,27 +47,40 @@ pub(crate) fn furnish(stage: &Stage) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Mounts what is the session's own.
-pub(crate) fn bring_in(start: &Start) -> Result<(), Fault> {
-    let size = format!("size={}", start.tmp_bytes);
-    for place in IN_MEMORY {
-        let size = CString::new(size.as_str()).map_err(|_| Errno::INVAL);
-        size.and_then(|size| rustix::mount::mount_remount(format!("/room/{place}"), PLAIN, &*size))
-            .while_doing(&format!("sizing /{place}"))?;
-    }
-    let directory = Path::new("/data").join(OsStr::from_bytes(&start.directory));
-    for (name, place) in SESSION {
-        rustix::mount::mount_bind(directory.join(name), Path::new("/room").join(place))
-            .while_doing(&format!("mounting /{place}"))?;
-    }
-    Ok(())
-}
-
 /// Makes the room the root and lets go of everything else.
 pub(crate) fn move_in() -> Result<(), Fault> {
     rustix::process::chdir("/room").while_doing("entering the room")?;
     rustix::process::pivot_root(".", ".").while_doing("making the room the root")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).while_doing("leaving the stage")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).while_doing("leaving the stage")
+}
+
+/// Takes a session's directories, from the launcher's stage.
+pub(crate) fn take(start: &Start) -> Result<Vec<OwnedFd>, Fault> {
+    let directory = Path::new("/data").join(OsStr::from_bytes(&start.directory));
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let take = |(name, place): &(&str, &str)| {
+        // The dot: a directory, and nothing else.
+        rustix::mount::open_tree(CWD, directory.join(name).join("."), flags).while_doing(&format!("mounting /{place}"))
+    };
+    SESSION.iter().map(take).collect()
+}
+
+/// Mounts what is the session's own, in a room that has moved in.
+pub(crate) fn bring_in(start: &Start, directories: &[OwnedFd]) -> Result<(), Fault> {
+    let size = format!("size={}", start.tmp_bytes);
+    for place in IN_MEMORY {
+        let size = CString::new(size.as_str()).map_err(|_| Errno::INVAL);
+        size.and_then(|size| rustix::mount::mount_remount(format!("/{place}"), PLAIN, &*size))
+            .while_doing(&format!("sizing /{place}"))?;
+    }
+    if directories.len() != SESSION.len() {
+        return Err(Fault::new("mounting the session's directories", Errno::BADMSG));
+    }
+    for ((_, place), directory) in SESSION.iter().zip(directories) {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(directory, "", CWD, Path::new("/").join(place), flags)
+            .while_doing(&format!("mounting /{place}"))?;
+    }
     rustix::process::chdir("/workspace").while_doing("entering /workspace")
 }
 

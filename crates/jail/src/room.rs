@@ -1,7 +1,7 @@
 //! One room, built from within: what a child of the launcher does until it is the cell.
 //!
 //! ```text
-//!  park: namespaces, cgroups, mounts of every room ─► waits ─► session's mounts, user namespace, powers, filter ─► the cell
+//!  park: namespaces, cgroups, mounts of every room ─► waits ─► session's directories, user namespace, powers, filter ─► the cell
 //! ```
 //!
 //! While it waits nothing in it is of any session. Up to [`enter_user_namespace`] the child is still the launcher's own kin and
@@ -42,9 +42,8 @@ pub(crate) struct Plan<'a> {
 /// Becomes the cell of the session that comes, or says what failed.
 pub(crate) fn build(plan: &Plan<'_>) -> Result<Infallible, Fault> {
     park(plan)?;
-    let (start, listener) = wait_for_session(plan.link)?;
-    mounts::bring_in(&start)?;
-    mounts::move_in()?;
+    let Session { start, listener, directories } = wait_for_session(plan.link)?;
+    mounts::bring_in(&start, &directories)?;
     walls::limit_resources(&start)?;
     enter_user_namespace(plan.link)?;
     walls::become_cell(&start)?;
@@ -62,7 +61,8 @@ fn park(plan: &Plan<'_>) -> Result<(), Fault> {
     sys::unshare(NAMESPACES).while_doing("making namespaces")?;
     rustix::system::sethostname(stage::HOST_NAME.as_bytes()).while_doing("naming the room")?;
     network::loopback_up()?;
-    mounts::furnish(plan.stage)
+    mounts::furnish(plan.stage)?;
+    mounts::move_in()
 }
 
 /// Puts the null device of this path in place of the standard three.
@@ -84,14 +84,26 @@ fn join_cgroups(procs: &[OwnedFd]) -> Result<(), Fault> {
     sys::unshare(UnshareFlags::NEWCGROUP).while_doing("making a cgroup namespace")
 }
 
-/// Waits, for as long as the launcher lives, for a session and the socket on which its cell listens.
-fn wait_for_session(link: BorrowedFd<'_>) -> Result<(Start, OwnedFd), Fault> {
+/// What a waiting room is given.
+struct Session {
+    start: Start,
+    /// On which its cell listens.
+    listener: OwnedFd,
+    /// See [`mounts::take`].
+    directories: Vec<OwnedFd>,
+}
+
+/// Waits for as long as the launcher lives.
+fn wait_for_session(link: BorrowedFd<'_>) -> Result<Session, Fault> {
     const DOING: &str = "waiting for a session";
     let Some((packet, descriptors)) = channel::receive(link, true).while_doing(DOING)? else {
         return Err(Fault::new(DOING, Errno::PIPE));
     };
-    match (Order::decode(&packet), descriptors.into_iter().next()) {
-        (Ok(Order::Start(start)), Some(listener)) => Ok((start, listener)),
+    let mut descriptors = descriptors.into_iter();
+    match (Order::decode(&packet), descriptors.next()) {
+        (Ok(Order::Start(start)), Some(listener)) => {
+            Ok(Session { start, listener, directories: descriptors.collect() })
+        }
         _ => Err(Fault::new(DOING, Errno::BADMSG)),
     }
 }

@@ -11,6 +11,7 @@
 //!       └─► it shows no sign of life ── replaced ──────► held; the other ends when it finds out
 //! ```
 
+use crate::exit::Exit;
 use loopd_store::hold::{Hold, HoldError, Holder, Terms};
 use std::fs::DirBuilder;
 use std::io;
@@ -72,12 +73,13 @@ fn told(holder: &Holder) -> String {
 impl DataDir {
     /// Makes the directory if need be, readable by its owner only, and holds it if nobody does. Takes it from nobody.
     pub fn open(path: &Path) -> Result<Self, DataError> {
-        Self::take(path, &Terms { replaces: false, ..Terms::default() })
+        Self::take(path, &Terms { replaces: false, on_lost: Arc::new(end), ..Terms::default() })
     }
 
     /// The same, patiently: waits for a holder that stops, asks one that works to stop if `take_over` says so, and replaces one
     /// that shows no sign of life.
-    pub async fn succeed(path: &Path, terms: Terms, take_over: bool) -> Result<Self, DataError> {
+    pub async fn succeed(path: &Path, lease: Duration, take_over: bool) -> Result<Self, DataError> {
+        let terms = Terms { lease, replaces: true, on_lost: Arc::new(end) };
         let deadline = Instant::now() + WAIT;
         let mut waits_for: Option<Holder> = None;
         loop {
@@ -168,10 +170,20 @@ impl DataDir {
     }
 }
 
+/// This process was replaced: whatever it would still do is somebody else's by now. Called on the thread that finds out, which
+/// may be about to acknowledge a write, so there is no orderly way to go from there.
+fn end(lock: &Path) {
+    let lock = lock.display();
+    tracing::error!(%lock, "another loopd took the data directory over while this process showed no sign of life; ending");
+    std::process::exit(i32::from(Exit::Replaced.code()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    const LEASE: Duration = Duration::from_secs(10);
 
     #[test]
     fn one_holder_at_a_time_and_the_next_is_told_who() {
@@ -195,11 +207,11 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let first = DataDir::open(root.path()).expect("free");
         first.announce(Some("http://127.0.0.1:7007".to_owned())).expect("written");
-        let told = DataDir::succeed(root.path(), Terms::default(), false).await.expect_err("it works");
+        let told = DataDir::succeed(root.path(), LEASE, false).await.expect_err("it works");
         assert!(matches!(told, DataError::InUse { .. }), "{told}");
 
         first.announce_stop();
-        let next = DataDir::succeed(root.path(), Terms::default(), false);
+        let next = DataDir::succeed(root.path(), LEASE, false);
         let (second, ()) = tokio::join!(next, async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             drop(first);

@@ -136,7 +136,9 @@ impl From<StoreError> for ApiError {
         match fault {
             StoreError::Damaged(_) => ApiError::internal(fault.to_string()),
             StoreError::Unavailable(_) | StoreError::Closed => {
-                ApiError::unavailable("the store is not available; try again", Some(fault.to_string()))
+                let message =
+                    "the server's store is not available now, for example because its disk is full; try again";
+                ApiError::unavailable(message, Some(fault.to_string()))
             }
         }
     }

@@ -1,7 +1,6 @@
 //! `loopd serve`: the server until a signal ends it. The second signal ends it at once.
 //!
-//! SIGTERM hands over to the process that comes next; SIGINT (Ctrl-C) ends what runs. A server whose data directory another one
-//! has taken over ends at once: whatever it would still do is somebody else's by now.
+//! SIGTERM hands over to the process that comes next; SIGINT (Ctrl-C) ends what runs.
 
 use crate::args::{Place, ServeArgs};
 use crate::compose::House;
@@ -13,10 +12,7 @@ use crate::signals::{self, Ends};
 use anyhow::{Context, Result};
 use loopd_server::AuthConfig;
 use loopd_session::StopMode;
-use loopd_store::hold::Terms;
 use std::io::Write;
-use std::path::Path;
-use std::sync::Arc;
 use tokio::sync::watch;
 
 pub async fn run(place: &Place, args: &ServeArgs) -> Result<Exit> {
@@ -26,9 +22,8 @@ pub async fn run(place: &Place, args: &ServeArgs) -> Result<Exit> {
     settings.listen = listen;
     settings.check_exposure(listen)?;
     let keys = settings.api_keys.iter().map(String::as_str);
-    let terms = Terms { lease: settings.lease, replaces: true, on_lost: Arc::new(replaced) };
     let data = tokio::select! {
-        data = DataDir::succeed(&settings.data, terms, args.take_over) => data?,
+        data = DataDir::succeed(&settings.data, settings.lease, args.take_over) => data?,
         () = signals::nth(&mut ends, 1) => return Ok(Exit::Interrupted),
     };
     let house = House::build(&settings, data, AuthConfig::with_keys(keys), true, &process_env).await?;
@@ -53,12 +48,6 @@ fn greet(running: &Running, settings: &Settings) -> Result<()> {
     tracing::info!(%url, data = %settings.data.display(), "serving");
     let mut out = std::io::stdout();
     writeln!(out, "loopd serves {url}").and_then(|()| out.flush()).context("standard output is closed")
-}
-
-/// Called on the thread that finds out, which may be about to acknowledge a write: there is no orderly way to go from there.
-fn replaced(lock: &Path) {
-    tracing::error!(lock = %lock.display(), "another loopd has taken the data directory over while this process showed no sign of life; ending");
-    std::process::exit(i32::from(Exit::Replaced.code()));
 }
 
 async fn stop(running: Running, mut ends: watch::Receiver<Ends>) {

@@ -90,6 +90,9 @@ impl NamespaceSandbox {
         let data = open_data(data).map_err(fault)?;
         let server = process::server_name().map_err(|source| SandboxError::Launcher(source.to_string()))?;
         let boot = process::boot().map_err(|source| SandboxError::Launcher(format!("reading boot_id: {source}")))?;
+        let places = data.join(ROOMS);
+        fs::create_dir_all(&places).map_err(fault)?;
+        fs::set_permissions(&places, Permissions::from_mode(0o700)).map_err(fault)?;
         let rooms = Rooms {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),

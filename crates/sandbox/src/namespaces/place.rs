@@ -9,14 +9,13 @@
 //! The place outlives the room, as the epoch in its record is what refuses an owner of the past.
 
 use super::record::{self, Record};
+use super::spares::Spares;
 use loopd_domain::limits::CELL_HOSTS_WAITING_MAX;
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -28,11 +27,14 @@ pub(super) const PAUSE: Duration = Duration::from_millis(1);
 const RECORD: &str = "record";
 const SOCKET: &str = "cell";
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
+const WRITE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::CLOEXEC);
 
 /// A place whose lock is held until this is dropped.
 pub(super) struct Place {
     directory: OwnedFd,
     path: PathBuf,
+    /// Made in advance, for the first room.
+    socket: Option<(OwnedFd, OwnedFd)>,
 }
 
 /// What came of trying to take a place.
@@ -44,21 +46,42 @@ pub(super) enum Taken {
 }
 
 impl Place {
-    /// Takes a place, made if it is not there.
-    pub(super) async fn make(path: &Path) -> io::Result<Self> {
+    /// Takes a place, made if it is not there; `spares` may have one.
+    pub(super) async fn make(path: &Path, spares: &Spares) -> io::Result<Self> {
         loop {
             if let Some(place) = Self::find(path).await? {
                 return Ok(place);
             }
+            if let Some(place) = spares.claim_place(path)? {
+                return Ok(place);
+            }
             match rustix::fs::mkdir(path, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                Err(Errno::NOENT) => {
-                    let Some(parent) = path.parent() else { return Err(Errno::NOENT.into()) };
-                    std::fs::create_dir_all(parent)?;
-                    std::fs::set_permissions(parent, Permissions::from_mode(0o700))?;
-                }
                 Err(errno) => return Err(errno.into()),
             }
+        }
+    }
+
+    /// Makes one for a session to come, with all that its first room needs.
+    pub(super) fn spare(path: &Path) -> io::Result<Self> {
+        rustix::fs::mkdir(path, Mode::RWXU)?;
+        let Taken::Held(mut place) = Self::take(path)? else {
+            return Err(io::Error::other("a place that was just made is somebody else's"));
+        };
+        let listener = place.listen()?;
+        place.socket = Some((listener, place.connect()?));
+        rustix::fs::openat(&place.directory, RECORD, WRITE, Mode::RUSR | Mode::WUSR)?;
+        Ok(place)
+    }
+
+    /// Moves a spare one to where a session's is, if nothing is there.
+    pub(super) fn settle(mut self, path: &Path) -> Result<Self, (Self, Errno)> {
+        match rustix::fs::renameat_with(CWD, &self.path, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                self.path = path.to_owned();
+                Ok(self)
+            }
+            Err(errno) => Err((self, errno)),
         }
     }
 
@@ -93,7 +116,7 @@ impl Place {
             }
             // Removed between opening and locking: then this is the lock of nothing.
             if rustix::fs::fstat(&directory)?.st_nlink > 0 {
-                return Ok(Taken::Held(Place { directory, path: path.to_owned() }));
+                return Ok(Taken::Held(Place { directory, path: path.to_owned(), socket: None }));
             }
         }
     }
@@ -108,16 +131,28 @@ impl Place {
     }
 
     pub(super) fn write(&self, record: &Record) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.directory, RECORD, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::openat(&self.directory, RECORD, WRITE, Mode::RUSR | Mode::WUSR)?;
         match rustix::io::pwrite(&file, &record.encode()?, 0)? {
             record::BYTES => Ok(()),
             length => Err(io::Error::other(format!("only {length} bytes of its record were written"))),
         }
     }
 
-    /// A new socket for a cell to listen on; it listens already, so that a host can connect before the cell is there.
-    pub(super) fn listen(&self) -> io::Result<OwnedFd> {
+    /// A new socket for a cell, and a host's connection to it, which need not wait for the cell to be there.
+    pub(super) fn socket(&mut self) -> io::Result<(OwnedFd, UnixStream)> {
+        let (listener, channel) = match self.socket.take() {
+            Some(spare) => spare,
+            None => (self.listen()?, self.connect()?),
+        };
+        Ok((listener, UnixStream::from_std(channel.into())?))
+    }
+
+    /// A connection to the cell that listens here.
+    pub(super) fn reach(&self) -> io::Result<UnixStream> {
+        UnixStream::from_std(self.connect()?.into())
+    }
+
+    fn listen(&self) -> io::Result<OwnedFd> {
         match rustix::fs::unlinkat(&self.directory, SOCKET, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -128,11 +163,10 @@ impl Place {
         Ok(socket)
     }
 
-    /// A connection to the socket on which a cell listens. Does not wait for the cell.
-    pub(super) fn connect(&self) -> io::Result<UnixStream> {
+    fn connect(&self) -> io::Result<OwnedFd> {
         let socket = socket()?;
         rustix::net::connect(&socket, &self.address()?)?;
-        UnixStream::from_std(socket.into())
+        Ok(socket)
     }
 
     /// The path would often be longer than the 107 bytes that an address holds.
@@ -170,33 +204,44 @@ fn socket() -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::process::Process;
+    use super::super::process::{self, Process};
     use super::*;
     use loopd_domain::Epoch;
 
+    /// With so many places made in advance.
+    fn spares(data: &Path, count: usize) -> Spares {
+        let spares = Spares::open(data, &process::server_name().unwrap()).unwrap();
+        (0..count).for_each(|_| spares.add_place().unwrap());
+        spares
+    }
+
     #[tokio::test]
     async fn one_at_a_time_holds_it() {
-        let data = tempfile::tempdir().unwrap();
-        let path = data.path().join("rooms/sesn_1");
-        assert!(matches!(Place::take(&path).unwrap(), Taken::Absent));
-        let place = Place::make(&path).await.unwrap();
-        assert_eq!(path.parent().unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        assert!(matches!(Place::take(&path).unwrap(), Taken::Busy));
-        let other = tokio::spawn({
-            let path = path.clone();
-            async move { Place::make(&path).await.unwrap().record().unwrap() }
-        });
-        tokio::time::sleep(PAUSE * 3).await;
-        // Whoever waited for a place that was removed finds a new one.
-        place.remove().unwrap();
-        assert_eq!(other.await.unwrap(), None);
-        assert!(matches!(Place::take(&path).unwrap(), Taken::Held(_)));
+        for count in [0, 1] {
+            let data = tempfile::tempdir().unwrap();
+            let spares = spares(data.path(), count);
+            let path = data.path().join("sesn_1");
+            assert!(matches!(Place::take(&path).unwrap(), Taken::Absent));
+            let place = Place::make(&path, &spares).await.unwrap();
+            assert_eq!(spares.places(), 0);
+            assert!(matches!(Place::take(&path).unwrap(), Taken::Busy));
+            let other = tokio::spawn({
+                let path = path.clone();
+                async move { Place::find(&path).await.unwrap().is_some() }
+            });
+            tokio::time::sleep(PAUSE * 3).await;
+            // Whoever waited for a place that was removed is not given it.
+            place.remove().unwrap();
+            assert!(!other.await.unwrap());
+            let _again = Place::make(&path, &spares).await.unwrap();
+        }
     }
 
     #[tokio::test]
     async fn a_newer_record_covers_an_older_one() {
         let data = tempfile::tempdir().unwrap();
-        let place = Place::make(&data.path().join("rooms/sesn_1")).await.unwrap();
+        let place = Place::make(&data.path().join("sesn_1"), &spares(data.path(), 1)).await.unwrap();
+        assert_eq!(place.record().unwrap(), None);
         let process = Process { pid: 1, started: 2 };
         let old = Record { epoch: Epoch(1), boot: "b".to_owned(), process, cgroups: vec!["/a".into(), "/b".into()] };
         let new = Record { epoch: Epoch(2), cgroups: Vec::new(), ..old.clone() };
@@ -208,16 +253,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_can_connect_before_the_cell_is_there_and_not_after_it_is_gone() {
-        let data = tempfile::tempdir().unwrap();
-        // Longer than a socket's address.
-        let path = data.path().join("x".repeat(200)).join("sesn_1");
-        let place = Place::make(&path).await.unwrap();
-        assert_eq!(place.connect().unwrap_err().kind(), io::ErrorKind::NotFound);
-        let listener = place.listen().unwrap();
-        let _channel = place.connect().unwrap();
-        drop(listener);
-        assert_eq!(place.connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        let _again = place.listen().unwrap();
-        place.connect().unwrap();
+        for count in [0, 1] {
+            let data = tempfile::tempdir().unwrap();
+            let spares = spares(data.path(), count);
+            // Longer than a socket's address.
+            let parent = data.path().join("x".repeat(200));
+            std::fs::create_dir(&parent).unwrap();
+            let mut place = Place::make(&parent.join("sesn_1"), &spares).await.unwrap();
+            for _ in 0..2 {
+                let (listener, _channel) = place.socket().unwrap();
+                let _another = place.reach().unwrap();
+                drop(listener);
+                assert_eq!(place.reach().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+            }
+        }
     }
 }

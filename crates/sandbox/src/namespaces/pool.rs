@@ -52,10 +52,10 @@ pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
         }
         let made = if parked < ROOMS_PARKED_MAX {
             make(&rooms, &running, RoomLimits::default()).await.map(|seat| running.put_aside(seat))
-        } else if rooms.spares.count() < ROOMS_PARKED_MAX {
-            let blocking = Arc::clone(&rooms);
-            let added = tokio::task::spawn_blocking(move || blocking.spares.add(blocking.ids.as_ref())).await;
-            added.map_err(io::Error::other).flatten().map_err(|fault| preparing("a directory", fault))
+        } else if rooms.spares.directories() < ROOMS_PARKED_MAX {
+            on_disk(&rooms, |rooms| rooms.spares.add_directory(rooms.ids.as_ref())).await
+        } else if rooms.spares.places() < ROOMS_PARKED_MAX {
+            on_disk(&rooms, |rooms| rooms.spares.add_place()).await
         } else {
             drop(rooms);
             running.changed.notified().await;
@@ -65,6 +65,12 @@ pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
             running.note_parking_fault(fault.to_string());
         }
     }
+}
+
+async fn on_disk(rooms: &Arc<Rooms>, make: fn(&Rooms) -> io::Result<()>) -> Result<(), SandboxError> {
+    let rooms = Arc::clone(rooms);
+    let made = tokio::task::spawn_blocking(move || make(&rooms)).await;
+    made.map_err(io::Error::other).flatten().map_err(|fault| preparing("what a session needs on disk", fault))
 }
 
 /// A room that waits for a session, made now.

@@ -1,9 +1,11 @@
-//! Directories for sessions to come, made in advance: `<data>/spares/<server>/<number>`. A new session takes one by a rename.
+//! What new sessions need on disk, made in advance below `<data>/spares/<server>`: directories for what they write, and places
+//! for their rooms. A new session takes one of each by a rename.
 //!
-//! Each has ids of its own already, which come from [`super::ids`] like any other's; one that is thrown away takes its ids
-//! with it. What a server that is no more left here goes when the next one starts.
+//! A directory has ids of its own already, which come from [`super::ids`] like any other's; one that is thrown away takes its
+//! ids with it. What a server that is no more left here goes when the next one starts.
 
 use super::ids::Ids;
+use super::place::Place;
 use super::{directory, process, removal};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
@@ -16,22 +18,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) struct Spares {
     /// This server's.
-    place: PathBuf,
-    ready: Mutex<Vec<Spare>>,
+    directory: PathBuf,
+    ready: Mutex<Ready>,
     next: AtomicU64,
 }
 
-struct Spare {
+#[derive(Default)]
+struct Ready {
+    directories: Vec<Directory>,
+    places: Vec<Place>,
+}
+
+struct Directory {
     path: PathBuf,
+    /// Of its ids.
     first: Option<u32>,
 }
 
 impl Spares {
-    /// Makes this server's place, and removes those of dead servers.
+    /// Makes this server's directory, and removes those of dead servers.
     pub(super) fn open(data: &Path, name: &str) -> io::Result<Self> {
         let all = data.join("spares");
-        let place = all.join(name);
-        fs::create_dir_all(&place)?;
+        let directory = all.join(name);
+        fs::create_dir_all(&directory)?;
         fs::set_permissions(&all, Permissions::from_mode(0o700))?;
         for entry in fs::read_dir(&all)?.flatten() {
             let server = entry.file_name().to_str().and_then(process::server_of);
@@ -41,45 +50,77 @@ impl Spares {
                 tracing::warn!(directory = %entry.path().display(), %fault, "spares of a dead server stay behind");
             }
         }
-        Ok(Spares { place, ready: Mutex::default(), next: AtomicU64::new(0) })
+        Ok(Spares { directory, ready: Mutex::default(), next: AtomicU64::new(0) })
     }
 
-    fn ready(&self) -> MutexGuard<'_, Vec<Spare>> {
+    fn ready(&self) -> MutexGuard<'_, Ready> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.ready().len()
+    fn path(&self) -> PathBuf {
+        self.directory.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
-    /// Makes one more. Blocks.
-    pub(super) fn add(&self, ids: Option<&Ids>) -> io::Result<()> {
-        let path = self.place.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
+    pub(super) fn directories(&self) -> usize {
+        self.ready().directories.len()
+    }
+
+    pub(super) fn places(&self) -> usize {
+        self.ready().places.len()
+    }
+
+    /// Makes one more directory. Blocks.
+    pub(super) fn add_directory(&self, ids: Option<&Ids>) -> io::Result<()> {
+        let path = self.path();
         let first = directory::prepare(&path, ids)?;
-        self.ready().push(Spare { path, first });
+        self.ready().directories.push(Directory { path, first });
         Ok(())
     }
 
-    /// Makes a spare one the directory of a session that has none. Answers the first of its ids; `None` when there is no
-    /// spare one, or something is there already.
-    pub(super) fn claim(&self, directory: &Path) -> io::Result<Option<Option<u32>>> {
-        let Some(spare) = self.ready().pop() else { return Ok(None) };
-        match rustix::fs::renameat_with(CWD, &spare.path, CWD, directory, RenameFlags::NOREPLACE) {
+    /// Makes one more place. Blocks.
+    pub(super) fn add_place(&self) -> io::Result<()> {
+        let place = Place::spare(&self.path())?;
+        self.ready().places.push(place);
+        Ok(())
+    }
+
+    /// Makes a spare directory that of a session that has none. Answers the first of its ids; `None` when there is no spare
+    /// one, or something is there already.
+    pub(super) fn claim_directory(&self, path: &Path) -> io::Result<Option<Option<u32>>> {
+        let Some(spare) = self.ready().directories.pop() else { return Ok(None) };
+        match rustix::fs::renameat_with(CWD, &spare.path, CWD, path, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(Some(spare.first)),
-            // The latter: above the session's directory something is missing, or is another file system.
-            Err(Errno::EXIST | Errno::NOENT | Errno::XDEV) => {
-                self.ready().push(spare);
+            Err(errno) if is_in_the_way(errno) => {
+                self.ready().directories.push(spare);
                 Ok(None)
             }
             Err(errno) => Err(errno.into()),
         }
     }
+
+    /// Makes a spare place that of a session that has none; `None` as above.
+    pub(super) fn claim_place(&self, path: &Path) -> io::Result<Option<Place>> {
+        let Some(spare) = self.ready().places.pop() else { return Ok(None) };
+        match spare.settle(path) {
+            Ok(place) => Ok(Some(place)),
+            Err((spare, errno)) if is_in_the_way(errno) => {
+                self.ready().places.push(spare);
+                Ok(None)
+            }
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+}
+
+/// Something is there already; or above it something is missing, or is another file system.
+fn is_in_the_way(errno: Errno) -> bool {
+    matches!(errno, Errno::EXIST | Errno::NOENT | Errno::XDEV)
 }
 
 impl Drop for Spares {
     fn drop(&mut self) {
-        if let Err(fault) = removal::remove(&self.place) {
-            tracing::warn!(directory = %self.place.display(), %fault, "spare directories stay behind");
+        if let Err(fault) = removal::remove(&self.directory) {
+            tracing::warn!(directory = %self.directory.display(), %fault, "spare directories stay behind");
         }
     }
 }
@@ -92,13 +133,17 @@ mod tests {
     fn a_spare_one_becomes_a_sessions_once() {
         let data = tempfile::tempdir().unwrap();
         let spares = Spares::open(data.path(), &process::server_name().unwrap()).unwrap();
-        spares.add(None).unwrap();
-        assert_eq!(spares.claim(&data.path().join("sessions/a")).unwrap(), None, "there is no `sessions` yet");
+        spares.add_directory(None).unwrap();
+        assert_eq!(
+            spares.claim_directory(&data.path().join("sessions/a")).unwrap(),
+            None,
+            "there is no `sessions` yet"
+        );
         fs::create_dir_all(data.path().join("sessions/taken")).unwrap();
-        assert_eq!(spares.claim(&data.path().join("sessions/taken")).unwrap(), None);
-        assert_eq!(spares.claim(&data.path().join("sessions/a")).unwrap(), Some(None));
+        assert_eq!(spares.claim_directory(&data.path().join("sessions/taken")).unwrap(), None);
+        assert_eq!(spares.claim_directory(&data.path().join("sessions/a")).unwrap(), Some(None));
         assert!(data.path().join("sessions/a/workspace").is_dir());
-        assert_eq!(spares.claim(&data.path().join("sessions/b")).unwrap(), None);
+        assert_eq!(spares.claim_directory(&data.path().join("sessions/b")).unwrap(), None);
     }
 
     #[test]
@@ -107,11 +152,11 @@ mod tests {
         let dead = data.path().join("spares/loopd-4194305-1-0/7/workspace");
         fs::create_dir_all(&dead).unwrap();
         let first = Spares::open(data.path(), &process::server_name().unwrap()).unwrap();
-        first.add(None).unwrap();
+        first.add_directory(None).unwrap();
         assert!(!dead.exists());
         let second = Spares::open(data.path(), &process::server_name().unwrap()).unwrap();
-        assert!(first.place.join("0/workspace").is_dir() && second.place.is_dir());
-        let place = first.place.clone();
+        assert!(first.directory.join("0/workspace").is_dir() && second.directory.is_dir());
+        let place = first.directory.clone();
         drop(first);
         assert!(!place.exists());
     }

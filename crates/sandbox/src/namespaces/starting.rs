@@ -30,14 +30,13 @@ impl Rooms {
         let files = self.locate(spec)?;
         let path = self.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
-        let place = Place::make(&path).await.map_err(unusable)?;
+        let mut place = Place::make(&path, &self.spares).await.map_err(unusable)?;
         if let Some(record) = own(&place, spec.epoch, &path)? {
             self.end(&record).await?;
         }
         let ids = self.directory(&files).await?;
         let (running, mut seat) = self.seat(&spec.limits).await?;
-        let listener = place.listen().map_err(unusable)?;
-        let channel = place.connect().map_err(unusable)?;
+        let (listener, channel) = place.socket().map_err(unusable)?;
         let (process, cgroups) = (seat.process, std::mem::take(&mut seat.cgroups));
         let record = Record { epoch: spec.epoch, boot: self.boot.clone(), process, cgroups };
         place.write(&record).map_err(unusable)?;
@@ -66,7 +65,7 @@ impl Rooms {
         let Some(place) = Place::find(&path).await.map_err(unusable)? else { return Ok(None) };
         let Some(record) = own(&place, spec.epoch, &path)? else { return Ok(None) };
         let Some(pidfd) = self.living(&record).map_err(unusable)?.map(Arc::new) else { return Ok(None) };
-        let channel = match place.connect() {
+        let channel = match place.reach() {
             Ok(channel) => channel,
             Err(fault) => {
                 // Its launcher died before the walls were complete, or the cell is stuck with hosts waiting.
@@ -124,7 +123,7 @@ impl Rooms {
         if let Some(known) = directory::known(files, self.ids.is_some()).map_err(fault)? {
             return Ok(known);
         }
-        if let Some(first) = self.spares.claim(files).map_err(fault)? {
+        if let Some(first) = self.spares.claim_directory(files).map_err(fault)? {
             return Ok(first);
         }
         let (rooms, wanted) = (Arc::clone(self), files.to_owned());

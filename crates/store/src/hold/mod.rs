@@ -153,7 +153,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// Sets a file's time of change to now, by the file system's own clock.
 fn touch(file: &File) -> io::Result<()> {
     let at = |nsec| Timespec { tv_sec: 0, tv_nsec: nsec };
-    let times = Timestamps { last_access: at(UTIME_OMIT.into()), last_modification: at(UTIME_NOW.into()) };
+    let times = Timestamps { last_access: at(UTIME_OMIT), last_modification: at(UTIME_NOW) };
     Ok(futimens(file, &times)?)
 }
 
