@@ -104,6 +104,15 @@ pub async fn delete(server: &Server, session: &str) -> Result<()> {
     }
 }
 
+pub async fn exists(server: &Server, session: &str) -> Result<bool> {
+    let url = format!("{}/v1/sessions/{session}", server.url().borrow().clone());
+    match http().get(url).send().await.context("a session was asked for and nobody answered")?.status().as_u16() {
+        200 => Ok(true),
+        404 => Ok(false),
+        other => bail!("session {session} was asked for, and the answer was {other}"),
+    }
+}
+
 /// Processes and directories of sessions that are there after a grace time.
 pub async fn left_over(data: &Path) -> Result<Vec<String>> {
     let deadline = Instant::now() + GOING;
