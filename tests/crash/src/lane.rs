@@ -8,8 +8,9 @@
 //! A round that finds fault keeps its directory, and the lane goes on with a fresh one.
 
 use crate::args::Args;
-use crate::client::{Desk, Session};
+use crate::client::{Manner, Session};
 use crate::counter::Counter;
+use crate::desk::Desk;
 use crate::faults::{self, During, FailPoint, Kind};
 use crate::plan::Plan;
 use crate::report::Report;
@@ -167,9 +168,9 @@ impl Lane {
         let mut turns = JoinSet::new();
         for mut session in std::mem::take(&mut self.sessions) {
             let mut desk = self.desk();
-            let answers_early = rng.percent(50);
+            let manner = Manner::draw(rng);
             turns.spawn(async move {
-                let outcome = session.run_turn(&mut desk, answers_early).await;
+                let outcome = session.run_turn(&mut desk, manner).await;
                 (session, outcome)
             });
         }
