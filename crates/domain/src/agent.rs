@@ -1,6 +1,7 @@
 //! An agent: a versioned definition of model, system prompt, tools and policy. It does not run.
 
 use crate::event::{EffectClass, Permission, RunsIn};
+use crate::mcp::{McpListings, McpServer, McpToolset};
 use crate::{AgentId, Timestamp, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -35,6 +36,9 @@ pub struct AgentSpec {
     /// What follows when nobody knows whether a call happened.
     #[serde(default, skip_serializing_if = "OnUnknownOutcome::is_default")]
     pub on_unknown_outcome: OnUnknownOutcome,
+    /// Each is named by one toolset of `tools`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<McpServer>,
     #[serde(default)]
     pub metadata: Metadata,
 }
@@ -116,6 +120,9 @@ pub enum Tool {
     /// A service that the host calls: the input is posted to it as JSON. Ours; not part of the wire format.
     #[serde(rename = "http")]
     Http(HttpTool),
+    /// The tools of one of the agent's MCP servers.
+    #[serde(rename = "mcp_toolset")]
+    Mcp(McpToolset),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -187,7 +194,15 @@ pub struct ResolvedTool {
 /// What the host calls for a tool that it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostTarget {
-    Http { url: String, timeout_ms: u64 },
+    Http {
+        url: String,
+        timeout_ms: u64,
+    },
+    /// `tool` as the server names it.
+    Mcp {
+        server: McpServer,
+        tool: String,
+    },
 }
 
 impl Builtin {
@@ -286,8 +301,9 @@ impl Builtin {
 }
 
 impl AgentSpec {
-    /// Every tool that a session of this agent has, in declaration order; what is disabled is not there.
-    pub fn resolve_tools(&self) -> Vec<ResolvedTool> {
+    /// Every tool that a session of this agent has, in declaration order; what is disabled, or was not listed by its
+    /// server, is not there.
+    pub fn resolve_tools(&self, listed: &McpListings) -> Vec<ResolvedTool> {
         let mut out = Vec::new();
         for tool in &self.tools {
             match tool {
@@ -318,6 +334,12 @@ impl AgentSpec {
                     host: None,
                 }),
                 Tool::Http(http) => out.push(http.resolve()),
+                Tool::Mcp(toolset) => {
+                    let server = self.mcp_servers.iter().find(|s| s.name == toolset.mcp_server_name);
+                    if let (Some(server), Some(tools)) = (server, listed.get(&toolset.mcp_server_name)) {
+                        out.extend(toolset.resolve(server, tools));
+                    }
+                }
             }
         }
         out

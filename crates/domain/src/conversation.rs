@@ -88,10 +88,13 @@ impl Conversation {
                 self.answer.extend(content.iter().cloned().map(Block::Content));
             }
             EventBody::AgentThinking { native } => self.answer.push(Block::Thinking(native.clone())),
-            EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => self.call(event),
+            EventBody::AgentToolUse { .. }
+            | EventBody::AgentMcpToolUse { .. }
+            | EventBody::AgentCustomToolUse { .. } => self.call(event),
             EventBody::ModelRequestEnd { outcome: RequestOutcome::Answered { .. }, .. } => self.flush_answer(),
             EventBody::ModelRequestEnd { .. } => self.cut_answer(),
-            EventBody::AgentToolResult { tool_use_id, content, is_error, .. } => {
+            EventBody::AgentToolResult { tool_use_id, content, is_error, .. }
+            | EventBody::AgentMcpToolResult { mcp_tool_use_id: tool_use_id, content, is_error, .. } => {
                 self.result(tool_use_id, content, *is_error);
             }
             EventBody::UserCustomToolResult { custom_tool_use_id, content, is_error } => {

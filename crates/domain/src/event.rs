@@ -9,6 +9,7 @@
 
 use crate::chain::sha256_hex;
 use crate::content::ContentBlock;
+use crate::mcp::McpTool;
 use crate::session::{StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
 use crate::{CallId, EventId, Seq, SessionId, ThreadId, Timestamp};
@@ -82,6 +83,27 @@ pub enum EventBody {
         input: Value,
         /// Journal only.
         call: Intent,
+    },
+    /// A call of a tool of an MCP server.
+    #[serde(rename = "agent.mcp_tool_use")]
+    AgentMcpToolUse {
+        mcp_server_name: String,
+        /// As the server names it.
+        name: String,
+        input: Value,
+        evaluated_permission: Permission,
+        /// Journal only, this and below. As the model wrote it.
+        called_as: String,
+        call: Intent,
+    },
+    #[serde(rename = "agent.mcp_tool_result")]
+    AgentMcpToolResult {
+        mcp_tool_use_id: EventId,
+        content: Vec<ContentBlock>,
+        is_error: bool,
+        outcome: Outcome,
+        /// As of `agent.tool_result`.
+        duration_ms: u64,
     },
     #[serde(rename = "agent.tool_result")]
     AgentToolResult {
@@ -174,6 +196,14 @@ pub enum EventBody {
     /// The final answer was not of the turn's `output_schema`; the model was asked again.
     #[serde(rename = "loopd.output_rejected")]
     OutputRejected { message: String },
+    /// What an MCP server offers for the turn that was just begun. Journal only.
+    #[serde(rename = "loopd.mcp_tools_listed")]
+    McpToolsListed {
+        mcp_server_name: String,
+        /// `None`: the same as it listed last. Empty when it could not be asked; `session.error` says why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tools: Option<Vec<McpTool>>,
+    },
     /// The session's owner was lost and another one took over. `recoveries` counts those without a finished step in between.
     #[serde(rename = "loopd.session_recovered")]
     SessionRecovered { message: String, recoveries: u32 },
@@ -342,6 +372,9 @@ pub struct SessionFault {
     pub kind: String,
     pub message: String,
     pub retry_status: RetryStatus,
+    /// Of the errors that an MCP server makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mcp_server_name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -367,6 +400,8 @@ impl EventBody {
             AgentToolUse { .. } => "agent.tool_use",
             AgentCustomToolUse { .. } => "agent.custom_tool_use",
             AgentToolResult { .. } => "agent.tool_result",
+            AgentMcpToolUse { .. } => "agent.mcp_tool_use",
+            AgentMcpToolResult { .. } => "agent.mcp_tool_result",
             StatusRunning { .. } => "session.status_running",
             StatusIdle { .. } => "session.status_idle",
             StatusRescheduled { .. } => "session.status_rescheduled",
@@ -382,6 +417,7 @@ impl EventBody {
             ModelRequestEnd { .. } => "span.model_request_end",
             InputQueued { .. } => "loopd.input_queued",
             OutputRejected { .. } => "loopd.output_rejected",
+            McpToolsListed { .. } => "loopd.mcp_tools_listed",
             SessionRecovered { .. } => "loopd.session_recovered",
             OutcomeUnknown { .. } => "loopd.outcome_unknown",
             RoomRestarted { .. } => "loopd.room_restarted",
@@ -390,14 +426,17 @@ impl EventBody {
 
     /// Does the stream and the list show it in its own place?
     pub fn is_public(&self) -> bool {
-        !matches!(self, EventBody::InputQueued { .. })
+        !matches!(self, EventBody::InputQueued { .. } | EventBody::McpToolsListed { .. })
     }
 
-    /// The intent that this event records, if it is a call.
+    /// The intent that this event records, if it is a call; its name is what the model called.
     pub fn intent(&self) -> Option<(&str, &Value, Permission, &Intent)> {
         match self {
             EventBody::AgentToolUse { name, input, evaluated_permission, call } => {
                 Some((name, input, *evaluated_permission, call))
+            }
+            EventBody::AgentMcpToolUse { called_as, input, evaluated_permission, call, .. } => {
+                Some((called_as, input, *evaluated_permission, call))
             }
             EventBody::AgentCustomToolUse { name, input, call } => Some((name, input, Permission::Allow, call)),
             _ => None,

@@ -178,7 +178,9 @@ impl SessionFold {
             EventBody::AgentThinking { .. } => {
                 self.open_request()?;
             }
-            EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => {
+            EventBody::AgentToolUse { .. }
+            | EventBody::AgentMcpToolUse { .. }
+            | EventBody::AgentCustomToolUse { .. } => {
                 self.open_request()?;
                 let (name, _, permission, intent) = event.body.intent().ok_or("a call without an intent")?;
                 let call = OpenCall {
@@ -192,15 +194,30 @@ impl SessionFold {
                     deny_message: None,
                     in_doubt: None,
                     settled: false,
+                    of_mcp: matches!(event.body, EventBody::AgentMcpToolUse { .. }),
                     asked_at: event.at,
                 };
                 self.turn.as_mut().ok_or("no turn is open")?.calls.push(call);
             }
-            EventBody::AgentToolResult { tool_use_id, outcome, .. } => {
-                let call = self.open_call(tool_use_id)?;
+            EventBody::AgentToolResult { tool_use_id: id, outcome, .. }
+            | EventBody::AgentMcpToolResult { mcp_tool_use_id: id, outcome, .. } => {
+                let call = self.open_call(id)?;
+                if call.of_mcp != matches!(event.body, EventBody::AgentMcpToolResult { .. }) {
+                    return Err("the result is of another kind than the call");
+                }
                 call.settled = true;
                 let ran_in_shell = call.runs_in == RunsIn::Room && call.name == Builtin::Bash.name();
                 self.shell_used |= ran_in_shell && *outcome != Outcome::NotRun;
+            }
+            EventBody::McpToolsListed { mcp_server_name, .. } => {
+                let turn = self.turn.as_mut().ok_or("no turn is open")?;
+                if turn.in_step() {
+                    return Err("a step is under way");
+                }
+                if turn.mcp_listed.contains(mcp_server_name) {
+                    return Err("the server was asked in this turn already");
+                }
+                turn.mcp_listed.push(mcp_server_name.clone());
             }
             EventBody::StatusRunning { turn, settings } => self.run(*turn, settings, event)?,
             EventBody::StatusIdle { stop_reason, stop_details } => self.rest(stop_reason, stop_details, event.at)?,

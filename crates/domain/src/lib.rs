@@ -17,6 +17,7 @@ pub mod fold;
 pub mod ids;
 pub mod invalid;
 pub mod limits;
+pub mod mcp;
 pub mod session;
 pub mod usage;
 

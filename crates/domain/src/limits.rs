@@ -45,6 +45,18 @@ pub const TOOL_URL_CHARS_MAX: usize = 2_048;
 /// Time for one attempt at an HTTP tool, in milliseconds.
 pub const HTTP_TOOL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 pub const HTTP_TOOL_TIMEOUT_MS_MAX: u64 = 600_000;
+/// MCP servers of one agent.
+pub const MCP_SERVERS_MAX: usize = 20;
+/// Characters of an MCP server's name.
+pub const MCP_SERVER_NAME_CHARS_MAX: usize = 255;
+/// Tools that are taken of one MCP server, and bytes of their names and schemas together.
+pub const MCP_TOOLS_MAX: usize = 128;
+pub const MCP_LISTING_BYTES_MAX: usize = 1 << 20;
+/// Time to connect to an MCP server and list its tools, and for one call, in milliseconds.
+pub const MCP_CONNECT_TIMEOUT_MS: u64 = 10_000;
+pub const MCP_CALL_TIMEOUT_MS: u64 = 300_000;
+/// Bytes of images that one result of a tool which the host runs may carry, in base64.
+pub const HOST_MEDIA_BYTES_MAX: usize = 8 << 20;
 /// Bytes that are read of the answer of a tool that the host runs; what is left out of the result is counted up to here.
 pub const HOST_ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Redirects within its host that an HTTP tool's request follows.

@@ -193,6 +193,35 @@ fn numbers_of_turns_and_steps_are_dense() {
 }
 
 #[test]
+fn mcp_servers_are_asked_once_in_a_turn_and_between_steps() {
+    let listed = || EventBody::McpToolsListed { mcp_server_name: "shop".to_owned(), tools: None };
+    let mut journal = Journal::new();
+    assert_eq!(journal.refusal(listed()), "no turn is open");
+    journal.put(message("hello"));
+    journal.put(running(1));
+    journal.put(listed());
+    assert_eq!(journal.refusal(listed()), "the server was asked in this turn already");
+    journal.put(start(1));
+    let other = EventBody::McpToolsListed { mcp_server_name: "depot".to_owned(), tools: None };
+    assert_eq!(journal.refusal(other), "a step is under way");
+}
+
+#[test]
+fn a_result_is_of_the_kind_of_its_call() {
+    let (mut journal, request) = Journal::asking();
+    let call = journal.put(tool("call_1", Permission::Allow));
+    journal.put(answered(&request));
+    let result = EventBody::AgentMcpToolResult {
+        mcp_tool_use_id: call,
+        content: texts("done"),
+        is_error: false,
+        outcome: Outcome::Completed,
+        duration_ms: 1,
+    };
+    assert_eq!(journal.refusal(result), "the result is of another kind than the call");
+}
+
+#[test]
 fn a_rejected_output_is_counted_after_an_answer_only() {
     let rejected = || EventBody::OutputRejected { message: "not JSON".to_owned() };
     let (mut j, request) = Journal::asking();

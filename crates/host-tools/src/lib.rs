@@ -7,13 +7,15 @@
 //! Where a call may go is the operator's to say ([`AllowHosts`]), and is checked at every call.
 
 mod allow;
+mod attempt;
 mod bounded;
 mod client;
 mod http;
+mod mcp;
 mod port;
 mod remote;
 
 pub use allow::{AllowHosts, HostPattern};
 pub use client::ClientError;
-pub use port::{HostCall, HostResult, HostTools, SessionTools};
+pub use port::{HostCall, HostResult, HostTools, ListFault, SessionTools};
 pub use remote::RemoteTools;

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use loopd_domain::agent::HostTarget;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::{EffectClass, Outcome};
+use loopd_domain::mcp::{McpServer, McpTool};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -17,6 +18,27 @@ pub trait HostTools: Send + Sync {
 pub trait SessionTools: Send + Sync {
     /// Makes a call. Always comes to an end by itself. Dropping it abandons the call: what was sent stays sent.
     async fn call(&self, call: HostCall) -> HostResult;
+
+    /// What an MCP server offers, within `limits::MCP_*`.
+    async fn list(&self, server: &McpServer) -> Result<Vec<McpTool>, ListFault>;
+}
+
+/// Why a server's tools are not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ListFault {
+    /// It wants to know who asks.
+    pub wants_authentication: bool,
+    pub message: String,
+}
+
+impl ListFault {
+    pub fn connection(message: impl Into<String>) -> Self {
+        ListFault { wants_authentication: false, message: message.into() }
+    }
+    pub fn authentication(message: impl Into<String>) -> Self {
+        ListFault { wants_authentication: true, message: message.into() }
+    }
 }
 
 /// One call, decided and durable.
@@ -42,6 +64,11 @@ pub struct HostResult {
 impl HostResult {
     pub fn completed(content: Vec<ContentBlock>, is_error: bool) -> Self {
         HostResult { content, is_error, outcome: Outcome::Completed }
+    }
+
+    /// The service answered that it will not, or cannot.
+    pub fn refused(message: impl Into<String>) -> Self {
+        HostResult::failed(Outcome::Completed, message.into())
     }
 
     /// Nothing left this machine.

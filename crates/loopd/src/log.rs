@@ -8,7 +8,9 @@ use tracing_subscriber::EnvFilter;
 /// `info,loopd_session=debug`. `LOOPD_LOG_FORMAT=json` writes one object per line.
 pub fn start(default: &str, level: Option<&str>, format: Option<&str>) -> Result<()> {
     let level = level.unwrap_or(default);
-    let filter = EnvFilter::try_new(level).with_context(|| {
+    // The MCP client library calls a server that is away a fatal error of its own; the session says it in our words.
+    let quiet = if level.contains("rmcp") { level.to_owned() } else { format!("{level},rmcp=off") };
+    let filter = EnvFilter::try_new(quiet).with_context(|| {
         format!("LOOPD_LOG is `{level}`; accepted: a level, or a list like `info,loopd_session=debug`")
     })?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());

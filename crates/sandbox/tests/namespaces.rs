@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
 /// Where the test cell lies, for a copy of this program that cannot read the build directory.
 const CELL: &str = "LOOPD_TEST_CELL";
@@ -51,17 +52,29 @@ async fn rooms_outlive_a_launcher_and_a_new_one_follows() {
     let launcher = parent_of(first);
     assert!(until(|| children_of(launcher).len() == 1 + ROOMS_PARKED_MAX).await, "{:?}", children_of(launcher));
     let parked: Vec<u32> = children_of(launcher).into_iter().filter(|pid| *pid != first).collect();
-    let launcher = rustix::process::Pid::from_raw(launcher).unwrap();
-    rustix::process::kill_process(launcher, rustix::process::Signal::KILL).unwrap();
+    kill_launcher_of(&mut room);
     // Those that waited for a session end, all of them; the one that has one does not notice.
     assert!(until(|| !parked.iter().any(|pid| lives(*pid))).await, "{parked:?}");
     assert_eq!(room.ask("echo", "here").await.text, "here");
     let mut other = subject.enter(&subject.spec()).await;
     assert_eq!(other.ask("echo", "again").await.text, "again");
-    assert_ne!(parent_of(other.room().guard.pid().unwrap()), launcher.as_raw_nonzero().get());
-    // How it ended nobody can tell any more, but that it did.
+    assert_ne!(parent_of(other.room().guard.pid().unwrap()), launcher);
+    // A start that comes before the news of its death is none the wiser, or its room is seen to be gone.
+    kill_launcher_of(&mut other);
+    let spec = subject.spec();
+    let mut room_at_once = subject.sandbox().start(&spec).await.unwrap();
+    let mut third = match room_at_once.channel.read_u8().await {
+        Ok(_) => Visitor::met(room_at_once),
+        Err(_) => {
+            assert_eq!(*room_at_once.exit.wait_for(Option::is_some).await.unwrap(), Some(RoomExit::Gone));
+            subject.enter(&spec).await
+        }
+    };
+    assert_eq!(third.ask("echo", "at once").await.text, "at once");
+    // How they ended nobody can tell any more, but that they did.
     assert_eq!(room.leave().await, RoomExit::Gone);
-    assert_eq!(other.leave().await, RoomExit::Signal(9));
+    assert_eq!(other.leave().await, RoomExit::Gone);
+    assert_eq!(third.leave().await, RoomExit::Signal(9));
 }
 
 #[tokio::test]
@@ -200,6 +213,11 @@ fn parent_of(pid: u32) -> i32 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
     line.trim().parse().unwrap()
+}
+
+fn kill_launcher_of(room: &mut Visitor) {
+    let launcher = rustix::process::Pid::from_raw(parent_of(room.room().guard.pid().unwrap())).unwrap();
+    rustix::process::kill_process(launcher, rustix::process::Signal::KILL).unwrap();
 }
 
 fn children_of(parent: i32) -> Vec<u32> {

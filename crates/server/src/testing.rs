@@ -85,6 +85,7 @@ pub fn session(id: &str) -> Session {
         system: None,
         tools: Vec::new(),
         on_unknown_outcome: Default::default(),
+        mcp_servers: Vec::new(),
         metadata: Default::default(),
     };
     Session {

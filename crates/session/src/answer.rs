@@ -1,6 +1,6 @@
 //! A model's answer as journal entries: blocks become events in the provider's order, calls become intents.
 
-use loopd_domain::agent::ResolvedTool;
+use loopd_domain::agent::{HostTarget, ResolvedTool};
 use loopd_domain::chain::sha256_hex;
 use loopd_domain::conversation::Block;
 use loopd_domain::event::{AnswerStop, EffectClass, EventBody, Intent, Permission, RunsIn};
@@ -27,14 +27,25 @@ pub fn event_of(block: &Block, tools: &[ResolvedTool], stop: AnswerStop) -> Opti
             };
             let permission =
                 tool.map_or(Permission::Allow, |tool| loopd_policy::decide(loopd_policy::Action { tool }).permission);
-            Some(intent_event(name, input, permission, intent))
+            Some(intent_event(name, input, permission, intent, tool.and_then(|t| t.host.as_ref())))
         }
         Block::System(_) | Block::ToolResult { .. } => None,
     }
 }
 
-fn intent_event(name: &str, input: &Value, evaluated_permission: Permission, call: Intent) -> EventBody {
+fn intent_event(
+    name: &str,
+    input: &Value,
+    evaluated_permission: Permission,
+    call: Intent,
+    host: Option<&HostTarget>,
+) -> EventBody {
     let (name, input) = (name.to_owned(), input.clone());
+    if let Some(HostTarget::Mcp { server, tool }) = host {
+        let (mcp_server_name, called_as) = (server.name.clone(), name);
+        let name = tool.clone();
+        return EventBody::AgentMcpToolUse { mcp_server_name, name, input, evaluated_permission, called_as, call };
+    }
     match call.runs_in {
         RunsIn::Client if call.malformed.is_none() => EventBody::AgentCustomToolUse { name, input, call },
         _ => EventBody::AgentToolUse { name, input, evaluated_permission, call },

@@ -8,6 +8,7 @@ use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::conversation::{Block, Conversation};
 use loopd_domain::event::{Event, EventBody, QueuedInput};
 use loopd_domain::fold::{IllegalEvent, SessionFold};
+use loopd_domain::mcp::{McpListings, McpServer, McpTool};
 use loopd_domain::session::Session;
 use loopd_domain::{CallId, Clock, EventId, IdSource, Seq, Timestamp};
 use loopd_store::{Append, AppendError, Claim, OnceRecord, SessionChange, Store, StoreError};
@@ -30,7 +31,9 @@ pub struct Ledger {
     pub waiting: Vec<QueuedInput>,
     /// Arguments of the open step's calls.
     arguments: HashMap<CallId, Value>,
-    /// The agent's tools, resolved once.
+    /// What its MCP servers listed last.
+    listed: McpListings,
+    /// The agent's tools, resolved once for each listing.
     pub tools: Vec<ResolvedTool>,
     /// What the model is told of them; shared, because every request needs it.
     pub specs: Arc<Vec<ToolSpec>>,
@@ -45,9 +48,7 @@ impl Ledger {
         session: Session,
         last_hash: Hash,
     ) -> Self {
-        let tools = session.agent.spec.resolve_tools();
-        let specs = Arc::new(tools.iter().map(|t| t.spec.clone()).collect());
-        Ledger {
+        let mut ledger = Ledger {
             store,
             clock,
             ids,
@@ -56,9 +57,12 @@ impl Ledger {
             conversation: Conversation::default(),
             waiting: Vec::new(),
             arguments: HashMap::new(),
-            tools,
-            specs,
-        }
+            listed: McpListings::new(),
+            tools: Vec::new(),
+            specs: Arc::default(),
+        };
+        ledger.resolve_tools();
+        ledger
     }
 
     /// Takes up a claimed session: reads its whole journal.
@@ -111,9 +115,19 @@ impl Ledger {
     }
 
     /// Other tools from now on.
-    pub fn set_tools(&mut self, tools: Vec<Tool>) {
+    pub fn set_tools(&mut self, tools: Vec<Tool>, mcp_servers: Vec<McpServer>) {
         self.session.agent.spec.tools = tools;
-        self.tools = self.session.agent.spec.resolve_tools();
+        self.session.agent.spec.mcp_servers = mcp_servers;
+        self.resolve_tools();
+    }
+
+    /// What a server listed last.
+    pub fn listed(&self, server: &str) -> Option<&[McpTool]> {
+        self.listed.get(server).map(Vec::as_slice)
+    }
+
+    fn resolve_tools(&mut self) {
+        self.tools = self.session.agent.spec.resolve_tools(&self.listed);
         self.specs = Arc::new(self.tools.iter().map(|t| t.spec.clone()).collect());
     }
 
@@ -138,7 +152,7 @@ impl Ledger {
         let session = &mut self.session;
         (session.title, session.metadata) = (title, metadata);
         (session.archived_at, session.updated_at) = (archived_at, updated_at);
-        self.set_tools(agent.spec.tools);
+        self.set_tools(agent.spec.tools, agent.spec.mcp_servers);
         Ok(())
     }
 
@@ -177,6 +191,10 @@ impl Ledger {
         match &event.body {
             EventBody::InputQueued { input } => self.waiting.push(input.clone()),
             EventBody::ModelRequestStart { .. } => self.arguments.clear(),
+            EventBody::McpToolsListed { mcp_server_name, tools: Some(tools) } => {
+                self.listed.insert(mcp_server_name.clone(), tools.clone());
+                self.resolve_tools();
+            }
             EventBody::UserMessage { .. } | EventBody::SystemMessage { .. } => {
                 self.waiting.retain(|w| w.id != event.id);
             }

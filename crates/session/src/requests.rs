@@ -175,6 +175,8 @@ pub struct SessionEdit {
     pub metadata: Vec<(String, Option<String>)>,
     /// Replaces the tools; only while idle.
     pub tools: Option<Vec<loopd_domain::agent::Tool>>,
+    /// Replaces the MCP servers; only while idle.
+    pub mcp_servers: Option<Vec<loopd_domain::mcp::McpServer>>,
 }
 
 /// The record that makes a repetition of this request find its first answer.

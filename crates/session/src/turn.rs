@@ -75,8 +75,12 @@ pub fn result(
     outcome: Outcome,
     duration_ms: u64,
 ) -> Result<(), IllegalEvent> {
-    let tool_use_id = id.clone();
-    draft.push(EventBody::AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms })?;
+    let of_mcp = draft.fold.turn.iter().flat_map(|t| &t.calls).any(|c| &c.id == id && c.of_mcp);
+    let id = id.clone();
+    draft.push(match of_mcp {
+        true => EventBody::AgentMcpToolResult { mcp_tool_use_id: id, content, is_error, outcome, duration_ms },
+        false => EventBody::AgentToolResult { tool_use_id: id, content, is_error, outcome, duration_ms },
+    })?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::{CallId, SessionId};
 use serde_json::{Value, json};
 use std::time::Duration;
+use support::errands::{Errand, errand};
 use support::*;
 
 const CLASSES: [(&str, EffectClass); 3] =
@@ -97,7 +98,7 @@ async fn a_call_that_asks_is_sent_when_it_is_allowed_and_not_when_it_is_denied()
 #[tokio::test]
 async fn an_interrupt_leaves_what_may_have_happened_unknown() {
     let house = House::open(echo()).await;
-    house.errands.from_now(Errand::Hang);
+    house.errands.does(Errand::Hang);
     let session = house.create(script(&["look", "book", "mail"]), tools(), "go").await.session;
     house.errands.until_sent(3).await;
     house.send(&session.id, vec![EventBody::UserInterrupt { session_thread_id: None }]).await.expect("accepted");
@@ -111,7 +112,7 @@ async fn an_interrupt_leaves_what_may_have_happened_unknown() {
 #[tokio::test]
 async fn the_end_of_the_turns_time_stops_calls_as_an_interrupt_does() {
     let house = House::open(echo()).await;
-    house.errands.from_now(Errand::Hang);
+    house.errands.does(Errand::Hang);
     let mut settings = TurnSettings::default();
     settings.limits.seconds = 1;
     let session = house.try_create(script(&["mail"]), tools(), "go", settings).await.expect("created").session;
@@ -123,7 +124,7 @@ async fn the_end_of_the_turns_time_stops_calls_as_an_interrupt_does() {
 #[tokio::test]
 async fn a_call_outlives_the_loss_of_the_room() {
     let house = House::open(echo()).await;
-    house.errands.from_now(Errand::Slow(Duration::from_millis(700)));
+    house.errands.does(Errand::Slow(Duration::from_millis(700)));
     let session = house.create(script(&["mail"]), tools(), "go").await.session;
     house.errands.until_sent(1).await;
     house.mishaps.kill_rooms();
@@ -137,10 +138,10 @@ async fn a_call_outlives_the_loss_of_the_room() {
 #[tokio::test]
 async fn a_new_owner_settles_or_sends_again_by_class() {
     let house = House::open(echo()).await;
-    house.errands.from_now(Errand::Hang);
+    house.errands.does(Errand::Hang);
     let session = house.create(script(&["look", "book", "mail"]), tools(), "go").await.session;
     house.errands.until_sent(3).await;
-    house.errands.from_now(Errand::Answer);
+    house.errands.does(Errand::Answer);
     let next = house.reopen(echo()).await;
     let events = next.until_idle(&session.id, 0).await;
     assert_eq!(stop_reason(&events), StopReason::EndTurn);
@@ -158,7 +159,7 @@ async fn a_new_owner_settles_or_sends_again_by_class() {
 #[tokio::test]
 async fn an_interrupted_turn_does_not_send_again_what_an_old_owner_sent() {
     let house = House::open(echo()).await;
-    house.errands.from_now(Errand::Hang);
+    house.errands.does(Errand::Hang);
     let session = house.create(script(&["look", "book"]), tools(), "go").await.session;
     house.errands.until_sent(2).await;
     // The cell says nothing more, so the interrupt is in the journal when the owner vanishes, and nothing after it.
@@ -174,7 +175,7 @@ async fn an_interrupted_turn_does_not_send_again_what_an_old_owner_sent() {
 #[tokio::test]
 async fn a_call_that_breaks_down_is_settled_by_its_class() {
     let house = House::open(echo()).await;
-    house.errands.from_now(Errand::Panic);
+    house.errands.does(Errand::Panic);
     let session = house.create(script(&["mail"]), tools(), "go").await.session;
     house.until_idle(&session.id, 0).await;
     assert_eq!(outcomes(&house, &session.id).await, of(&[("mail", Outcome::Unknown)]));

@@ -59,6 +59,7 @@ fn retries_and_their_waits_show() {
     j.ask(805, 1, 2);
     j.failed(1_000, "overloaded", "still");
     let error = SessionFault {
+        mcp_server_name: None,
         kind: "model_overloaded_error".to_owned(),
         message: "the model could not be reached".to_owned(),
         retry_status: RetryStatus::Exhausted,

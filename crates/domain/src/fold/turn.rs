@@ -38,6 +38,9 @@ pub struct OpenTurn {
     /// The last answer, when it asked for no call: only the turn's end, or another request, can follow.
     #[serde(default)]
     pub answered: Option<FinalAnswer>,
+    /// MCP servers that were asked for their tools in this turn.
+    #[serde(default)]
+    pub mcp_listed: Vec<String>,
 }
 
 /// An answer without calls.
@@ -74,6 +77,9 @@ pub struct OpenCall {
     pub in_doubt: Option<String>,
     /// Its result is in the journal.
     pub settled: bool,
+    /// Its result is an `agent.mcp_tool_result`.
+    #[serde(default)]
+    pub of_mcp: bool,
     pub asked_at: Timestamp,
 }
 
@@ -111,6 +117,7 @@ impl OpenTurn {
             request: None,
             calls: Vec::new(),
             answered: None,
+            mcp_listed: Vec::new(),
         }
     }
 

@@ -90,6 +90,11 @@ impl Visitor {
         }
     }
 
+    /// For somebody whom the cell has greeted already.
+    pub fn met(room: Room) -> Self {
+        Visitor { room }
+    }
+
     /// Runs a shell command as a tool.
     pub async fn tool(&mut self, command: &str) -> Answer {
         self.ask("tool", command).await

@@ -36,7 +36,9 @@ impl RoomGuard for Guard {
         // Somebody has the lock for a moment, perhaps to kill it too; and this must not wait.
         if !self.hold.settle() {
             let hold = self.hold.clone();
-            thread::spawn(move || hold.insist());
+            if let Err(fault) = thread::Builder::new().spawn(move || hold.insist()) {
+                tracing::error!(place = %self.hold.place.display(), %fault, "a room is not killed: no thread to wait for its lock");
+            }
         }
     }
 

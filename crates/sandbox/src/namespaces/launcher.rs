@@ -6,6 +6,7 @@
 //!
 //! Rooms outlive their launcher. When this process lets go of it, it ends and leaves them alone.
 
+use super::living::Over;
 use super::running::Running;
 use super::socket::Socket;
 use crate::{SandboxError, programs};
@@ -66,6 +67,11 @@ impl Launcher {
         }
     }
 
+    /// There was one, and it takes no more orders.
+    pub(super) async fn is_over(&self) -> bool {
+        self.current.lock().await.as_ref().is_some_and(|current| current.running.is_over())
+    }
+
     /// What `loopd-jail probe` prints.
     pub(super) async fn probe(&self) -> Result<String, SandboxError> {
         let output = self.command().arg("probe").stdin(Stdio::null()).output().await;
@@ -103,26 +109,26 @@ fn failed(doing: &str, fault: impl Into<io::Error>) -> SandboxError {
 
 /// Takes a launcher's news until it is gone.
 async fn drive(running: Arc<Running>, mut child: Child, mut let_go: oneshot::Receiver<()>) {
-    let reason = loop {
+    let over = loop {
         tokio::select! {
             biased;
             news = running.socket.receive() => match news {
-                Ok(Some((News::Unable(fault), _))) => break fault.to_string(),
+                Ok(Some((News::Unable(fault), _))) => break Over::Unable(fault.to_string()),
                 Ok(Some((News::Parked { room, pid }, descriptors))) => match descriptors.into_iter().next() {
                     Some(pidfd) => running.on_parked(room, pid, pidfd),
-                    None => break format!("it made room {room} and gave no hold on it"),
+                    None => break Over::Gone(format!("it made room {room} and gave no hold on it")),
                 },
                 Ok(Some((News::Ended { room, end }, _))) => running.on_ended(room, end),
                 Ok(Some((News::Ready, _))) => tracing::debug!(pid = child.id(), "launcher ready"),
-                Ok(None) => break "it ended".to_owned(),
-                Err(fault) => break format!("reading its news: {fault}"),
+                Ok(None) => break Over::Gone("it ended".to_owned()),
+                Err(fault) => break Over::Gone(format!("reading its news: {fault}")),
             },
             // Never a message: the sandbox is gone.
-            _ = &mut let_go => break "the server let go of it".to_owned(),
+            _ = &mut let_go => break Over::Gone("the server let go of it".to_owned()),
         }
     };
-    tracing::debug!(pid = child.id(), reason, "launcher gone");
-    running.on_gone(&reason);
+    tracing::debug!(pid = child.id(), ?over, "launcher gone");
+    running.on_gone(over);
     running.socket.close();
     if let Err(fault) = child.wait().await {
         tracing::warn!(%fault, "waiting for the launcher");

@@ -19,6 +19,7 @@ mod guard;
 mod ids;
 mod inventory;
 mod launcher;
+mod living;
 mod place;
 mod pool;
 mod probe;

@@ -43,28 +43,37 @@ impl Drop for Counted<'_> {
 
 /// Runs until the launcher or the sandbox is gone.
 pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
-    loop {
+    while !running.is_over() {
         tokio::time::sleep(if running.parking_fault().is_some() { RETRY } else { REST }).await;
         let Some(rooms) = rooms.upgrade() else { return };
-        let Some(parked) = running.parked() else { return };
-        if rooms.starting.is_any() {
-            continue;
-        }
-        let made = if parked < ROOMS_PARKED_MAX {
-            make(&rooms, &running, RoomLimits::default()).await.map(|seat| running.put_aside(seat))
-        } else if rooms.spares.directories() < ROOMS_PARKED_MAX {
-            on_disk(&rooms, |rooms| rooms.spares.add_directory(rooms.ids.as_ref())).await
-        } else if rooms.spares.places() < ROOMS_PARKED_MAX {
-            on_disk(&rooms, |rooms| rooms.spares.add_place()).await
-        } else {
-            drop(rooms);
-            running.changed.notified().await;
-            continue;
-        };
-        if let Err(fault) = made {
-            running.note_parking_fault(fault.to_string());
+        match fill(&rooms, &running).await {
+            Ok(true) => {
+                drop(rooms);
+                running.changed.notified().await;
+            }
+            Ok(false) => {}
+            Err(fault) => running.note_parking_fault(fault.to_string()),
         }
     }
+}
+
+/// `false`: what is missing has to wait, as rooms are being started, or as one that was put aside has failed.
+async fn fill(rooms: &Arc<Rooms>, running: &Running) -> Result<bool, SandboxError> {
+    let faults = running.parking_faults();
+    while !rooms.starting.is_any() && running.parking_faults() == faults {
+        // What costs a start most when it is missing comes first.
+        if running.parked() < ROOMS_PARKED_MAX {
+            running.put_aside(make(rooms, running, RoomLimits::default()).await?);
+        } else if rooms.spares.directories() < ROOMS_PARKED_MAX {
+            on_disk(rooms, |rooms| rooms.spares.add_directory(rooms.ids.as_ref())).await?;
+        } else if rooms.spares.places() < ROOMS_PARKED_MAX {
+            on_disk(rooms, |rooms| rooms.spares.add_place()).await?;
+        } else {
+            running.forget_parking_fault();
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn on_disk(rooms: &Arc<Rooms>, make: fn(&Rooms) -> io::Result<()>) -> Result<(), SandboxError> {

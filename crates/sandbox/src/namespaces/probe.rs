@@ -116,7 +116,7 @@ async fn parked_rooms(sandbox: &NamespaceSandbox) -> Check {
             return degraded(NAME, format!("rooms start slower, as none can be kept ready: {fault}"), ALLOW_NAMESPACES);
         }
         match running.parked() {
-            Some(ROOMS_PARKED_MAX..) => return works(NAME, format!("{ROOMS_PARKED_MAX} wait for a session")),
+            ROOMS_PARKED_MAX.. => return works(NAME, format!("{ROOMS_PARKED_MAX} wait for a session")),
             _ if begun.elapsed() > PATIENCE => {
                 return degraded(
                     NAME,

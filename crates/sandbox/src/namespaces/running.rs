@@ -8,6 +8,7 @@
 //! A [`Seat`] is a child that waits for its session: whoever drops it unstarted ends it.
 
 use super::cgroup::RoomCgroup;
+use super::living::{Living, Over};
 use super::process::{self, Process};
 use super::socket::Socket;
 use crate::{RoomExit, SandboxError};
@@ -30,23 +31,12 @@ pub(super) struct Running {
 struct State {
     rooms: HashMap<u64, Living>,
     parked: VecDeque<Seat>,
-    /// Why no room could be kept ready of late.
+    /// Why no room could be kept ready of late, and how often that happened.
     fault: Option<String>,
+    faults: u64,
     /// Why the launcher takes no more orders.
-    over: Option<String>,
+    over: Option<Over>,
 }
-
-/// A room that the launcher has not told the end of.
-struct Living {
-    exit: watch::Sender<Option<RoomExit>>,
-    cgroup: RoomCgroup,
-    /// Known when its first process exists.
-    pidfd: Option<Arc<OwnedFd>>,
-    parking: Option<oneshot::Sender<Result<First, SandboxError>>>,
-}
-
-/// A room's first process: its number, and a hold on it.
-type First = (u32, Arc<OwnedFd>);
 
 /// A child of the launcher that waits for its session.
 pub(super) struct Seat {
@@ -93,8 +83,8 @@ impl Running {
         let cgroups = cgroup.directories().to_vec();
         {
             let mut state = self.state();
-            if let Some(reason) = &state.over {
-                return Err(unavailable(reason));
+            if let Some(over) = &state.over {
+                return Err(over.error());
             }
             state.rooms.insert(room, Living { exit: sender, cgroup, pidfd: None, parking: Some(parking) });
         }
@@ -104,7 +94,7 @@ impl Running {
             self.state().rooms.remove(&room);
             return Err(self.lost(&fault));
         }
-        let (pid, pidfd) = parked.await.map_err(|_| unavailable("it ended while a room was being made"))??;
+        let (pid, pidfd) = parked.await.map_err(|_| SandboxError::Launcher("it forgot a room".to_owned()))??;
         match Process::with(pid) {
             Some(process) => Ok(Seat { room, process, pidfd, cgroups, exit, taken: false }),
             None => {
@@ -122,19 +112,15 @@ impl Running {
 
     /// Takes no more orders. The launcher's end is seen by its driver.
     fn lost(&self, fault: &io::Error) -> SandboxError {
-        let reason = format!("sending an order: {fault}");
-        self.state().over.get_or_insert_with(|| reason.clone());
-        SandboxError::Launcher(reason)
+        let over = Over::Gone(format!("sending an order: {fault}"));
+        self.state().over.get_or_insert(over).error()
     }
 
     /// Puts a room aside for the next session.
     pub(super) fn put_aside(&self, seat: Seat) {
         let mut state = self.state();
         match state.rooms.contains_key(&seat.room) {
-            true => {
-                state.parked.push_back(seat);
-                state.fault = None;
-            }
+            true => state.parked.push_back(seat),
             false => state.note_fault(format!("it ended at once: {:?}", *seat.exit.borrow())),
         }
     }
@@ -146,16 +132,24 @@ impl Running {
         claimed
     }
 
-    /// How many rooms wait; `None` when the launcher is gone.
-    pub(super) fn parked(&self) -> Option<usize> {
-        let state = self.state();
-        state.over.is_none().then_some(state.parked.len())
+    /// How many rooms wait.
+    pub(super) fn parked(&self) -> usize {
+        self.state().parked.len()
     }
 
     /// Why no room could be kept ready of late.
     pub(super) fn parking_fault(&self) -> Option<String> {
         let state = self.state();
-        state.fault.clone().or_else(|| state.over.clone())
+        state.fault.clone().or_else(|| state.over.as_ref().map(|over| over.error().to_string()))
+    }
+
+    pub(super) fn parking_faults(&self) -> u64 {
+        self.state().faults
+    }
+
+    /// As many wait as should.
+    pub(super) fn forget_parking_fault(&self) {
+        self.state().fault = None;
     }
 
     pub(super) fn note_parking_fault(&self, fault: String) {
@@ -191,14 +185,14 @@ impl Running {
     }
 
     /// The launcher is gone. Rooms that wait end with it; rooms that live go on, and are watched until they end.
-    pub(super) fn on_gone(&self, reason: &str) {
+    pub(super) fn on_gone(&self, over: Over) {
         let mut state = self.state();
-        state.over = Some(reason.to_owned());
+        state.over = Some(over.clone());
         state.parked.clear();
         let rooms: Vec<Living> = state.rooms.drain().map(|(_, living)| living).collect();
         drop(state);
         self.changed.notify_one();
-        rooms.into_iter().for_each(|living| living.outlive(reason));
+        rooms.into_iter().for_each(|living| living.outlive(&over));
     }
 }
 
@@ -208,49 +202,95 @@ impl State {
             tracing::warn!(%fault, "rooms start slower: none could be kept ready");
         }
         self.fault = Some(fault);
+        self.faults += 1;
     }
 }
 
-fn unavailable(reason: &str) -> SandboxError {
-    SandboxError::Unavailable { kind: super::KIND, reason: reason.to_owned() }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RoomExit;
+    use loopd_jail::channel;
+    use loopd_jail::fault::Fault;
+    use rustix::io::Errno;
+    use std::process::{Child, Command};
 
-impl Living {
-    fn end(mut self, end: End) {
-        if let (Some(parking), End::Failed(fault)) = (self.parking.take(), &end) {
-            // Nobody waits any more: then nobody needs to know.
-            let _ = parking.send(Err(SandboxError::Launcher(fault.to_string())));
-        }
-        self.gone(match end {
-            End::Code(code) => RoomExit::Code(code),
-            End::Signal(signal) => RoomExit::Signal(signal),
-            End::Failed(fault) => RoomExit::Failed(fault.to_string()),
+    /// A launcher's end of the socket, played by the test, whose children are its own.
+    fn running() -> (Arc<Running>, OwnedFd) {
+        let (here, there) = channel::pair().unwrap();
+        (Arc::new(Running::new(Socket::new(here).unwrap())), there)
+    }
+
+    /// Asks for a room, and lets it be made as a process that waits.
+    async fn park(running: &Arc<Running>, room: u64) -> (Seat, Child) {
+        let asking = tokio::spawn({
+            let running = Arc::clone(running);
+            async move { running.park(room, RoomCgroup::default(), &[]).await }
         });
+        tokio::task::yield_now().await;
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pidfd = Process::with(child.id()).unwrap().open().unwrap().unwrap();
+        running.on_parked(room, child.id(), pidfd);
+        (asking.await.unwrap().unwrap(), child)
     }
 
-    fn outlive(mut self, reason: &str) {
-        let Some(pidfd) = self.pidfd.take() else {
-            if let Some(parking) = self.parking.take() {
-                // As above.
-                let _ = parking.send(Err(unavailable(reason)));
+    #[tokio::test]
+    async fn a_seat_that_is_let_go_ends() {
+        let (running, launcher) = running();
+        let (seat, mut child) = park(&running, 1).await;
+        let (packet, _) = channel::receive(&launcher, false).unwrap().unwrap();
+        assert_eq!(Order::decode(&packet), Ok(Order::Park { room: 1 }));
+        drop(seat);
+        assert!(!child.wait().unwrap().success());
+        // Nobody asked for this one any more.
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        running.on_parked(2, child.id(), Process::with(child.id()).unwrap().open().unwrap().unwrap());
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_while_it_waits_is_given_to_nobody_and_its_fault_is_kept() {
+        let (running, _launcher) = running();
+        let fault = || End::Failed(Fault::new("mounting /proc", Errno::PERM));
+        for room in [1, 2] {
+            let (seat, mut child) = park(&running, room).await;
+            // It may fail before it is put aside, or after.
+            if room == 1 {
+                running.on_ended(room, fault());
+                running.put_aside(seat);
+            } else {
+                running.put_aside(seat);
+                assert_eq!(running.parked(), 1);
+                running.on_ended(room, fault());
             }
-            return self.gone(RoomExit::Failed(format!("the launcher is gone: {reason}")));
-        };
-        tokio::spawn(watch(pidfd, self.exit, self.cgroup));
+            assert!(!child.wait().unwrap().success());
+            assert_eq!((running.parked(), running.parking_faults()), (0, room));
+            assert!(running.parking_fault().unwrap().contains("mounting /proc"));
+            assert!(running.claim().is_none());
+        }
     }
 
-    fn gone(self, exit: RoomExit) {
-        self.exit.send_replace(Some(exit));
-        tokio::task::spawn_blocking(move || self.cgroup.remove());
+    #[tokio::test]
+    async fn with_the_launcher_go_those_that_wait_and_no_others() {
+        let (running, launcher) = running();
+        let (seat, mut waits) = park(&running, 1).await;
+        running.put_aside(seat);
+        let (mut seat, mut lives) = park(&running, 2).await;
+        seat.take();
+        let asking = tokio::spawn({
+            let running = Arc::clone(&running);
+            async move { running.park(3, RoomCgroup::default(), &[]).await.err() }
+        });
+        tokio::task::yield_now().await;
+        drop(launcher);
+        running.on_gone(Over::Gone("it was killed".to_owned()));
+        assert!(!waits.wait().unwrap().success());
+        assert!(matches!(asking.await.unwrap(), Some(SandboxError::Launcher(_))));
+        assert!(running.park(4, RoomCgroup::default(), &[]).await.is_err());
+        assert!(seat.exit.borrow().is_none() && lives.try_wait().unwrap().is_none());
+        process::kill(&seat.pidfd);
+        let exit = seat.exit.wait_for(Option::is_some).await.unwrap().clone();
+        // Here the room was this process's own child.
+        assert_eq!(exit, Some(RoomExit::Signal(9)));
     }
-}
-
-/// Tells the end of a room of which no launcher will, and clears up after it.
-pub(super) async fn watch(pidfd: Arc<OwnedFd>, sender: watch::Sender<Option<RoomExit>>, cgroup: RoomCgroup) {
-    let exit = match process::ended(&pidfd).await {
-        Ok(()) => process::exit(&pidfd),
-        Err(fault) => RoomExit::Failed(format!("the room is out of sight: {fault}")),
-    };
-    sender.send_replace(Some(exit));
-    tokio::task::spawn_blocking(move || cgroup.remove());
 }

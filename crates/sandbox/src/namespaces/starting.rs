@@ -4,10 +4,11 @@
 //! living room that no record names.
 
 use super::guard::Guard;
+use super::living;
 use super::place::Place;
 use super::process;
 use super::record::Record;
-use super::running::{self, Running, Seat};
+use super::running::{Running, Seat};
 use super::{Rooms, cgroup::RoomCgroup, directory, pool};
 use crate::{Room, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
@@ -26,6 +27,14 @@ const END_WAIT: Duration = Duration::from_secs(10);
 
 impl Rooms {
     pub(super) async fn start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
+        match self.try_start(spec).await {
+            // It had died, and that was not known yet: once more, with a new one.
+            Err(SandboxError::Launcher(_)) if self.launcher.is_over().await => self.try_start(spec).await,
+            other => other,
+        }
+    }
+
+    async fn try_start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
         let _counted = self.starting.count();
         let files = self.locate(spec)?;
         let path = self.place(&spec.session);
@@ -78,7 +87,7 @@ impl Rooms {
         let cgroup = RoomCgroup::recorded(record.cgroups.clone());
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
-        tokio::spawn(running::watch(Arc::clone(&pidfd), sender, cgroup));
+        tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
         Ok(Some(Room { channel, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
     }
 

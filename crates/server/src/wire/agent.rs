@@ -2,25 +2,26 @@
 
 use crate::fields::{Field, Fields, Kind, Patch, may, must, request_body};
 use crate::wire::metadata::{self, MetadataPatch};
-use crate::wire::{model, tool};
+use crate::wire::{mcp, model, tool};
 use loopd_domain::agent::{Agent as Definition, AgentSpec, ModelRef, OnUnknownOutcome, Tool};
 use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, SYSTEM_CHARS_MAX};
+use loopd_domain::mcp::McpServer;
 use loopd_domain::{Invalid, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 /// Parts of the wire's agent that this version has no room for.
-const UNAVAILABLE: [&str; 3] = ["mcp_servers", "skills", "multiagent"];
+const UNAVAILABLE: [&str; 2] = ["skills", "multiagent"];
 
 pub const CREATE: &[Field] = &[
     must("name", Kind::Text, "1 to 256 characters"),
     must("model", Kind::Any, "`provider/name`, or {id, effort?, base_url?, max_tokens?, temperature?, extra?}"),
     may("description", Kind::Text, "up to 2,048 characters"),
     may("system", Kind::Text, "the system prompt, up to 100,000 characters"),
-    may("tools", Kind::List, "toolsets and custom tools, up to 128"),
+    may("tools", Kind::List, "toolsets, MCP toolsets, HTTP tools and custom tools, up to 128"),
     may("metadata", Kind::Object, "up to 16 pairs of texts"),
-    may("mcp_servers", Kind::List, "not available in this version: empty or absent"),
+    may("mcp_servers", Kind::List, "up to 20 of {type: \"url\", name, url}, each with an `mcp_toolset` in `tools`"),
     may("skills", Kind::List, "not available in this version: empty or absent"),
     may("multiagent", Kind::Object, "not available in this version: null or absent"),
     may("execution_identity", Kind::Object, "`{\"type\": \"service_account\"}`"),
@@ -43,7 +44,7 @@ pub const UPDATE: &[Field] = &[
     may("system", Kind::Text, "absent keeps it, null clears it"),
     may("tools", Kind::List, "absent keeps them, null or [] clears them, a list replaces them"),
     may("metadata", Kind::Object, "key by key: a text sets, null removes"),
-    may("mcp_servers", Kind::List, "not available in this version: empty or absent"),
+    may("mcp_servers", Kind::List, "absent keeps them, null or [] clears them, a list replaces them"),
     may("skills", Kind::List, "not available in this version: empty or absent"),
     may("multiagent", Kind::Object, "not available in this version: null or absent"),
     may("execution_identity", Kind::Object, "`{\"type\": \"service_account\"}`"),
@@ -62,12 +63,16 @@ pub fn read_new(body: Value) -> Result<AgentSpec, Invalid> {
     let mut fields = Fields::body(body, CREATE)?;
     refuse_unavailable(&mut fields)?;
     let model = fields.need("model", "a model id such as `builtin/shell`, or an object with `id`")?;
+    let tools = fields.given("tools").map_or(Ok(Vec::new()), |v| tool::read_list("tools", v))?;
+    let mcp_servers = fields.given("mcp_servers").map_or(Ok(Vec::new()), |v| mcp::read_servers("mcp_servers", v))?;
+    mcp::check(&mcp_servers, &tools)?;
     Ok(AgentSpec {
         name: fields.need_text("name", 1..=NAME_CHARS_MAX)?,
         description: fields.text("description", 0..=DESCRIPTION_CHARS_MAX)?,
         model: model::read("model", model)?.0,
         system: fields.text("system", 0..=SYSTEM_CHARS_MAX)?,
-        tools: fields.given("tools").map_or(Ok(Vec::new()), |v| tool::read_list("tools", v))?,
+        tools,
+        mcp_servers,
         on_unknown_outcome: read_on_unknown_outcome(&mut fields)?.unwrap_or_default(),
         metadata: metadata::read_new("metadata", fields.given("metadata"))?,
     })
@@ -103,6 +108,7 @@ pub struct AgentPatch {
     system: Patch<String>,
     tools: Patch<Vec<Tool>>,
     on_unknown_outcome: Option<OnUnknownOutcome>,
+    mcp_servers: Patch<Vec<McpServer>>,
     metadata: MetadataPatch,
 }
 
@@ -126,6 +132,7 @@ pub fn read_patch(body: Value) -> Result<AgentPatch, Invalid> {
         system: fields.patch_text("system", 0..=SYSTEM_CHARS_MAX)?,
         tools: read_tools_patch(&mut fields)?,
         on_unknown_outcome: read_on_unknown_outcome(&mut fields)?,
+        mcp_servers: read_servers_patch(&mut fields)?,
         metadata: metadata::read_patch("metadata", fields.given("metadata"), false)?,
     })
 }
@@ -138,14 +145,25 @@ fn read_tools_patch(fields: &mut Fields) -> Result<Patch<Vec<Tool>>, Invalid> {
     }
 }
 
+fn read_servers_patch(fields: &mut Fields) -> Result<Patch<Vec<McpServer>>, Invalid> {
+    match fields.take("mcp_servers") {
+        None => Ok(Patch::Keep),
+        Some(value) => mcp::read_servers(&fields.path("mcp_servers"), value).map(Patch::Set),
+    }
+}
+
 impl AgentPatch {
     pub fn apply(self, old: &AgentSpec) -> Result<AgentSpec, Invalid> {
+        let tools = applied(self.tools, &Some(old.tools.clone())).unwrap_or_default();
+        let mcp_servers = applied(self.mcp_servers, &Some(old.mcp_servers.clone())).unwrap_or_default();
+        mcp::check(&mcp_servers, &tools)?;
         Ok(AgentSpec {
             name: self.name.unwrap_or_else(|| old.name.clone()),
             description: applied(self.description, &old.description),
             model: self.model.map_or_else(|| old.model.clone(), |new| model::replace(&old.model, new)),
             system: applied(self.system, &old.system),
-            tools: applied(self.tools, &Some(old.tools.clone())).unwrap_or_default(),
+            tools,
+            mcp_servers,
             on_unknown_outcome: self.on_unknown_outcome.unwrap_or(old.on_unknown_outcome),
             metadata: metadata::apply("metadata", old.metadata.clone(), &self.metadata)?,
         })
@@ -165,9 +183,7 @@ pub const OVERRIDES: [&str; 5] = ["model", "system", "tools", "mcp_servers", "sk
 
 /// The spec of a session whose agent is overridden for it alone: absent inherits, `null` or `[]` clears, a value replaces.
 pub fn read_overrides(fields: &mut Fields, base: &AgentSpec) -> Result<AgentSpec, Invalid> {
-    for name in ["mcp_servers", "skills"] {
-        fields.unavailable(name)?;
-    }
+    fields.unavailable("skills")?;
     let mut spec = base.clone();
     let model_value = fields.take("model");
     if let Patch::Set(new) = model::read_override(&fields.path("model"), model_value)? {
@@ -175,6 +191,8 @@ pub fn read_overrides(fields: &mut Fields, base: &AgentSpec) -> Result<AgentSpec
     }
     spec.system = applied(fields.patch_text("system", 0..=SYSTEM_CHARS_MAX)?, &base.system);
     spec.tools = applied(read_tools_patch(fields)?, &Some(spec.tools)).unwrap_or_default();
+    spec.mcp_servers = applied(read_servers_patch(fields)?, &Some(spec.mcp_servers)).unwrap_or_default();
+    mcp::check(&spec.mcp_servers, &spec.tools)?;
     Ok(spec)
 }
 
@@ -226,7 +244,7 @@ pub fn write_definition(spec: &AgentSpec) -> AgentDefinition {
         model: model::write(&spec.model),
         system: spec.system.clone(),
         tools: tool::write_list(&spec.tools),
-        mcp_servers: json!([]),
+        mcp_servers: json!(spec.mcp_servers),
         skills: json!([]),
         multiagent: Value::Null,
         on_unknown_outcome: spec.on_unknown_outcome,
@@ -311,6 +329,6 @@ mod tests {
         assert_eq!((cleared.system, cleared.tools), (None, vec![]));
         assert_eq!(over(json!({"model": "x/y"})).expect("valid").model.id, "x/y");
         assert_eq!(over(json!({"model": null})).expect_err("refused").field, "agent.model");
-        assert_eq!(over(json!({"mcp_servers": [{}]})).expect_err("refused").field, "agent.mcp_servers");
+        assert_eq!(over(json!({"mcp_servers": [{}]})).expect_err("refused").field, "agent.mcp_servers[0].type");
     }
 }

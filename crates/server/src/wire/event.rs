@@ -60,12 +60,21 @@ fn fields(body: &EventBody) -> Value {
             "evaluation": evaluation(*evaluated_permission), "session_thread_id": null,
             "effect": call.effect, "arguments_digest": call.arguments_digest,
         }),
+        AgentMcpToolUse { mcp_server_name, name, input, evaluated_permission, call, .. } => json!({
+            "mcp_server_name": mcp_server_name, "name": name, "input": input,
+            "evaluated_permission": evaluated_permission, "evaluation": evaluation(*evaluated_permission),
+            "session_thread_id": null, "effect": call.effect, "arguments_digest": call.arguments_digest,
+        }),
         AgentCustomToolUse { name, input, call } => json!({
             "name": name, "input": input, "session_thread_id": null,
             "effect": call.effect, "arguments_digest": call.arguments_digest,
         }),
         AgentToolResult { tool_use_id, content, is_error, outcome, duration_ms } => json!({
             "tool_use_id": tool_use_id, "content": content, "is_error": is_error, "outcome": outcome, "duration_ms": duration_ms,
+        }),
+        AgentMcpToolResult { mcp_tool_use_id, content, is_error, outcome, duration_ms } => json!({
+            "mcp_tool_use_id": mcp_tool_use_id, "content": content, "is_error": is_error, "outcome": outcome,
+            "duration_ms": duration_ms,
         }),
         StatusRunning { turn, .. } => json!({"turn": turn}),
         StatusIdle { stop_reason, stop_details } => json!({"stop_reason": stop_reason, "stop_details": stop_details}),
@@ -89,7 +98,7 @@ fn fields(body: &EventBody) -> Value {
         ModelRequestEnd { model_request_start_id, is_error, model_usage, .. } => json!({
             "model_request_start_id": model_request_start_id, "is_error": is_error, "model_usage": write_request(model_usage),
         }),
-        InputQueued { .. } => Value::Null,
+        InputQueued { .. } | McpToolsListed { .. } => Value::Null,
         OutputRejected { message } => json!({"message": message}),
         OutcomeUnknown { tool_use_id, message } => json!({"tool_use_id": tool_use_id, "message": message}),
         RoomRestarted { message } => json!({"message": message}),

@@ -8,6 +8,7 @@ pub mod content;
 pub mod environment;
 pub mod event;
 pub mod input;
+pub mod mcp;
 pub mod metadata;
 pub mod model;
 pub mod page;

@@ -1,6 +1,7 @@
 //! Tools: what a caller declares, and how they are echoed (resolved: every built-in with its setting).
 
 use crate::fields::{Fields, describe, items, text, unavailable, word};
+use crate::wire::mcp;
 use loopd_domain::Invalid;
 use loopd_domain::agent::{Builtin, HttpTool, NamedToolConfig, PermissionPolicy, Tool, ToolConfig};
 use loopd_domain::event::EffectClass;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 pub const TOOLSET: &str = "agent_toolset_20260401";
 /// Built-ins of the wire format that this version does not have; they may be named, not enabled.
 const WEB_TOOLS: [&str; 2] = ["web_fetch", "web_search"];
-const KINDS: &str = "`agent_toolset_20260401`, `custom` or `http`";
+const KINDS: &str = "`agent_toolset_20260401`, `mcp_toolset`, `custom` or `http`";
 
 /// `tools` of an agent.
 pub fn read_list(at: &str, value: Value) -> Result<Vec<Tool>, Invalid> {
@@ -70,7 +71,7 @@ fn read(at: &str, value: Value) -> Result<Tool, Invalid> {
         Some(TOOLSET) => read_toolset(at, value),
         Some("custom") => read_custom(at, value),
         Some("http") => read_http(at, value).map(Tool::Http),
-        Some("mcp_toolset" | "mcp") => Err(unavailable(&format!("{at}.type"), &kind)),
+        Some(mcp::TOOLSET) => mcp::read_toolset(at, value).map(Tool::Mcp),
         Some(other) => Err(Invalid::new(format!("{at}.type"), other, KINDS)),
         None if value.is_object() => Err(Invalid::missing(format!("{at}.type"), KINDS)),
         None => Err(Invalid::new(at, describe(&value), "a tool object")),
@@ -125,7 +126,7 @@ fn read_config(fields: &mut Fields, default: ToolConfig) -> Result<ToolConfig, I
     Ok(ToolConfig { enabled, permission_policy })
 }
 
-fn read_policy(at: &str, value: Value) -> Result<PermissionPolicy, Invalid> {
+pub fn read_policy(at: &str, value: Value) -> Result<PermissionPolicy, Invalid> {
     let mut fields = Fields::open(at, value, &["type"])?;
     let kind = fields.need("type", "`always_allow` or `always_ask`")?;
     let at = fields.path("type");
@@ -229,6 +230,8 @@ fn check_names(at: &str, tools: Vec<Tool>) -> Result<Vec<Tool>, Invalid> {
             Tool::Toolset { .. } => TOOLSET,
             Tool::Custom { name, .. } => name,
             Tool::Http(http) => &http.name,
+            // No other tool can have the name of its toolset's.
+            Tool::Mcp(_) => continue,
         };
         if seen.contains(&name) {
             return Err(Invalid::new(format!("{at}[{i}]"), name, "each tool once"));
@@ -248,6 +251,7 @@ fn write(tool: &Tool) -> Value {
             json!({"type": "custom", "name": name, "description": description, "input_schema": input_schema})
         }
         Tool::Http(_) => json!(tool),
+        Tool::Mcp(toolset) => mcp::write_toolset(toolset),
         Tool::Toolset { default_config, configs } => {
             let own = Builtin::ALL.map(|builtin| {
                 let named = configs.iter().find(|c| c.name == builtin).map(|c| c.config);
@@ -363,7 +367,7 @@ mod tests {
     fn refusals_name_the_place() {
         let custom = |name: &str| json!({"type": "custom", "name": name, "description": "d", "input_schema": {"type": "object"}});
         let cases = [
-            (json!([{"type": "mcp_toolset", "mcp_server_name": "x"}]), "tools[0].type"),
+            (json!([{"type": "mcp_toolset"}]), "tools[0].mcp_server_name"),
             (
                 json!([{"type": TOOLSET, "configs": [{"name": "web_fetch", "enabled": true}]}]),
                 "tools[0].configs[0].enabled",

@@ -65,6 +65,10 @@ impl HostCalls {
         self.running.is_empty()
     }
 
+    pub(super) fn tools(&self) -> Arc<dyn SessionTools> {
+        self.tools.clone()
+    }
+
     pub fn runs(&self, id: &CallId) -> bool {
         self.running.contains_key(id)
     }

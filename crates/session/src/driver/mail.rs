@@ -106,13 +106,24 @@ impl Driver {
         if metadata != next.metadata {
             changed.insert("metadata".to_owned(), json!(next.metadata));
         }
-        if let Some(tools) = edit.tools.filter(|tools| *tools != next.agent.spec.tools) {
+        let spec = &mut next.agent.spec;
+        let tools = edit.tools.filter(|tools| *tools != spec.tools);
+        let mcp_servers = edit.mcp_servers.filter(|servers| *servers != spec.mcp_servers);
+        if tools.is_some() || mcp_servers.is_some() {
             if next.fold.turn.is_some() {
                 let text = "the agent's tools can be changed only while the session is idle; interrupt it first";
                 return Err(ServiceError::Refused(text.to_owned()));
             }
-            next.agent.spec.tools = tools;
-            changed.insert("agent".to_owned(), json!({"tools": next.agent.spec.tools}));
+            let mut agent = Map::new();
+            if let Some(tools) = tools {
+                spec.tools = tools;
+                agent.insert("tools".to_owned(), json!(spec.tools));
+            }
+            if let Some(servers) = mcp_servers {
+                spec.mcp_servers = servers;
+                agent.insert("mcp_servers".to_owned(), json!(spec.mcp_servers));
+            }
+            changed.insert("agent".to_owned(), Value::Object(agent));
         }
         if changed.is_empty() {
             return Ok(next);

@@ -19,6 +19,7 @@
 mod adoption;
 mod batch;
 mod host_calls;
+mod listing;
 mod mail;
 mod model;
 mod room;
@@ -32,6 +33,7 @@ use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
 use crate::requests::{Parts, StopMode};
 use host_calls::{Finished, HostCalls};
+use listing::{Listed, Listing};
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
@@ -115,6 +117,8 @@ pub struct Driver {
     /// When to ask the model again, and which attempt that is.
     retry: Option<(Instant, u32)>,
     host: HostCalls,
+    /// The MCP servers are being asked for their tools.
+    listing: Option<Listing>,
     /// When each running call was handed to the room.
     dispatched: HashMap<CallId, Instant>,
     /// Rooms lost since the last finished step.
@@ -138,6 +142,7 @@ enum Wake {
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
     HostCall(Finished),
+    Listed(Vec<Listed>),
     Retry(u32),
     TimeUp,
     Hurry,
@@ -156,6 +161,7 @@ impl Driver {
             room: RoomState::None,
             begun: false,
             asking: None,
+            listing: None,
             retry: None,
             dispatched: HashMap::new(),
             rooms_lost: 0,
@@ -214,6 +220,7 @@ impl Driver {
                     self.go_on().await?;
                 }
                 Wake::Answer(outcome) => self.on_answer(*outcome).await?,
+                Wake::Listed(listed) => self.on_listed(listed).await?,
                 Wake::HostCall(finished) => self.on_host_call(finished).await?,
                 Wake::Retry(attempt) => self.on_retry(attempt).await?,
                 Wake::TimeUp => self.on_time_up().await?,
@@ -246,6 +253,7 @@ impl Driver {
             mail = self.mailbox.recv() => Wake::Mail(mail),
             wake = self.room.wake() => wake,
             answer = answer(&mut self.asking) => Wake::Answer(Box::new(answer)),
+            listed = listing::ended(&mut self.listing) => Wake::Listed(listed),
             finished = self.host.next() => Wake::HostCall(finished),
             () = until(retry.map(|r| r.0)) => Wake::Retry(retry.map_or(1, |r| r.1)),
             () = until(time_up_at) => Wake::TimeUp,
@@ -317,6 +325,7 @@ impl Driver {
         self.begun = false;
         self.asking = None;
         self.host.stop_all();
+        self.listing = None;
         self.retry = None;
         self.time_up = false;
         self.hurry_by = None;

@@ -228,7 +228,9 @@ impl Driver {
 }
 
 pub fn session_error(kind: &str, message: String, retry_status: RetryStatus) -> EventBody {
-    EventBody::SessionError { error: SessionFault { kind: kind.to_owned(), message, retry_status } }
+    EventBody::SessionError {
+        error: SessionFault { kind: kind.to_owned(), message, retry_status, mcp_server_name: None },
+    }
 }
 
 /// The wire's name for a class of model errors.

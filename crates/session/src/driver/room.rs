@@ -140,6 +140,9 @@ impl Driver {
                 return self.end_without_loop(StopReason::LimitReached { limit: LimitName::Seconds }, TIME_UP).await;
             }
         }
+        if self.is_listing() {
+            return Ok(());
+        }
         let fold = self.ledger.fold();
         if fold.status == Status::Rescheduling {
             let mut draft = self.ledger.draft();

@@ -5,8 +5,9 @@ use async_trait::async_trait;
 use loopd_domain::agent::{HttpTool, PermissionPolicy, Tool};
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::EffectClass;
+use loopd_domain::mcp::{McpServer, McpTool};
 use loopd_domain::{Clock, Timestamp};
-use loopd_host_tools::{HostCall, HostResult, HostTools, SessionTools};
+use loopd_host_tools::{HostCall, HostResult, HostTools, ListFault, SessionTools};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
@@ -23,17 +24,39 @@ pub enum Errand {
 }
 
 /// What was sent, and what is to become of what is sent from now on.
-#[derive(Default)]
 pub struct Errands(Arc<State>);
 
-#[derive(Default)]
 struct State {
     sent: Mutex<Vec<(HostCall, Timestamp)>>,
     next: Mutex<Option<Errand>>,
+    /// `None`: no server answers.
+    listed: Mutex<Option<Result<Vec<McpTool>, ListFault>>>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Default for Errands {
+    fn default() -> Self {
+        let (sent, next, asked) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Errands(Arc::new(State { sent, next, listed: Mutex::new(Some(Ok(Vec::new()))), asked }))
+    }
 }
 
 impl Errands {
-    pub fn from_now(&self, errand: Errand) {
+    /// What every MCP server lists from now on.
+    pub fn lists(&self, listed: Result<Vec<McpTool>, ListFault>) {
+        *self.0.listed.lock() = Some(listed);
+    }
+
+    pub fn hangs_listing(&self) {
+        *self.0.listed.lock() = None;
+    }
+
+    /// The servers that were asked for their tools, in order.
+    pub fn asked(&self) -> Vec<String> {
+        self.0.asked.lock().clone()
+    }
+
+    pub fn does(&self, errand: Errand) {
         *self.0.next.lock() = Some(errand);
     }
 
@@ -76,6 +99,15 @@ impl SessionTools for State {
             Errand::Panic => panic!("the test wants it so"),
         }
         HostResult::completed(vec![ContentBlock::text(text)], false)
+    }
+
+    async fn list(&self, server: &McpServer) -> Result<Vec<McpTool>, ListFault> {
+        self.asked.lock().push(server.name.clone());
+        let listed = self.listed.lock().clone();
+        match listed {
+            Some(listed) => listed,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-mod errands;
+pub mod errands;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
-pub use errands::{Errand, Errands, errand};
+pub use errands::Errands;
 
 use async_trait::async_trait;
 use loopd_agent_loop::{AgentLoop, Call, Command, Input};
@@ -428,6 +428,7 @@ pub fn agent(script: Value, tools: Vec<Tool>) -> AgentSpec {
         system: Some(script.to_string()),
         tools,
         on_unknown_outcome: Default::default(),
+        mcp_servers: Vec::new(),
         metadata: Metadata::new(),
     }
 }

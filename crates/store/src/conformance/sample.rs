@@ -57,6 +57,7 @@ pub fn spec(name: &str) -> AgentSpec {
         system: Some("Be brief.".to_owned()),
         tools: vec![],
         on_unknown_outcome: Default::default(),
+        mcp_servers: Vec::new(),
         metadata,
     }
 }

@@ -127,7 +127,8 @@ impl Shared {
         if self.lost.load(Ordering::Acquire) {
             return false;
         }
-        if is_at(&self.file, &self.path) {
+        // A file that somebody removed is nobody else's.
+        if is_at(&self.file, &self.path) != Some(false) {
             return true;
         }
         if !self.lost.swap(true, Ordering::AcqRel) {
@@ -141,13 +142,10 @@ impl Shared {
     }
 }
 
-/// Is this the file that the path names? When that cannot be told for now, it is.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (fstat(file), stat(path)) {
-        (Ok(ours), Ok(there)) => (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino),
-        (_, Err(rustix::io::Errno::NOENT)) => false,
-        _ => true,
-    }
+/// Is this the file that the path names? `None` when the path names none, or that cannot be told for now.
+fn is_at(file: &File, path: &Path) -> Option<bool> {
+    let (ours, there) = (fstat(file).ok()?, stat(path).ok()?);
+    Some((ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino))
 }
 
 /// Sets a file's time of change to now, by the file system's own clock.

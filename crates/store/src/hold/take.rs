@@ -29,8 +29,8 @@ pub(super) fn take(directory: &Path, terms: &Terms) -> Result<Taken, HoldError> 
         let file = open(&path).map_err(unusable)?;
         if locked(&file).map_err(unusable)? {
             match is_at(&file, &path) {
-                true => return Ok((path, file, None)),
-                false => continue,
+                Some(true) => return Ok((path, file, None)),
+                _ => continue,
             }
         }
         let holder = read(&file);
@@ -62,7 +62,7 @@ fn replace(path: &Path, current: &File, lease: Duration) -> io::Result<Result<Fi
     if !locked(&next)? {
         return Ok(Err(Kept::Alive));
     }
-    if !is_at(&next, &next_path) {
+    if is_at(&next, &next_path) != Some(true) {
         return Ok(Err(Kept::Moved));
     }
     match watch(path, current, &next, lease) {
@@ -86,7 +86,7 @@ fn watch(path: &Path, current: &File, stamp: &File, lease: Duration) -> io::Resu
     let looks = (lease / 2).div_duration_f64(LOOK).ceil() as usize;
     for _ in 0..looks {
         std::thread::sleep(LOOK);
-        if !is_at(current, path) || locked(current)? {
+        if is_at(current, path) != Some(true) || locked(current)? {
             return Ok(Some(Kept::Moved));
         }
         if time(current)? != seen {

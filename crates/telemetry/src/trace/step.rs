@@ -54,7 +54,9 @@ impl OpenStep {
     /// What happens to a step besides its model calls.
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.body {
-            EventBody::AgentToolUse { .. } | EventBody::AgentCustomToolUse { .. } => {
+            EventBody::AgentToolUse { .. }
+            | EventBody::AgentMcpToolUse { .. }
+            | EventBody::AgentCustomToolUse { .. } => {
                 if let Some((name, _, _, intent)) = event.body.intent() {
                     self.calls.push((event.id.clone(), self.span.children.len()));
                     let mut span = spans::tool_call(event, name, intent).under(&self.span);
@@ -65,7 +67,8 @@ impl OpenStep {
                     self.span.children.push(span);
                 }
             }
-            EventBody::AgentToolResult { tool_use_id, outcome, is_error, duration_ms, .. } => {
+            EventBody::AgentToolResult { tool_use_id, outcome, is_error, duration_ms, .. }
+            | EventBody::AgentMcpToolResult { mcp_tool_use_id: tool_use_id, outcome, is_error, duration_ms, .. } => {
                 self.result(tool_use_id, event.at, *outcome, *is_error, *duration_ms);
             }
             EventBody::UserCustomToolResult { custom_tool_use_id, is_error, .. } => {

@@ -3,10 +3,11 @@
 use super::input;
 use crate::fields::{Field, Fields, Kind, describe, may, must, request_body};
 use crate::sse::Previews;
-use crate::wire::{agent, metadata, model, tool};
+use crate::wire::{agent, mcp, metadata, model, tool};
 use loopd_domain::agent::{Metadata, ModelRef, OnUnknownOutcome, Tool};
 use loopd_domain::event::EventBody;
 use loopd_domain::limits::{NAME_CHARS_MAX, SYSTEM_CHARS_MAX, TURN_SECONDS_MAX, TURN_STEPS_MAX};
+use loopd_domain::mcp::McpServer;
 use loopd_domain::session::TurnLimits;
 use loopd_domain::{Invalid, SessionId};
 use serde_json::Value;
@@ -34,10 +35,11 @@ pub const FIELDS: &[Field] = &[
     ),
     may("system", Kind::Text, "the system prompt; null beside an agent clears the agent's"),
     may("tools", Kind::List, "short names of built-ins and tool objects; absent without an agent: all built-ins"),
+    may("mcp_servers", Kind::List, "{type: \"url\", name, url}, each with an `mcp_toolset` in `tools`"),
     may(
         "agent",
         Kind::Any,
-        "an agent id, or {id, version?}; `model`, `system` and `tools` beside it override it for this session",
+        "an agent id, or {id, version?}; `model`, `system`, `tools` and `mcp_servers` beside it override it for this session",
     ),
     may("session", Kind::Text, "go on in this session; otherwise a new one is made"),
     may("environment", Kind::Any, "an environment id, or {networking?, isolation?, limits?}; for a new session"),
@@ -103,6 +105,7 @@ pub struct Invocation {
     /// Inner `None`: `null`, which clears an agent's.
     pub system: Option<Option<String>>,
     pub tools: Option<Vec<Tool>>,
+    pub mcp_servers: Option<Vec<McpServer>>,
     pub agent: Option<AgentName>,
     pub on_unknown_outcome: Option<OnUnknownOutcome>,
     pub session: Option<SessionId>,
@@ -138,6 +141,7 @@ pub fn read(body: Value) -> Result<Invocation, Invalid> {
             Some(Value::Null) => Some(Vec::new()),
             Some(value) => Some(tool::read_short_list("tools", value)?),
         },
+        mcp_servers: fields.take("mcp_servers").map(|v| mcp::read_servers("mcp_servers", v)).transpose()?,
         agent: fields.given("agent").map(read_agent).transpose()?,
         on_unknown_outcome: agent::read_on_unknown_outcome(&mut fields)?,
         session,
@@ -158,8 +162,8 @@ pub fn read(body: Value) -> Result<Invocation, Invalid> {
 
 /// A session has its agent and its room already.
 fn refuse_beside_session(fields: &mut Fields) -> Result<(), Invalid> {
-    for name in ["model", "system", "tools", "agent", "on_unknown_outcome", "environment", "title", "metadata", "user"]
-    {
+    let own = ["model", "system", "tools", "mcp_servers", "agent", "on_unknown_outcome"];
+    for name in own.into_iter().chain(["environment", "title", "metadata", "user"]) {
         if let Some(value) = fields.given(name) {
             return Err(Invalid::new(name, describe(&value), "nothing beside `session`, which has its own already"));
         }

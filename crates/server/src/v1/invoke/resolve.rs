@@ -5,7 +5,7 @@ use crate::auth::Caller;
 use crate::error::{Answer, ApiError};
 use crate::state::ServerState;
 use crate::v1::sessions::create::{base, room_of};
-use crate::wire::{environment, model, tool};
+use crate::wire::{environment, mcp, model, tool};
 use axum::http::HeaderMap;
 use loopd_domain::Invalid;
 use loopd_domain::agent::{AgentSpec, Metadata, ModelRef, OnUnknownOutcome};
@@ -52,7 +52,7 @@ pub async fn new_session(
         Room::Inline(value) => (None, environment::read_config("environment", value, EnvironmentConfig::default())?),
     };
     let mut agent = match invocation.agent {
-        None => inline_agent(invocation.model, invocation.system, invocation.tools)?,
+        None => inline_agent(invocation.model, invocation.system, invocation.tools, invocation.mcp_servers)?,
         Some(AgentName { id, version }) => {
             let mut agent = base(state, caller, &id, version).await?;
             if let Some(new) = invocation.model {
@@ -60,12 +60,14 @@ pub async fn new_session(
             }
             agent.spec.system = invocation.system.unwrap_or(agent.spec.system);
             agent.spec.tools = invocation.tools.unwrap_or(agent.spec.tools);
+            agent.spec.mcp_servers = invocation.mcp_servers.unwrap_or(agent.spec.mcp_servers);
             agent
         }
     };
     if let Some(setting) = invocation.on_unknown_outcome {
         agent.spec.on_unknown_outcome = setting;
     }
+    mcp::check(&agent.spec.mcp_servers, &agent.spec.tools)?;
     check_cost_limit(state, &agent.spec.model, &settings)?;
     Ok(NewSession {
         workspace: caller.workspace.clone(),
@@ -83,6 +85,7 @@ fn inline_agent(
     model: Option<(ModelRef, bool)>,
     system: Option<Option<String>>,
     tools: Option<Vec<loopd_domain::agent::Tool>>,
+    mcp_servers: Option<Vec<loopd_domain::mcp::McpServer>>,
 ) -> Result<SessionAgent, Invalid> {
     let accepted = "`model`, `agent` or `session`: who is to do the work";
     let (model, _) = model.ok_or_else(|| Invalid::missing("model", accepted))?;
@@ -93,6 +96,7 @@ fn inline_agent(
         system: system.flatten(),
         tools: tools.unwrap_or_else(tool::all_builtins),
         on_unknown_outcome: OnUnknownOutcome::default(),
+        mcp_servers: mcp_servers.unwrap_or_default(),
         metadata: Metadata::new(),
     };
     Ok(SessionAgent { id: None, version: 1, spec })

@@ -50,7 +50,7 @@ pub async fn wait(state: &ServerState, place: &Place) -> Answer<InvokeAnswer> {
 async fn complete(state: &ServerState, place: &Place, mut fold: AnswerFold) -> Answer<InvokeAnswer> {
     if fold.unknown_calls() {
         let query = EventQuery {
-            kinds: vec!["agent.tool_use".to_owned(), "agent.custom_tool_use".to_owned()],
+            kinds: ["agent.tool_use", "agent.mcp_tool_use", "agent.custom_tool_use"].map(str::to_owned).to_vec(),
             range: TimeRange::default(),
             ascending: false,
             after: None,

@@ -7,7 +7,7 @@ use crate::fields::{Field, Fields, Kind, Patch, may, request_body};
 use crate::state::{ServerState, detached};
 use crate::v1::path_id;
 use crate::wire::session::{self, Session};
-use crate::wire::{metadata, tool};
+use crate::wire::{mcp, metadata, tool};
 use axum::Json;
 use axum::extract::{Path, State};
 use loopd_domain::{Invalid, SessionId};
@@ -19,7 +19,7 @@ const TITLE_CHARS_MAX: usize = 500;
 const FIELDS: &[Field] = &[
     may("title", Kind::Text, "absent keeps it, null clears it"),
     may("metadata", Kind::Object, "key by key: a text sets, null removes"),
-    may("agent", Kind::Object, "{tools?}: replaces the tools of this session's agent; only while idle"),
+    may("agent", Kind::Object, "{tools?, mcp_servers?}: replaces those of this session's agent; only while idle"),
     may("vault_ids", Kind::List, "not available in this version: empty or absent"),
     may("budget", Kind::Object, "not available in this version: null or absent"),
 ];
@@ -28,7 +28,7 @@ request_body!(
     SessionUpdate, FIELDS
 );
 
-/// Changes title, metadata or the agent's tools.
+/// Changes title, metadata, or the tools and MCP servers of the agent.
 #[utoipa::path(post, path = "/v1/sessions/{session_id}", tag = "sessions", request_body = SessionUpdate,
     params(("session_id" = String, Path)),
     responses((status = 200, body = Session), (status = 404, body = ErrorBody)))]
@@ -44,6 +44,8 @@ pub async fn update(
     // What the metadata would become is checked against what it is.
     let old = sessions.get(&caller.workspace, &id).await?;
     metadata::apply("metadata", old.metadata, &edit.metadata)?;
+    let spec = &old.agent.spec;
+    mcp::check(edit.mcp_servers.as_ref().unwrap_or(&spec.mcp_servers), edit.tools.as_ref().unwrap_or(&spec.tools))?;
     let edited = detached(async move { sessions.edit(&caller.workspace, &id, edit).await }).await?;
     Ok(Json(session::write(&edited, state.clock.now())))
 }
@@ -52,6 +54,19 @@ fn read(body: Value) -> Result<SessionEdit, Invalid> {
     let mut fields = Fields::body(body, FIELDS)?;
     fields.unavailable("vault_ids")?;
     fields.unavailable("budget")?;
+    let (tools, mcp_servers) = match fields.given("agent") {
+        None => (None, None),
+        Some(value) => {
+            let mut agent = Fields::open("agent", value, &["tools", "mcp_servers"])?;
+            let servers = agent.take("mcp_servers").map(|value| mcp::read_servers("agent.mcp_servers", value));
+            let tools = match agent.take("tools") {
+                None => None,
+                Some(Value::Null) => Some(Vec::new()),
+                Some(value) => Some(tool::read_list("agent.tools", value)?),
+            };
+            (tools, servers.transpose()?)
+        }
+    };
     Ok(SessionEdit {
         title: match fields.patch_text("title", 0..=TITLE_CHARS_MAX)? {
             Patch::Keep => None,
@@ -59,17 +74,7 @@ fn read(body: Value) -> Result<SessionEdit, Invalid> {
             Patch::Set(title) => Some(Some(title)),
         },
         metadata: metadata::read_patch("metadata", fields.given("metadata"), false)?,
-        tools: match fields.given("agent") {
-            None => None,
-            Some(value) => {
-                let mut agent = Fields::open("agent", value, &["tools", "mcp_servers"])?;
-                agent.unavailable("mcp_servers")?;
-                match agent.take("tools") {
-                    None => None,
-                    Some(Value::Null) => Some(Vec::new()),
-                    Some(value) => Some(tool::read_list("agent.tools", value)?),
-                }
-            }
-        },
+        tools,
+        mcp_servers,
     })
 }

@@ -1,23 +1,14 @@
-//! One attempt at a call: what was sent, and whether anybody can know what became of it.
+//! One exchange with a service: what was sent, and whether anybody can know what became of it.
 
+use crate::attempt::{Attempt, Exchange};
 use crate::bounded::Bounded;
 use crate::client::deepest_cause;
+use crate::port::HostResult;
+use async_trait::async_trait;
+use loopd_domain::content::ContentBlock;
 use reqwest::header::{CONTENT_TYPE, LOCATION};
 use std::time::Duration;
 use url::Url;
-
-/// How one attempt ended.
-pub(super) enum Attempt {
-    Answered {
-        status: u16,
-        text: String,
-    },
-    /// The service was not reached.
-    NotSent(String),
-    /// Sent, in whole or in part, and no whole answer came.
-    Lost(String),
-    TimedOut(String),
-}
 
 pub(super) struct Request<'a> {
     pub client: &'a reqwest::Client,
@@ -28,16 +19,19 @@ pub(super) struct Request<'a> {
     pub traceparent: Option<&'a str>,
 }
 
-impl Request<'_> {
-    pub(super) async fn send(&self) -> Attempt {
+#[async_trait]
+impl Exchange for Request<'_> {
+    async fn attempt(&self) -> Attempt {
         match tokio::time::timeout(self.timeout, self.exchange()).await {
             Ok(attempt) => attempt,
             Err(_) => Attempt::TimedOut(format!("{} did not answer in {} ms", self.shown(), self.timeout.as_millis())),
         }
     }
+}
 
+impl Request<'_> {
     /// As messages show it: without query, where some services want keys.
-    pub(super) fn shown(&self) -> String {
+    fn shown(&self) -> String {
         let mut url = self.url.clone();
         url.set_query(None);
         format!("POST {url}")
@@ -70,7 +64,7 @@ impl Request<'_> {
             true => format!("`{}`", target.chars().take(200).collect::<String>()),
             false => body.into_text(&kind),
         };
-        Attempt::Answered { status, text }
+        answered(status, text)
     }
 
     fn fault(&self, fault: &reqwest::Error) -> Attempt {
@@ -80,4 +74,14 @@ impl Request<'_> {
             false => Attempt::Lost(format!("{} lost the connection: {cause}", self.shown())),
         }
     }
+}
+
+fn answered(status: u16, text: String) -> Attempt {
+    let (is_error, text) = match status {
+        200..300 => (false, text),
+        300..400 => (true, format!("The service answered {status}, a redirect that is not followed: {text}")),
+        _ => (true, format!("The service answered {status}: {text}")),
+    };
+    let result = HostResult::completed(vec![ContentBlock::text(text)], is_error);
+    if status >= 500 { Attempt::Failed(result) } else { Attempt::Answered(result) }
 }
