@@ -1,17 +1,21 @@
 //! A model provider that misbehaves as told: raw bytes on a socket, so that nothing mends what is meant to be broken.
 
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 /// What a request is answered with.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub bytes: Vec<u8>,
     pub then: Then,
+    /// Before the first byte.
+    pub delay: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub enum Then {
     Hang,
     /// Sends the last part again and again.
     Forever,
+    /// Ends the connection as a peer that crashed does: with a reset.
+    Reset,
 }
 
 impl Reply {
@@ -31,7 +37,23 @@ impl Reply {
             "HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nretry-after-ms: 1\r\n\
              connection: close\r\n\r\n"
         );
-        Reply { bytes: [head.as_bytes(), body.as_bytes()].concat(), then: Then::Close }
+        Reply { bytes: [head.as_bytes(), body.as_bytes()].concat(), then: Then::Close, delay: Duration::ZERO }
+    }
+
+    /// A refusal that says when to come back.
+    pub fn limited(status: u16, seconds: u64) -> Self {
+        let body = json!({"error": {"message": "come back later"}}).to_string();
+        let head = format!(
+            "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: {seconds}\r\n\
+             connection: close\r\n\r\n",
+            body.len()
+        );
+        Reply { bytes: [head.as_bytes(), body.as_bytes()].concat(), then: Then::Close, delay: Duration::ZERO }
+    }
+
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
     }
 
     pub fn error(status: u16, message: &str) -> Self {
@@ -44,13 +66,31 @@ impl Reply {
         for chunk in chunks {
             bytes.extend_from_slice(format!("data: {chunk}\n\n").as_bytes());
         }
-        Reply { bytes, then }
+        Reply { bytes, then, delay: Duration::ZERO }
     }
 
     /// A chunk of a chat completion that says something.
     pub fn piece(text: &str) -> Value {
         json!({"id": "c", "object": "chat.completion.chunk", "model": "m",
                "choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": null}]})
+    }
+
+    /// A chunk that begins a call of `bash`; `arguments` may be cut anywhere.
+    pub fn call_piece(arguments: &str) -> Value {
+        let function = json!({"name": "bash", "arguments": arguments});
+        let calls = json!([{"index": 0, "id": "call_1", "type": "function", "function": function}]);
+        json!({"id": "c", "object": "chat.completion.chunk", "model": "m",
+               "choices": [{"index": 0, "delta": {"role": "assistant", "tool_calls": calls}, "finish_reason": null}]})
+    }
+
+    /// Asks for one shell command.
+    pub fn runs(command: &str) -> Self {
+        let end = json!({"id": "c", "object": "chat.completion.chunk", "model": "m",
+                         "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]});
+        let call = Self::call_piece(&json!({"command": command}).to_string());
+        let mut reply = Self::stream(&[call, end], Then::Close);
+        reply.bytes.extend_from_slice(b"data: [DONE]\n\n");
+        reply
     }
 
     /// A proper answer.
@@ -63,13 +103,14 @@ impl Reply {
     }
 
     pub fn nothing(then: Then) -> Self {
-        Reply { bytes: Vec::new(), then }
+        Reply { bytes: Vec::new(), then, delay: Duration::ZERO }
     }
 }
 
 pub struct Provider {
     url: String,
     requests: Arc<AtomicUsize>,
+    arrivals: Arc<Mutex<Vec<Instant>>>,
     task: JoinHandle<()>,
 }
 
@@ -80,13 +121,19 @@ impl Provider {
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let requests = Arc::new(AtomicUsize::new(0));
         let (count, reply) = (requests.clone(), Arc::new(reply));
+        let arrivals: Arc<Mutex<Vec<Instant>>> = Arc::default();
+        let times = arrivals.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (count, reply) = (count.clone(), reply.clone());
-                tokio::spawn(async move { serve(stream, || reply(count.fetch_add(1, Ordering::SeqCst))).await });
+                let (count, reply, times) = (count.clone(), reply.clone(), times.clone());
+                let answer = move || {
+                    times.lock().expect("nobody panics with it").push(Instant::now());
+                    reply(count.fetch_add(1, Ordering::SeqCst))
+                };
+                tokio::spawn(async move { serve(stream, answer).await });
             }
         });
-        Provider { url, requests, task }
+        Provider { url, requests, arrivals, task }
     }
 
     pub async fn always(reply: Reply) -> Self {
@@ -96,6 +143,20 @@ impl Provider {
     /// A model reference of the OpenAI wire that leads here.
     pub fn model(&self) -> Value {
         json!({"id": "openai/m", "base_url": self.url})
+    }
+
+    /// When each request came.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.arrivals.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Returns when so many requests have come.
+    pub async fn asked(&self, times: usize) {
+        let deadline = Instant::now() + crate::PATIENCE;
+        while self.requests() < times {
+            assert!(Instant::now() < deadline, "asked {} times, not {times}", self.requests());
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     pub fn requests(&self) -> usize {
@@ -115,11 +176,14 @@ async fn serve(mut stream: TcpStream, reply: impl FnOnce() -> Reply) {
         return;
     }
     let reply = reply();
+    sleep(reply.delay).await;
     if stream.write_all(&reply.bytes).await.is_err() {
         return;
     }
     match reply.then {
         Then::Close => {}
+        // Unread bytes of the peer, or this option, make the kernel send a reset instead of an end.
+        Then::Reset => drop(rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))),
         Then::Hang => std::future::pending().await,
         Then::Forever => {
             let again = format!("data: {}\n\n", Reply::piece(&"on and on ".repeat(1_000)));

@@ -23,6 +23,8 @@ use tokio::time::Instant;
 
 /// How long a server waits for one that stops.
 const WAIT: Duration = Duration::from_secs(60);
+/// How long a server that has been told to stop may take to say so, on a machine that is busy with the next one's start.
+const HEARING: Duration = Duration::from_millis(500);
 /// Between two looks whether it has stopped.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -80,8 +82,10 @@ impl DataDir {
     /// that shows no sign of life.
     pub async fn succeed(path: &Path, lease: Duration, take_over: bool) -> Result<Self, DataError> {
         let terms = Terms { lease, replaces: true, on_lost: Arc::new(end) };
-        let deadline = Instant::now() + WAIT;
+        let began = Instant::now();
+        let deadline = began + WAIT;
         let mut waits_for: Option<Holder> = None;
+        let mut had_holder = false;
         loop {
             let (place, terms) = (path.to_owned(), terms.clone());
             // Taking may watch a silent holder for some seconds.
@@ -92,9 +96,10 @@ impl DataDir {
             let holder = match taken {
                 Err(DataError::InUse { holder, .. }) => holder,
                 outcome => {
-                    return outcome.map(|dir| DataDir { inherited: dir.inherited || waits_for.is_some(), ..dir });
+                    return outcome.map(|dir| DataDir { inherited: dir.inherited || had_holder, ..dir });
                 }
             };
+            had_holder = true;
             let path = path.to_owned();
             match &waits_for {
                 None if holder.stopping => {
@@ -105,6 +110,10 @@ impl DataDir {
                     if let Err(source) = holder.process.terminate() {
                         return Err(DataError::NotAsked { path, holder, source });
                     }
+                }
+                None if began.elapsed() < HEARING => {
+                    tokio::time::sleep(LOOK).await;
+                    continue;
                 }
                 // Whoever comes in between is not the one that was asked.
                 Some(first) if first.process == holder.process || holder.stopping => {}

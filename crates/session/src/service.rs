@@ -240,7 +240,9 @@ impl SessionService {
     /// Removes what is stored of a session that nobody drives.
     async fn remove(&self, session: &Session) -> Result<(), ServiceError> {
         let parts = self.parts();
+        fail::fail_point!("session::before_delete");
         parts.store.sessions().delete(&session.workspace, &session.id).await?;
+        fail::fail_point!("session::after_delete");
         let spec = driver::spec(parts, &session.id, session.epoch, session.room.limits);
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");

@@ -39,6 +39,8 @@ pub enum During {
     Recovery,
     /// The end after SIGTERM in mid-turn.
     Farewell,
+    /// The deletion of a session.
+    Deletion,
 }
 
 const fn point(name: &'static str, during: During, hits: u64) -> FailPoint {
@@ -47,7 +49,7 @@ const fn point(name: &'static str, during: During, hits: u64) -> FailPoint {
 
 /// Every fail point of the server. One that is missing here is never struck; one that no server has is never hit, and the
 /// report says so.
-pub static FAIL_POINTS: [FailPoint; 19] = [
+pub static FAIL_POINTS: [FailPoint; 21] = [
     point("store::before_commit", During::Work, 24),
     point("store::after_commit", During::Work, 24),
     point("session::before_create", During::Work, 1),
@@ -67,6 +69,8 @@ pub static FAIL_POINTS: [FailPoint; 19] = [
     point("session::after_adopt", During::Recovery, 2),
     point("session::after_takeover", During::Recovery, 2),
     point("session::before_release", During::Farewell, 2),
+    point("session::before_delete", During::Deletion, 1),
+    point("session::after_delete", During::Deletion, 1),
 ];
 
 impl Kind {

@@ -8,8 +8,9 @@
 //! A round that finds fault keeps its directory, and the lane goes on with a fresh one.
 
 use crate::args::Args;
-use crate::client::{Desk, Session};
+use crate::client::{Manner, Session};
 use crate::counter::Counter;
+use crate::desk::Desk;
 use crate::faults::{self, During, FailPoint, Kind};
 use crate::plan::Plan;
 use crate::report::Report;
@@ -102,13 +103,20 @@ impl Lane {
     async fn round(&mut self, number: u64, kinds: &[(Kind, u64)]) -> Result<()> {
         let mut rng = Rng::of(&[self.args.seed, self.number, number]);
         let first = Kind::draw(&mut rng, kinds).context("no fault has such a name")?;
+        let mut struck = Vec::new();
         if first.needs_new_session() {
             self.sessions.iter_mut().take(1).for_each(Session::give_up);
+        }
+        if let Kind::FailPoint(point) = first
+            && point.during == During::Deletion
+        {
+            let hit = self.strike_in_deletion(point, &mut rng).await?;
+            struck.push((first, Instant::now(), hit));
         }
         self.replace_finished(&mut rng, number).await?;
         let second = rng.percent(SECOND_FAULT_PERCENT).then(|| Kind::draw(&mut rng, kinds)).flatten();
         let armed = match first {
-            Kind::FailPoint(point) if point.during != During::Recovery => {
+            Kind::FailPoint(point) if matches!(point.during, During::Work | During::Farewell) => {
                 // At rest, so that what follows begins with the armed server.
                 self.server.kill().await?;
                 Some((point, self.arm(point, &mut rng).await?))
@@ -118,17 +126,17 @@ impl Lane {
         let window = self.window();
         let mut turns = self.begin_turns(&mut rng);
         let mut ended = Vec::new();
-        let mut struck = Vec::new();
         match armed {
             Some((point, died)) => {
                 let hit = died || self.pass(point, &mut rng, window, &mut turns, &mut ended).await?;
                 struck.push((Kind::FailPoint(point), Instant::now(), hit));
                 self.restart_unarmed(hit).await?;
             }
-            None => self.strike_at_random(first, &mut rng, window, &mut struck).await?,
+            None if struck.is_empty() => self.strike_at_random(first, &mut rng, window, &mut struck).await?,
+            None => {}
         }
-        if let Some(second) = second.filter(|kind| !matches!(kind, Kind::FailPoint(p) if p.during != During::Recovery))
-        {
+        let in_midst = |kind: &Kind| !matches!(kind, Kind::FailPoint(p) if p.during != During::Recovery);
+        if let Some(second) = second.filter(in_midst) {
             self.strike_at_random(second, &mut rng, window / 2, &mut struck).await?;
         }
         self.until_quiet(&mut turns, &mut ended).await.map_err(|fault| told(fault, number, &struck))?;
@@ -160,9 +168,9 @@ impl Lane {
         let mut turns = JoinSet::new();
         for mut session in std::mem::take(&mut self.sessions) {
             let mut desk = self.desk();
-            let answers_early = rng.percent(50);
+            let manner = Manner::draw(rng);
             turns.spawn(async move {
-                let outcome = session.run_turn(&mut desk, answers_early).await;
+                let outcome = session.run_turn(&mut desk, manner).await;
                 (session, outcome)
             });
         }
@@ -255,6 +263,26 @@ impl Lane {
             sleep(Duration::from_millis(15)).await;
         }
         Ok(false)
+    }
+
+    /// Deletes a session that rests; the server aborts on the way, and the next one must know of the session as before, or
+    /// leave nothing of it. Whether something was left is judged at the lane's end.
+    async fn strike_in_deletion(&mut self, point: &FailPoint, rng: &mut Rng) -> Result<bool> {
+        let Some(session) = self.sessions.pop() else { return Ok(false) };
+        self.server.kill().await?;
+        if self.arm(point, rng).await? {
+            bail!("the server passed {} before anybody deleted anything", point.name);
+        }
+        let gone = verdict::delete(&self.server, &session.id).await;
+        let status = timeout_at(Instant::now() + STUCK, self.server.ended()).await.context("it did not abort")??;
+        if gone.is_ok() || status.signal() != Some(SIGABRT) {
+            bail!("the server ended with {status} at {}, and the deletion came to {gone:?}", point.name);
+        }
+        self.restart_unarmed(true).await?;
+        if verdict::exists(&self.server, &session.id).await? {
+            verdict::delete(&self.server, &session.id).await?;
+        }
+        Ok(true)
     }
 
     /// Kills the server in mid-turn; the one that recovers aborts at the fail point, and a third one recovers from both.

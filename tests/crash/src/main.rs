@@ -4,7 +4,7 @@
 //! The process that is started divides the points among lanes, each a process of its own (so that what its servers leave
 //! behind can be told from what others leave), and adds up what they report. `cargo xtask crash` builds and starts it.
 //!
-//! - [`plan`], [`client`], [`counter`]: what sessions do, who talks to them, and the outside world that counts effects.
+//! - [`plan`], [`client`], [`desk`], [`counter`]: what sessions do, who talks to them, and the outside world that counts effects.
 //! - [`server`], [`processes`], [`faults`]: what is struck, and how.
 //! - [`lane`], [`verdict`], [`check`]: rounds, evidence, judge. [`report`]: what it came to.
 //!
@@ -14,6 +14,7 @@ mod args;
 mod check;
 mod client;
 mod counter;
+mod desk;
 mod evidence;
 mod faults;
 mod journal;

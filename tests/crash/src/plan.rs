@@ -76,6 +76,8 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub turns: Vec<Vec<Step>>,
+    /// What the agent wants done about calls that may have happened.
+    pub on_unknown_outcome: &'static str,
 }
 
 impl Plan {
@@ -85,7 +87,8 @@ impl Plan {
             let steps = 1 + rng.below(STEPS_MAX);
             (0..steps).map(|s| step(rng, &format!("{tag}-{t}-{s}"), classes)).collect()
         });
-        Plan { turns: turns.collect() }
+        let turns = turns.collect();
+        Plan { turns, on_unknown_outcome: if rng.percent(30) { "ask" } else { "continue" } }
     }
 
     /// The system prompt for `builtin/script`: each turn's steps, and a text that ends it.
@@ -113,9 +116,9 @@ impl Plan {
     }
 }
 
-/// What the model says at the end of a turn.
+/// What the model says at the end of a turn: one word, which is said whole or not at all.
 pub fn final_text(turn: usize) -> String {
-    format!("turn {turn} is done")
+    format!("turn-{turn}-is-done")
 }
 
 fn step(rng: &mut Rng, tag: &str, classes: &[Class]) -> Step {

@@ -14,6 +14,8 @@ pub struct Report {
     pub turns: u64,
     pub entries: u64,
     pub recoveries: u64,
+    /// Inputs beside the messages that start turns, by kind.
+    pub inputs: BTreeMap<String, u64>,
     pub seconds: f64,
     pub failures: Vec<String>,
 }
@@ -48,6 +50,7 @@ impl Report {
         self.turns += more.turns;
         self.entries += more.entries;
         self.recoveries += more.recoveries;
+        more.inputs.into_iter().for_each(|(kind, count)| *self.inputs.entry(kind).or_default() += count);
         self.seconds = self.seconds.max(more.seconds);
         self.failures.extend(more.failures);
     }
@@ -75,6 +78,8 @@ impl Report {
             self.recoveries,
             self.failures.len()
         );
+        let inputs: Vec<String> = self.inputs.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let _ = writeln!(out, "Inputs while sessions ran or waited: {}.\n", inputs.join(", "));
         let _ = writeln!(out, "| fault | tried | struck | next event p50, ms | p99, ms |\n|---|---|---|---|---|");
         for (name, point) in &self.points {
             let (p50, p99) = (quantile(&point.recovered_ms, 50), quantile(&point.recovered_ms, 99));

@@ -3,7 +3,7 @@
 use crate::check::{chain, effects, history, told};
 use crate::client::Session;
 use crate::counter::{Counter, Send};
-use crate::plan::{Class, EFFECTS_FILE};
+use crate::plan::{Class, EFFECTS_FILE, TURNS};
 use crate::report::Report;
 use crate::server::Server;
 use crate::{journal, processes};
@@ -70,7 +70,11 @@ pub async fn session(
         Err(fault) => return Err(fault).context("the room's file"),
     };
     let world = World { counter, room };
-    let (found, outcomes) = effects::check(&session.id, &entries, session.plan.calls(session.turns), &world);
+    let least = session.plan.calls(session.turns).count();
+    // An interrupt leaves a turn of the plan where it is; the next message goes on with it.
+    let most = session.plan.calls(session.turns + usize::from(session.interrupts > 0)).count();
+    let calls = session.plan.calls(TURNS);
+    let (found, outcomes) = effects::check(&session.id, &entries, calls, least..=most, &world);
     faults.extend(found);
     let object = get(server, &format!("/v1/sessions/{}", session.id)).await?;
     if object["status"] != "idle" {
@@ -80,6 +84,10 @@ pub async fn session(
     if session.is_over() {
         report.entries += entries.len() as u64;
         report.recoveries += entries.iter().filter(|e| e.kind == "loopd.session_recovered").count() as u64;
+        let kinds = ["loopd.input_queued", "user.interrupt", "user.tool_confirmation", "user.custom_tool_result"];
+        for entry in entries.iter().filter(|e| kinds.contains(&e.kind.as_str())) {
+            *report.inputs.entry(entry.kind.clone()).or_default() += 1;
+        }
         for ((class, outcome), count) in outcomes {
             *report.outcomes.entry(class.name().to_owned()).or_default().entry(outcome).or_default() += count;
         }
@@ -101,6 +109,15 @@ pub async fn delete(server: &Server, session: &str) -> Result<()> {
     match answer.status().is_success() {
         true => Ok(()),
         false => bail!("the delete of {session} answered {}: {}", answer.status(), answer.text().await?),
+    }
+}
+
+pub async fn exists(server: &Server, session: &str) -> Result<bool> {
+    let url = format!("{}/v1/sessions/{session}", server.url().borrow().clone());
+    match http().get(url).send().await.context("a session was asked for and nobody answered")?.status().as_u16() {
+        200 => Ok(true),
+        404 => Ok(false),
+        other => bail!("session {session} was asked for, and the answer was {other}"),
     }
 }
 

@@ -7,7 +7,7 @@
 //! | once | one send | one effect |
 //! | room | one nonce in the file | one nonce |
 //!
-//! `unknown` says nothing but "at most"; `not_run` says that nothing was sent. A call that failed (`is_error`) and completed
+//! Where the agent wants its client asked, each `allow` after a doubt lets a call happen once more. `unknown` says nothing but "at most"; `not_run` says that nothing was sent. A call that failed (`is_error`) and completed
 //! may or may not have had its effect: the tool itself said so.
 
 use crate::counter::Send;
@@ -16,6 +16,7 @@ use crate::plan::{Call, Class};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// What the outside knows.
 pub trait World {
@@ -27,18 +28,18 @@ pub trait World {
 /// Calls by class and outcome.
 pub type Outcomes = BTreeMap<(Class, String), u64>;
 
-/// Faults, and what became of the calls. The journal must ask for exactly the plan's calls, in its order.
+/// Faults, and what became of the calls. The journal must ask for the plan's calls, in its order, and for as many as `expected`.
 pub fn check<'a>(
     session: &str,
     entries: &[Entry],
     plan: impl Iterator<Item = &'a Call>,
+    expected: RangeInclusive<usize>,
     world: &impl World,
 ) -> (Vec<String>, Outcomes) {
     let (mut faults, mut outcomes) = (Vec::new(), Outcomes::new());
     let uses: Vec<&Entry> = entries.iter().filter(|e| e.kind.ends_with("tool_use")).collect();
-    let plan: Vec<&Call> = plan.collect();
-    if uses.len() != plan.len() {
-        faults.push(format!("the model was to ask for {} calls and the journal has {}", plan.len(), uses.len()));
+    if !expected.contains(&uses.len()) {
+        faults.push(format!("the model was to ask for {expected:?} calls and the journal has {}", uses.len()));
     }
     for (used, call) in uses.iter().zip(plan) {
         if used.text("name") != call.tool || used.body["input"] != call.input {
@@ -50,12 +51,15 @@ pub fn check<'a>(
             continue;
         };
         let outcome = match call.class {
-            Class::Client => "answered",
+            Class::Client if result.kind == "user.custom_tool_result" => "answered",
             _ => result.text("outcome"),
         };
         *outcomes.entry((call.class, outcome.to_owned())).or_default() += 1;
         let is_error = result.body["is_error"] == Value::Bool(true);
-        let verdict = judge(session, used, call, outcome, is_error, world);
+        let allows = |e: &&Entry| e.kind == "user.tool_confirmation" && e.text("result") == "allow";
+        let again = entries.iter().filter(allows).filter(|e| e.text("tool_use_id") == used.id).count();
+        let told = Told { outcome, is_error, may_happen: 1 + again };
+        let verdict = judge(session, used, call, &told, world);
         faults.extend(verdict.err().map(|f| format!("call {} ({}, {outcome}): {f}", used.id, call.nonce)));
     }
     (faults, outcomes)
@@ -68,22 +72,24 @@ fn answers(entry: &Entry, call: &str) -> bool {
     }
 }
 
-fn judge(
-    session: &str,
-    used: &Entry,
-    call: &Call,
-    outcome: &str,
+/// What the journal says became of a call.
+struct Told<'a> {
+    outcome: &'a str,
     is_error: bool,
-    world: &impl World,
-) -> Result<(), String> {
+    /// How often it may have happened at most.
+    may_happen: usize,
+}
+
+fn judge(session: &str, used: &Entry, call: &Call, told: &Told<'_>, world: &impl World) -> Result<(), String> {
+    let Told { outcome, is_error, may_happen } = *told;
     let is_done = outcome == "completed" && !is_error;
     match call.class {
         Class::Pure | Class::Client => return Ok(()),
         Class::Room => {
             let count = world.in_room(&call.nonce);
             return match (outcome, count) {
-                (_, 2..) => Err(format!("its nonce stands {count} times in the room's file")),
-                ("not_run", 1) => Err("it was not run, and its nonce stands in the room's file".to_owned()),
+                _ if count > may_happen => Err(format!("its nonce stands {count} times in the room's file")),
+                ("not_run", 1..) => Err("it was not run, and its nonce stands in the room's file".to_owned()),
                 (_, 0) if is_done => Err("it was recorded as done, and its nonce is not in the room's file".to_owned()),
                 _ => Ok(()),
             };
@@ -103,7 +109,7 @@ fn judge(
         return Err(format!("it was sent with the key {:?}, not {expected}", send.key));
     }
     match call.class {
-        Class::Once if sends.len() > 1 => Err(format!("it was sent {} times", sends.len())),
+        Class::Once if sends.len() > may_happen => Err(format!("it was sent {} times", sends.len())),
         Class::Keyed if effects > 1 => Err(format!("it had {effects} effects")),
         _ => Ok(()),
     }

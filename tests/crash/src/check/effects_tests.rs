@@ -40,7 +40,7 @@ fn journal(call: &Call, outcome: &str, is_error: bool) -> Vec<Value> {
 fn faults(class: Class, outcome: &str, sends: &[Send], in_room: usize) -> Vec<String> {
     let call = call(class);
     let world = Told { sends: sends.to_vec(), in_room };
-    check("s", &entries(&journal(&call, outcome, outcome != "completed")), [&call].into_iter(), &world).0
+    check("s", &entries(&journal(&call, outcome, outcome != "completed")), [&call].into_iter(), 1..=1, &world).0
 }
 
 #[track_caller]
@@ -78,6 +78,19 @@ fn repeated_effects() {
 }
 
 #[test]
+fn what_the_client_allowed_again_may_happen_again() {
+    let call = call(Class::Once);
+    let mut bodies = journal(&call, "completed", false);
+    bodies.insert(1, json!({"type": "user.tool_confirmation", "tool_use_id": "e1", "result": "allow"}));
+    let faults = |sends: &[Send]| {
+        let world = Told { sends: sends.to_vec(), in_room: 0 };
+        check("s", &entries(&bodies), [&call].into_iter(), 1..=1, &world).0
+    };
+    assert_eq!(faults(&[send(true), send(true)]), Vec::<String>::new());
+    assert!(faults(&[send(true), send(true), send(true)])[0].contains("sent 3 times"));
+}
+
+#[test]
 fn keys_and_calls_that_never_ran() {
     let other = Send { key: Some("other".to_owned()), ..send(true) };
     finds(Class::Keyed, "completed", &[send(true), other], 0, "with the key");
@@ -90,10 +103,10 @@ fn keys_and_calls_that_never_ran() {
 fn the_plan_is_followed() {
     let (planned, world) = (call(Class::Once), Told { sends: vec![send(true)], in_room: 0 });
     let list = entries(&journal(&planned, "completed", false));
-    let (faults, _) = check("s", &list, std::iter::empty(), &world);
-    assert!(faults[0].contains("0 calls and the journal has 1"), "{faults:?}");
+    let (faults, _) = check("s", &list, std::iter::empty(), 0..=0, &world);
+    assert!(faults[0].contains("0..=0 calls and the journal has 1"), "{faults:?}");
     let other = Call { input: json!({"nonce": "m"}), ..planned.clone() };
-    assert!(check("s", &list, [&other].into_iter(), &world).0[0].contains("the script asked"));
-    let (faults, _) = check("s", &list[..1], [&planned].into_iter(), &world);
+    assert!(check("s", &list, [&other].into_iter(), 1..=1, &world).0[0].contains("the script asked"));
+    let (faults, _) = check("s", &list[..1], [&planned].into_iter(), 1..=1, &world);
     assert!(faults[0].contains("has no result"), "{faults:?}");
 }

@@ -102,6 +102,12 @@ impl History {
                 call.is_confirmed = true;
                 Ok(())
             }
+            "loopd.outcome_unknown" => {
+                let call = self.open_call(&body["tool_use_id"])?;
+                must(!call.waits(), "the call waits for its client already")?;
+                (call.asks, call.is_confirmed) = (true, false);
+                Ok(())
+            }
             "user.custom_tool_result" => {
                 let call = self.open_call(&body["custom_tool_use_id"])?;
                 must(call.is_clients, "the call is not the client's to answer")?;

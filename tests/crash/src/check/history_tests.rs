@@ -78,6 +78,27 @@ fn a_turn_may_wait_for_its_client_and_a_request_may_be_cut() {
 }
 
 #[test]
+fn a_call_in_doubt_waits_for_its_client() {
+    let doubt = json!({"type": "loopd.outcome_unknown", "tool_use_id": "e4"});
+    let decision = json!({"type": "user.tool_confirmation", "tool_use_id": "e4", "result": "allow"});
+    let mut bodies = whole()[..5].to_vec();
+    bodies.push(doubt.clone());
+    bodies.extend(idle(json!({"type": "requires_action", "event_ids": ["e4"]})));
+    bodies.push(decision.clone());
+    bodies.push(json!({"type": "session.status_running", "turn": 1}));
+    bodies.push(result(4));
+    bodies.extend([start(2), end(13, "answered")]);
+    bodies.extend(idle(json!({"type": "end_turn"})));
+    assert_eq!(faults(&bodies), Vec::<String>::new());
+    let mut twice = bodies.clone();
+    twice.insert(6, doubt);
+    finds(twice, "waits for its client already");
+    let mut unasked = whole();
+    unasked.insert(5, decision);
+    finds(unasked, "does not wait for it");
+}
+
+#[test]
 fn results() {
     let mut twice = whole();
     twice.insert(6, result(4));

@@ -49,11 +49,20 @@ fn inputs(session: &Session, entries: &[Entry]) -> Vec<String> {
             faults.push(format!("the answer to {call} was acknowledged and stands {found} times in the journal"));
         }
     }
+    let found = count("user.interrupt", &|_| true);
+    if found != session.interrupts {
+        faults.push(format!("{} interrupts were acknowledged and {found} stand in the journal", session.interrupts));
+    }
+    for (call, doubt) in &session.doubts {
+        let found = count("user.tool_confirmation", &|e| e.text("tool_use_id") == call);
+        if found != doubt.decided {
+            let decided = doubt.decided;
+            faults.push(format!("{decided} decisions on {call} were acknowledged and {found} stand in the journal"));
+        }
+    }
     for turn in 0..session.turns {
         let text = final_text(turn);
-        let found = count("agent.message", &|e| {
-            e.body["partial"] != Value::Bool(true) && e.body["content"][0]["text"] == text.as_str()
-        });
+        let found = count("agent.message", &|e| e.body["content"][0]["text"] == text.as_str());
         if found != 1 {
             faults.push(format!("`{text}` was said {found} times"));
         }
@@ -75,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     fn session(seen: &[(u64, &str)]) -> Session {
-        let mut session = Session::new("t".to_owned(), Plan { turns: Vec::new() });
+        let mut session = Session::new("t".to_owned(), Plan { turns: Vec::new(), on_unknown_outcome: "ask" });
         session.messages.push("hello".to_owned());
         let at = tokio::time::Instant::now();
         session.seen = seen.iter().map(|(seq, id)| Seen { seq: *seq, id: (*id).to_owned(), at }).collect();
@@ -89,6 +98,14 @@ mod tests {
         let list = [json!({"id": "e1"}), json!({"id": "e3"})];
         let told = session(&[(1, "e1"), (3, "e3")]);
         assert_eq!(check(&told, &kept, &list), Vec::<String>::new());
+
+        let mut decided = told.clone();
+        decided.doubts.insert("e9".to_owned(), crate::client::Doubt { said: 1, decided: 1 });
+        assert!(check(&decided, &kept, &list)[0].contains("1 decisions on e9 were acknowledged and 0 stand"));
+
+        let mut interrupted = told.clone();
+        interrupted.interrupts = 1;
+        assert!(check(&interrupted, &kept, &list)[0].contains("1 interrupts were acknowledged and 0 stand"));
 
         assert!(check(&told, &kept[1..], &list)[0].contains("stands 0 times"));
         let twice = entries(&[message.clone(), json!({"type": "loopd.input_queued"}), message]);
