@@ -11,6 +11,7 @@ use crate::subject::Turn;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -84,11 +85,10 @@ async fn to_first_request(loopd: &Loopd, fake: &Fake, body: &serde_json::Value) 
 /// A store with very many sessions that rest, made by the store's own example.
 async fn crowd(report: &mut Report, place: &Place, fake: &Fake, work: &Path) -> Result<()> {
     let data = work.join("crowd");
-    std::fs::create_dir(&data)?;
     let mut make = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    make.args(["run", "--quiet", "--release", "-p", "loopd-store", "--example", "crowd", "--"]);
-    make.arg(data.join("loopd.sqlite")).arg(CROWD.to_string()).current_dir(&place.root);
-    ensure!(make.status().await?.success(), "the store's example `crowd` failed");
+    make.args(["run", "--quiet", "--release", "-p", "loopd-store", "--example", "hibernated", "--"]);
+    make.arg(CROWD.to_string()).arg(&data).current_dir(&place.root).stdout(Stdio::null());
+    ensure!(make.status().await?.success(), "the store's example `hibernated` failed");
     let [mut starts, mut pages] = <[Samples; 2]>::default();
     let mut resident = 0;
     for _ in 0..CROWD_STARTS {

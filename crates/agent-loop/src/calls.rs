@@ -8,7 +8,7 @@ use crate::types::{Call, Command, LoopConfig};
 use loopd_domain::CallId;
 use loopd_domain::event::{Outcome, Permission, RunsIn, Verdict};
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Calls {
     /// In the model's order.
     calls: Vec<Call>,

@@ -5,7 +5,7 @@ use loopd_domain::Timestamp;
 use loopd_domain::session::{LimitName, TurnLimits};
 use loopd_domain::usage::MicroUsd;
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Budget {
     limits: TurnLimits,
     started_at: Timestamp,

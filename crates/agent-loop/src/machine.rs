@@ -20,7 +20,7 @@ use loopd_domain::session::{LimitName, StopDetails, StopReason};
 use loopd_domain::{CallId, EventId, Timestamp};
 
 /// One turn of one session.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AgentLoop {
     config: LoopConfig,
     budget: Budget,
@@ -30,7 +30,7 @@ pub struct AgentLoop {
     phase: Phase,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 enum Phase {
     /// The model is asked. `after_results`: the last thing it was told is what its calls came to.
     Asking {

@@ -97,7 +97,7 @@ impl Conversation {
             | EventBody::AgentMcpToolResult { mcp_tool_use_id: tool_use_id, content, is_error, .. } => {
                 self.result(tool_use_id, content, *is_error);
             }
-            EventBody::UserCustomToolResult { custom_tool_use_id, content, is_error } => {
+            EventBody::UserCustomToolResult { custom_tool_use_id, content, is_error, .. } => {
                 self.result(custom_tool_use_id, content, *is_error);
             }
             _ => {}

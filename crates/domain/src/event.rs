@@ -43,6 +43,9 @@ pub enum EventBody {
         result: Verdict,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deny_message: Option<String>,
+        /// The digest of the arguments that the client was shown: what it answers, and nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments_digest: Option<String>,
     },
     #[serde(rename = "user.custom_tool_result")]
     UserCustomToolResult {
@@ -51,6 +54,9 @@ pub enum EventBody {
         content: Vec<ContentBlock>,
         #[serde(default)]
         is_error: bool,
+        /// The digest of the arguments that the client was shown: what it answers, and nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments_digest: Option<String>,
     },
     #[serde(rename = "system.message")]
     SystemMessage { content: Vec<ContentBlock> },
@@ -214,6 +220,20 @@ pub enum EventBody {
     /// The room was built anew: what lived in its memory is gone, and the model is told.
     #[serde(rename = "loopd.room_restarted")]
     RoomRestarted { message: String },
+    /// Everything before this was copied from another session's journal; what follows is this session's own.
+    #[serde(rename = "loopd.session_forked")]
+    SessionForked {
+        from_session_id: SessionId,
+        /// The last event that was copied; `None` from a journal without events.
+        at_event_id: Option<EventId>,
+        /// Hash of the source's journal at that event, hex: which history this is a copy of.
+        source_hash: String,
+        /// The files were copied as well, as they were when the fork was made.
+        workspace: bool,
+    },
+    /// The content of an earlier event was replaced by a tombstone.
+    #[serde(rename = "loopd.event_redacted")]
+    EventRedacted { event_id: EventId, reason: Option<String> },
 }
 
 /// An accepted client event and the id that it has kept since.
@@ -421,6 +441,8 @@ impl EventBody {
             SessionRecovered { .. } => "loopd.session_recovered",
             OutcomeUnknown { .. } => "loopd.outcome_unknown",
             RoomRestarted { .. } => "loopd.room_restarted",
+            SessionForked { .. } => "loopd.session_forked",
+            EventRedacted { .. } => "loopd.event_redacted",
         }
     }
 

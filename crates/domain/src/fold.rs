@@ -110,7 +110,8 @@ impl SessionFold {
         if event.at < self.last_at {
             return illegal("its time is before its predecessor's");
         }
-        if self.status == Status::Terminated {
+        // What an ended session said can still be taken out of its journal.
+        if self.status == Status::Terminated && !matches!(event.body, EventBody::EventRedacted { .. }) {
             return illegal("the session is terminated");
         }
         match self.transition(event) {
@@ -155,8 +156,11 @@ impl SessionFold {
                     turn.interrupted = true;
                 }
             }
-            EventBody::UserToolConfirmation { tool_use_id, result, deny_message } => {
+            EventBody::UserToolConfirmation { tool_use_id, result, deny_message, arguments_digest } => {
                 let call = self.open_call(tool_use_id)?;
+                if !call.is_of(arguments_digest.as_deref()) {
+                    return Err("the confirmation is of other arguments");
+                }
                 let asks = call.permission == Permission::Ask && call.verdict.is_none();
                 if !asks && call.in_doubt.is_none() {
                     return Err("the call does not wait for a confirmation");
@@ -167,8 +171,11 @@ impl SessionFold {
                 call.verdict = Some(*result);
                 call.deny_message = deny_message.clone();
             }
-            EventBody::UserCustomToolResult { custom_tool_use_id, .. } => {
+            EventBody::UserCustomToolResult { custom_tool_use_id, arguments_digest, .. } => {
                 let call = self.open_call(custom_tool_use_id)?;
+                if !call.is_of(arguments_digest.as_deref()) {
+                    return Err("the result is of other arguments");
+                }
                 if call.runs_in != RunsIn::Client {
                     return Err("the call is not the client's to answer");
                 }
@@ -190,6 +197,7 @@ impl SessionFold {
                     effect: intent.effect,
                     permission,
                     malformed: intent.malformed.clone(),
+                    arguments_digest: intent.arguments_digest.clone(),
                     verdict: None,
                     deny_message: None,
                     in_doubt: None,
@@ -302,7 +310,9 @@ impl SessionFold {
             | EventBody::ThreadStatusTerminated { .. }
             | EventBody::SessionUsage { .. }
             | EventBody::SessionUpdated { .. }
-            | EventBody::SessionError { .. } => {}
+            | EventBody::SessionError { .. }
+            | EventBody::SessionForked { .. }
+            | EventBody::EventRedacted { .. } => {}
         }
         Ok(())
     }
@@ -386,6 +396,21 @@ impl SessionFold {
     /// The stop reason `requires_action` while the session rests in the middle of a turn.
     pub fn is_waiting(&self) -> bool {
         self.turn.is_some() && self.status == Status::Idle
+    }
+
+    /// Nothing is under way that could be cut: between two turns, or in a turn that waits for the client and has said so.
+    /// A journal may be copied up to here and go on as another session's.
+    pub fn is_at_rest(&self) -> bool {
+        if self.status != Status::Idle || self.input_first_seq.is_some() {
+            return false;
+        }
+        match (&self.turn, &self.stop_reason) {
+            (None, _) => self.queued.is_empty(),
+            (Some(turn), Some(StopReason::RequiresAction { event_ids })) => {
+                !turn.interrupted && turn.waits_for_client() && *event_ids == self.waiting()
+            }
+            (Some(_), _) => false,
+        }
     }
 
     /// Somebody must own it: a turn is under way and not waiting for the client, or inputs wait for a turn.

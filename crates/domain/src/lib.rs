@@ -18,6 +18,7 @@ pub mod ids;
 pub mod invalid;
 pub mod limits;
 pub mod mcp;
+pub mod redaction;
 pub mod session;
 pub mod usage;
 

@@ -4,6 +4,8 @@
 pub const SYSTEM_CHARS_MAX: usize = 100_000;
 /// Characters of an agent's or an environment's name.
 pub const NAME_CHARS_MAX: usize = 256;
+/// Characters of a session's title.
+pub const SESSION_TITLE_CHARS_MAX: usize = 500;
 /// Characters of a description.
 pub const DESCRIPTION_CHARS_MAX: usize = 2_048;
 /// Pairs, key characters and value characters of a metadata object.
@@ -22,6 +24,10 @@ pub const EVENTS_PER_REQUEST_MAX: usize = 50;
 pub const BLOCKS_PER_MESSAGE_MAX: usize = 200;
 /// Bytes of one HTTP request body.
 pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Connections that a server has open at the same time; more wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// How long the head of a request may take, and a connection may lie idle, in milliseconds.
+pub const HTTP_HEAD_MS: u64 = 60_000;
 /// Bytes of all header names and values of one request.
 pub const HEADER_BYTES_MAX: usize = 64 << 10;
 /// Values of one repeated query parameter.
@@ -105,6 +111,19 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const RECOVERIES_MAX: u32 = 8;
 /// Times that the model is asked again when its final answer is not of `output_schema`.
 pub const OUTPUT_REPAIRS_MAX: u32 = 2;
+
+/// Files, and bytes of all of them, of one session that is copied or archived; levels and bytes of one path.
+pub const FILES_MAX: u64 = 1_000_000;
+pub const FILES_BYTES_MAX: u64 = 64 << 30;
+pub const FILE_DEPTH_MAX: usize = 128;
+pub const FILE_PATH_BYTES_MAX: usize = 4_096;
+/// Characters of the reason for a redaction.
+pub const REASON_CHARS_MAX: usize = 1_000;
+/// Bytes of an archive that is imported, unpacked, and of its manifest.
+pub const ARCHIVE_BYTES_MAX: u64 = FILES_BYTES_MAX + (4 << 30);
+pub const ARCHIVE_MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// Orders of events that a replay keeps in mind at the same time.
+pub const REPLAY_WORLDS_MAX: usize = 256;
 
 /// Defaults of a turn's limits; all of them finite.
 pub const TURN_STEPS_DEFAULT: u32 = 200;

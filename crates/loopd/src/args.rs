@@ -38,6 +38,12 @@ pub enum Command {
     Sessions(SessionsCommand),
     /// Show what a session did: turns, steps, model calls and tool calls, with durations, tokens and cost
     Trace(TraceArgs),
+    /// Prove that a session's journal is what was written; exit code 1 when it is not
+    Verify(ReportArgs),
+    /// Run a session's loop again over what its journal recorded; exit code 1 when it would have done something else
+    Replay(ReportArgs),
+    /// Take the content of an event out of a session's history, for good
+    Redact(RedactArgs),
     /// Try what works on this machine and say what to do about what does not
     Doctor(DoctorArgs),
     /// Print the version
@@ -144,11 +150,58 @@ pub enum SessionsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// End the turn that a session runs, or waits in
+    Interrupt { id: String },
+    /// Make a session of another one's past, with a copy of its files
+    Fork {
+        id: String,
+        /// The last event to copy, one after which the session rested [default: as far as it rests now]
+        #[arg(long, value_name = "EVENT")]
+        at: Option<String>,
+        /// Title of the new session [default: the other one's]
+        #[arg(long)]
+        title: Option<String>,
+        /// Copy no files
+        #[arg(long)]
+        no_workspace: bool,
+    },
+    /// Write a session, history and files, into one archive
+    Export {
+        id: String,
+        /// The archive; one that ends in `.gz` or `.tgz` is compressed [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Make a session of an archive
+    Import {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Delete sessions: history and files
     Delete {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The session's id
+    pub session: String,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RedactArgs {
+    /// The session's id
+    pub session: String,
+    /// The event's id, as `loopd sessions tail --json` shows it
+    pub event: String,
+    /// Why; shown in the session's history
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Args)]

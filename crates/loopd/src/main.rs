@@ -10,6 +10,7 @@ mod data;
 mod exit;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod listen;
 mod log;
 mod machine;
 mod running;
@@ -53,6 +54,9 @@ async fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Serve(args) => commands::serve::run(place, args).await,
         Command::Sessions(command) => commands::sessions::run(place, command).await,
         Command::Trace(args) => commands::trace::run(place, args).await,
+        Command::Verify(args) => commands::verify::run(place, args).await,
+        Command::Replay(args) => commands::replay::run(place, args).await,
+        Command::Redact(args) => commands::redact::run(place, args).await,
         Command::Doctor(args) => commands::doctor::run(place, args).await,
         Command::Version => {
             writeln!(std::io::stdout(), "loopd {}", env!("CARGO_PKG_VERSION"))?;

@@ -7,8 +7,8 @@
 
 use crate::compose::House;
 use crate::data::DataDir;
+use crate::listen::{self, Door};
 use anyhow::{Context, Result};
-use axum::serve::ListenerExt;
 use loopd_session::StopMode;
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub struct Running {
     address: SocketAddr,
     house: House,
     stop: watch::Sender<bool>,
-    server: JoinHandle<io::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 impl Running {
@@ -41,17 +41,11 @@ impl Running {
         let (stop, mut stopped) = watch::channel(false);
         let router = house.router.clone();
         let server = tokio::spawn(async move {
-            // Steps are small frames that somebody waits for: none may wait for the next one.
-            let listener = listener.tap_io(|stream| {
-                if let Err(fault) = stream.set_nodelay(true) {
-                    tracing::debug!(%fault, "a connection keeps Nagle's algorithm");
-                }
-            });
             let asked = async move {
                 // An error means that the other end is gone, which is the same.
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
-            axum::serve(listener, router).with_graceful_shutdown(asked).await
+            listen::serve(listener, router, Door::default(), asked).await;
         });
         Ok(Running { address, house, stop, server })
     }
@@ -68,8 +62,7 @@ impl Running {
 
     /// Returns when the server has ended by itself, which it only does for a reason.
     pub async fn ended(&mut self) -> Result<()> {
-        let ended = (&mut self.server).await.context("the server's task ended early")?;
-        ended.context("the server could not go on accepting connections")
+        (&mut self.server).await.context("the server's task ended early")
     }
 
     pub async fn stop(self, mode: StopMode) {
@@ -80,8 +73,7 @@ impl Running {
         house.sessions.stop(mode).await;
         stop.send_replace(true);
         match tokio::time::timeout(DRAIN, server).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(fault))) => tracing::warn!(%fault, "the listener ended with an error"),
+            Ok(Ok(())) => {}
             Ok(Err(fault)) => tracing::warn!(%fault, "the server's task ended early"),
             Err(_) => tracing::warn!("requests that did not end in {} s were cut off", DRAIN.as_secs()),
         }

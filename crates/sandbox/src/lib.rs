@@ -4,6 +4,7 @@
 //! called from its tests.
 
 pub mod conformance;
+pub mod files;
 pub mod namespaces;
 pub mod port;
 pub mod programs;

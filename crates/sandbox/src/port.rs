@@ -1,5 +1,6 @@
 //! What a kind of room must be able to do.
 
+use crate::files::{FileSink, FileWriter, FilesRead};
 use async_trait::async_trait;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::{Epoch, SessionId};
@@ -107,6 +108,10 @@ pub trait Sandbox: Send + Sync {
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError>;
     /// Removes what a session wrote and what is recorded of its room; a living room is ended first. Absent is fine.
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError>;
+    /// Hands all that a session wrote to `sink`, as it is now. A session that never had a room has nothing. Blocks.
+    fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError>;
+    /// A session's files, to be written before it has a room. Blocks, and so does what it returns.
+    fn write_files(&self, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError>;
     /// Tries everything that rooms of this kind need.
     async fn probe(&self) -> Vec<Check>;
 }

@@ -174,6 +174,10 @@ impl From<ServiceError> for ApiError {
         match fault {
             ServiceError::Absent(id) => ApiError::absent("session", id.as_str()),
             ServiceError::Refused(_) | ServiceError::Model(_) => ApiError::invalid(fault.to_string()),
+            ServiceError::Exists(_) => ApiError::conflict(fault.to_string()),
+            ServiceError::Files(_) => {
+                ApiError::unavailable("the session's files are not available; try again", Some(fault.to_string()))
+            }
             ServiceError::KeyReused { key } => key_reused(&key),
             ServiceError::Busy(message) => {
                 let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);

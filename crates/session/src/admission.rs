@@ -117,10 +117,12 @@ fn answer(
     body: EventBody,
     admitted: &mut Admitted,
 ) -> Result<EventId, ServiceError> {
-    let (field, call_id) = match &body {
-        EventBody::UserToolConfirmation { tool_use_id, .. } => ("tool_use_id", tool_use_id.clone()),
-        EventBody::UserCustomToolResult { custom_tool_use_id, .. } => {
-            ("custom_tool_use_id", custom_tool_use_id.clone())
+    let (field, call_id, digest) = match &body {
+        EventBody::UserToolConfirmation { tool_use_id, arguments_digest, .. } => {
+            ("tool_use_id", tool_use_id.clone(), arguments_digest.clone())
+        }
+        EventBody::UserCustomToolResult { custom_tool_use_id, arguments_digest, .. } => {
+            ("custom_tool_use_id", custom_tool_use_id.clone(), arguments_digest.clone())
         }
         other => return Err(ServiceError::Refused(format!("`{}` answers no call", other.kind()))),
     };
@@ -130,6 +132,14 @@ fn answer(
     };
     if call.settled || (call.verdict.is_some() && call.in_doubt.is_none()) {
         return refuse("the call is answered already");
+    }
+    if let Some(digest) = digest.filter(|digest| !call.is_of(Some(digest))) {
+        let text = format!(
+            "`arguments_digest` is `{digest}`, and the arguments of call `{call_id}` are `{}`; accepted: an answer to the \
+             arguments as they are",
+            call.arguments_digest
+        );
+        return Err(ServiceError::Refused(text));
     }
     if !call.waits_for_client() {
         return refuse("the call does not wait for the client");

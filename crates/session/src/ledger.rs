@@ -82,6 +82,28 @@ impl Ledger {
         }
     }
 
+    /// Reads the whole journal anew: an entry of it is not what it was.
+    pub async fn reload(&mut self) -> Result<(), StoreError> {
+        let mut fold = SessionFold::default();
+        let mut events = Vec::new();
+        loop {
+            let read = self.store.journal().read(&self.session.id, fold.last_seq, READ_ROWS).await?;
+            if read.is_empty() {
+                break;
+            }
+            for event in read {
+                let damaged = |e| StoreError::Damaged(format!("the journal of session `{}`: {e}", self.session.id));
+                fold.apply(&event).map_err(damaged)?;
+                events.push(event);
+            }
+        }
+        (self.waiting, self.arguments) = Default::default();
+        self.conversation = Conversation::default();
+        self.session.fold = fold;
+        events.iter().for_each(|e| self.remember(e));
+        Ok(())
+    }
+
     pub fn fold(&self) -> &SessionFold {
         &self.session.fold
     }

@@ -8,16 +8,20 @@
 //! - `admission`: what a client's inputs do to a session in its present state. Pure.
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
 //! - `ledger`: the pen: drafts of legal events, written in one transaction.
+//! - [`replay`]: the loop run again over what a journal has.
+//! - `fork`, [`archive`], `verify`: a session copied, carried away and back, and proved.
 //! - `recovery`: what was in flight when somebody vanished.
 //! - `keeper`: leases, and sessions that have lost their owner. `sweep`: what has lost its session.
 //! - [`follow`]: journal and previews, for those who watch.
 
 mod admission;
 mod answer;
+pub mod archive;
 mod asking;
 mod driver;
 mod drivers;
 pub mod follow;
+mod fork;
 mod history;
 mod hub;
 mod keeper;
@@ -25,14 +29,21 @@ mod ledger;
 mod link;
 pub mod output;
 mod recovery;
+pub mod replay;
+mod replaying;
+mod request;
 mod requests;
 mod resume;
 mod service;
 mod slots;
 mod sweep;
 mod turn;
+mod verify;
 
 pub use follow::Follower;
+pub use fork::{Fork, Forked};
+pub use replaying::ReplayReport;
 pub use requests::*;
 pub use service::SessionService;
 pub use sweep::SweepReport;
+pub use verify::{Breach, RedactedEntry, Verification};

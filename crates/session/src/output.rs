@@ -4,6 +4,8 @@
 //! follows from that (the loop does), and never fetches anything: a `$ref` may only point inside the schema.
 
 use jsonschema::{PatternOptions, Validator};
+use loopd_domain::event::AnswerStop;
+use loopd_domain::fold::{FinalAnswer, OpenTurn};
 use serde_json::Value;
 
 /// Most faults that one message names; a model mends a few at a time.
@@ -30,6 +32,15 @@ pub fn check(schema: &Value, text: &str) -> Result<Value, String> {
     let more = if faults.len() > FAULTS_SHOWN_MAX { "; and more" } else { "" };
     let shown = faults[..faults.len().min(FAULTS_SHOWN_MAX)].join("; ");
     Err(format!("the answer is JSON but not of the output schema: {shown}{more}"))
+}
+
+/// What is wrong with a turn's final answer, when the turn has an output schema.
+pub fn fault_of(turn: &OpenTurn, answer: &FinalAnswer, text: &str) -> Option<String> {
+    let schema = turn.settings.output_schema.as_ref()?;
+    if answer.stop != AnswerStop::EndTurn {
+        return None;
+    }
+    check(schema, text).err()
 }
 
 fn compile(schema: &Value) -> Result<Validator, String> {

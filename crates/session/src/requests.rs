@@ -93,6 +93,12 @@ pub enum ServiceError {
     /// Another process owns the session.
     #[error("the session is owned by another server process for now; try again")]
     Elsewhere,
+    /// An archive's session is here already.
+    #[error("session `{0}` exists here already; accepted: an archive of another session, or delete this one first")]
+    Exists(SessionId),
+    /// Files could not be read or written, and not because of what the caller sent.
+    #[error("the session's files are not available: {0}")]
+    Files(String),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -165,6 +171,16 @@ pub struct EventPage {
     pub queued: Vec<AcceptedInput>,
     /// Pass as `after` to go on.
     pub next: Option<Seq>,
+}
+
+/// What became of a redaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedactedEvent {
+    pub event_id: EventId,
+    /// Entries that held its content: itself, and the one that had held it while it waited.
+    pub entries: u32,
+    /// The old text is in no file of the store any more.
+    pub purged: bool,
 }
 
 /// Changes that a caller may make to a session; `None` leaves as it is.

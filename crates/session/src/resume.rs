@@ -43,15 +43,17 @@ pub fn resume(ledger: &Ledger, turn: &OpenTurn) -> Resume {
 }
 
 pub fn calls(ledger: &Ledger, turn: &OpenTurn) -> Vec<Call> {
-    turn.calls.iter().map(|c| call(ledger, c)).collect()
+    let input = |c: &OpenCall| ledger.arguments(&c.id).cloned().unwrap_or(Value::Null);
+    turn.calls.iter().map(|c| call(c, input(c))).collect()
 }
 
-fn call(ledger: &Ledger, open: &OpenCall) -> Call {
+/// A call as the loop knows it.
+pub fn call(open: &OpenCall, input: Value) -> Call {
     let in_doubt = open.in_doubt.is_some();
     Call {
         id: open.id.clone(),
         name: open.name.clone(),
-        input: ledger.arguments(&open.id).cloned().unwrap_or(Value::Null),
+        input,
         runs_in: open.runs_in,
         // The loop need not know why a call waits for a word of the client.
         permission: if in_doubt { Permission::Ask } else { open.permission },
@@ -64,10 +66,6 @@ fn call(ledger: &Ledger, open: &OpenCall) -> Call {
 
 /// What is wrong with the final answer, when the turn has an output schema.
 pub fn output_error(ledger: &Ledger, turn: &OpenTurn) -> Option<String> {
-    let schema = turn.settings.output_schema.as_ref()?;
-    let answer = turn.answered.as_ref()?;
-    if answer.stop != loopd_domain::event::AnswerStop::EndTurn {
-        return None;
-    }
-    crate::output::check(schema, &ledger.last_answer_text()).err()
+    let answer = turn.answered.as_ref().filter(|_| turn.settings.output_schema.is_some())?;
+    crate::output::fault_of(turn, answer, &ledger.last_answer_text())
 }

@@ -14,7 +14,7 @@ use loopd_domain::event::EventBody;
 use loopd_domain::fold::SessionFold;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::session::{Session, Status, TurnSettings};
-use loopd_domain::{Epoch, Seq, SessionId, Timestamp, WorkspaceId, ids};
+use loopd_domain::{Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId, ids};
 use loopd_store::{AppendError, Lease, OnceRecord, OwnerId, SessionFilter};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -251,6 +251,18 @@ impl SessionService {
         Ok(())
     }
 
+    /// Takes the content of one event out of the history. Refused while a turn runs.
+    pub async fn redact(
+        &self,
+        workspace: &WorkspaceId,
+        id: &SessionId,
+        event_id: EventId,
+        reason: Option<String>,
+    ) -> Result<RedactedEvent, ServiceError> {
+        self.get(workspace, id).await?;
+        self.ask(id, |reply| Mail::Redact { event_id: event_id.clone(), reason: reason.clone(), reply }).await
+    }
+
     pub async fn events(
         &self,
         workspace: &WorkspaceId,
@@ -337,7 +349,7 @@ impl SessionService {
     }
 
     /// Answers a repeated request, if its record is there already.
-    async fn first_answer(
+    pub(crate) async fn first_answer(
         &self,
         workspace: &WorkspaceId,
         once: Option<&OnceKey>,
@@ -352,7 +364,7 @@ impl SessionService {
     }
 
     /// What the request that `record` is of was answered, if the request of `digest` is the same.
-    async fn repeated(&self, record: OnceRecord, digest: Option<&String>) -> Result<Accepted, ServiceError> {
+    pub(crate) async fn repeated(&self, record: OnceRecord, digest: Option<&String>) -> Result<Accepted, ServiceError> {
         if digest != Some(&record.request_digest) {
             return Err(ServiceError::KeyReused { key: record.key });
         }

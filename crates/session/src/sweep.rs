@@ -6,8 +6,8 @@
 use crate::driver;
 use crate::requests::ServiceError;
 use crate::service::SessionService;
+use loopd_domain::SessionId;
 use loopd_domain::environment::RoomLimits;
-use loopd_domain::{Epoch, SessionId};
 use loopd_sandbox::Found;
 use std::time::Duration;
 
@@ -51,8 +51,7 @@ impl SessionService {
             if !self.is_orphan(&session).await? {
                 continue;
             }
-            // Nobody can claim a session that is not there, so no epoch is above this one.
-            let spec = driver::spec(self.parts(), &session, Epoch(u64::MAX), RoomLimits::default());
+            let spec = driver::spec(self.parts(), &session, driver::NOBODYS, RoomLimits::default());
             match self.parts().sandbox.remove(&spec).await {
                 Ok(()) => {
                     report.rooms_ended += usize::from(room);

@@ -46,7 +46,7 @@ fn doubted(events: &[Event]) -> EventId {
 
 fn verdict(call: &EventId, result: Verdict, deny_message: Option<&str>) -> EventBody {
     let deny_message = deny_message.map(str::to_owned);
-    EventBody::UserToolConfirmation { tool_use_id: call.clone(), result, deny_message }
+    EventBody::UserToolConfirmation { tool_use_id: call.clone(), result, deny_message, arguments_digest: None }
 }
 
 #[tokio::test]

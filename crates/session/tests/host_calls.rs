@@ -88,7 +88,12 @@ async fn a_call_that_asks_is_sent_when_it_is_allowed_and_not_when_it_is_denied()
         let tool_use_id = call_id(&house, &session.id, "mail").await;
         assert_eq!(stop_reason(&events), StopReason::RequiresAction { event_ids: vec![tool_use_id.clone()] });
         assert!(house.errands.sent().is_empty());
-        let answer = EventBody::UserToolConfirmation { tool_use_id, result: verdict, deny_message: None };
+        let answer = EventBody::UserToolConfirmation {
+            tool_use_id,
+            result: verdict,
+            deny_message: None,
+            arguments_digest: None,
+        };
         let accepted = house.send(&session.id, vec![answer]).await.expect("accepted");
         let events = house.until_idle(&session.id, accepted.seq).await;
         assert_eq!((stop_reason(&events), house.errands.sent().len()), (StopReason::EndTurn, sent));

@@ -139,7 +139,12 @@ async fn a_call_that_asks_waits_for_its_confirmation() {
     let events = house.until_idle(&id, 0).await;
     let tool_use_id = call_of(&events);
     assert_eq!(stop_reason(&events), StopReason::RequiresAction { event_ids: vec![tool_use_id.clone()] });
-    let allow = EventBody::UserToolConfirmation { tool_use_id, result: Verdict::Allow, deny_message: None };
+    let allow = EventBody::UserToolConfirmation {
+        tool_use_id,
+        result: Verdict::Allow,
+        deny_message: None,
+        arguments_digest: None,
+    };
     // The definition is pinned: what the server says by now is the next turn's.
     house.errands.lists(Ok(Vec::new()));
     let accepted = house.send(&id, vec![allow]).await.expect("accepted");

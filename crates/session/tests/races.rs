@@ -22,7 +22,12 @@ fn interrupt() -> EventBody {
 
 fn result_of(call: &EventId) -> EventBody {
     let content = vec![ContentBlock::text("found")];
-    EventBody::UserCustomToolResult { custom_tool_use_id: call.clone(), content, is_error: false }
+    EventBody::UserCustomToolResult {
+        custom_tool_use_id: call.clone(),
+        content,
+        is_error: false,
+        arguments_digest: None,
+    }
 }
 
 fn is_request_end(body: &EventBody) -> bool {
@@ -154,7 +159,12 @@ async fn a_call_that_no_room_was_given_is_not_taken_for_done() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     house.mishaps.failing_starts.store(1, Ordering::Relaxed);
     let tool_use_id = event_ids[0].clone();
-    let allow = EventBody::UserToolConfirmation { tool_use_id, result: Verdict::Allow, deny_message: None };
+    let allow = EventBody::UserToolConfirmation {
+        tool_use_id,
+        result: Verdict::Allow,
+        deny_message: None,
+        arguments_digest: None,
+    };
     let sent = house.send(id, vec![allow]).await.unwrap();
     let events = house.until_idle(id, sent.seq).await;
     assert_eq!(results(&events)[0].1, Outcome::Completed, "{:?}", results(&events));

@@ -77,6 +77,7 @@ async fn custom_tools_wait_for_the_client_one_by_one() {
         custom_tool_use_id: event_ids[n].clone(),
         content: vec![ContentBlock::text("found")],
         is_error: false,
+        arguments_digest: None,
     };
     let sent = house.send(id, vec![answer(1)]).await.unwrap();
     let events = house.until_idle(id, sent.seq).await;
@@ -101,7 +102,12 @@ async fn a_client_quicker_than_the_loop_is_not_lost() {
     let events = house.until(id, 0, |b| matches!(b, EventBody::AgentCustomToolUse { .. })).await;
     let call = events.last().unwrap().id.clone();
     let end = house.until(id, 0, |b| matches!(b, EventBody::ModelRequestEnd { .. })).await.len() as u64;
-    let result = EventBody::UserCustomToolResult { custom_tool_use_id: call, content: vec![], is_error: false };
+    let result = EventBody::UserCustomToolResult {
+        custom_tool_use_id: call,
+        content: vec![],
+        is_error: false,
+        arguments_digest: None,
+    };
     house.send(id, vec![result, EventBody::UserInterrupt { session_thread_id: None }]).await.unwrap();
     let events = house.until_idle(id, end).await;
     assert_eq!(stop_reason(&events), StopReason::EndTurn);
@@ -121,6 +127,7 @@ async fn calls_are_confirmed_or_denied() {
         tool_use_id: event_ids[n].clone(),
         result,
         deny_message: deny_message.map(str::to_owned),
+        arguments_digest: None,
     };
     let mixed = house.send(id, vec![verdict(0, Verdict::Allow, Some("no"))]).await.expect_err("refused");
     assert!(mixed.to_string().contains("deny_message"), "{mixed}");

@@ -103,10 +103,19 @@ fn a_wait_for_the_client_shows() {
         tool_use_id: id.clone(),
         result,
         deny_message: None,
+        arguments_digest: None,
     };
     j.put(90_110, confirm(&asks, Verdict::Allow));
     j.put(90_110, confirm(&denied, Verdict::Deny));
-    j.put(90_110, EventBody::UserCustomToolResult { custom_tool_use_id: custom, content: Vec::new(), is_error: false });
+    j.put(
+        90_110,
+        EventBody::UserCustomToolResult {
+            custom_tool_use_id: custom,
+            content: Vec::new(),
+            is_error: false,
+            arguments_digest: None,
+        },
+    );
     j.running(90_110, None);
     j.result(90_110, &denied, Outcome::NotRun, true, 0);
     j.result(90_200, &asks, Outcome::Completed, true, 80);

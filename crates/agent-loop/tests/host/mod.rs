@@ -18,6 +18,8 @@ pub struct Host {
     pub settings: TurnSettings,
     pub fold: SessionFold,
     pub conversation: Conversation,
+    /// All that was written, for those who look at it afterwards.
+    pub journal: Vec<Event>,
     now: Timestamp,
     ids: u32,
     /// Dead after a crash, and while nothing is to be decided.
@@ -38,6 +40,7 @@ impl Host {
             settings: TurnSettings { limits, ..TurnSettings::default() },
             fold: SessionFold::default(),
             conversation: Conversation::default(),
+            journal: Vec::new(),
             now: Timestamp::from_millis(1_000_000),
             ids: 0,
             machine: None,
@@ -80,7 +83,9 @@ impl Host {
     pub fn answer(&mut self, shape: Answer, delivered: bool) {
         let mut answer = shape;
         if answer.has_text {
-            self.put(EventBody::AgentMessage { content: vec![ContentBlock::text("hm")], partial: false });
+            // What is wrong with an answer can be seen from its text.
+            let text = answer.output_error.as_deref().unwrap_or("hm");
+            self.put(EventBody::AgentMessage { content: vec![ContentBlock::text(text)], partial: false });
         }
         for call in &mut answer.calls {
             call.id = self.put(intent(call, self.ids));
@@ -98,6 +103,10 @@ impl Host {
         let outcome =
             RequestOutcome::Failed { class: "server".to_owned(), message: "500".to_owned(), status: Some(500) };
         self.end_request(outcome, Usage::default(), Some(MicroUsd(0)));
+        let (kind, message) = ("model_request_failed_error".to_owned(), "500".to_owned());
+        self.put(EventBody::SessionError {
+            error: SessionFault { kind, message, retry_status: RetryStatus::Exhausted, mcp_server_name: None },
+        });
         self.deliver(Input::ModelFailed);
     }
 
@@ -113,7 +122,7 @@ impl Host {
 
     pub fn call_done(&mut self, id: CallId) {
         self.running.retain(|r| r != &id);
-        self.settle(&id, Outcome::Completed);
+        self.settle(&id, Outcome::Completed, "done");
         self.deliver(Input::CallDone { id });
     }
 
@@ -128,12 +137,18 @@ impl Host {
                     tool_use_id: id.clone(),
                     result: verdict,
                     deny_message: deny_message.clone(),
+                    arguments_digest: None,
                 });
                 self.deliver(Input::Verdict { id, verdict, deny_message });
             }
             false => {
                 let content = vec![ContentBlock::text("42")];
-                self.put(EventBody::UserCustomToolResult { custom_tool_use_id: id.clone(), content, is_error: false });
+                self.put(EventBody::UserCustomToolResult {
+                    custom_tool_use_id: id.clone(),
+                    content,
+                    is_error: false,
+                    arguments_digest: None,
+                });
                 self.deliver(Input::CallDone { id });
             }
         }
@@ -171,7 +186,7 @@ impl Host {
         }
         for id in std::mem::take(&mut self.running) {
             if !repeat {
-                self.settle(&id, Outcome::Unknown);
+                self.settle(&id, Outcome::Unknown, "nobody knows");
             }
         }
         match self.fold.turn.as_ref().is_some_and(|t| t.interrupted) {
@@ -245,7 +260,7 @@ impl Host {
                 Command::Settle { id, outcome, message } => {
                     assert!(!message.is_empty() && matches!(outcome, Outcome::NotRun | Outcome::Interrupted));
                     assert!(!self.running.contains(&id), "{id} runs");
-                    self.settle(&id, outcome);
+                    self.settle(&id, outcome, &message);
                 }
                 Command::EndTurn { reason, details } => self.end_turn(reason, details),
             }
@@ -304,7 +319,7 @@ impl Host {
             return;
         }
         for call in self.open_calls() {
-            self.settle(&call.id, Outcome::Interrupted);
+            self.settle(&call.id, Outcome::Interrupted, messages::INTERRUPTED);
         }
         self.put(EventBody::StatusIdle { stop_reason: StopReason::EndTurn, stop_details: None });
         self.after_turn();
@@ -333,10 +348,10 @@ impl Host {
         });
     }
 
-    fn settle(&mut self, id: &CallId, outcome: Outcome) {
+    fn settle(&mut self, id: &CallId, outcome: Outcome, message: &str) {
         self.put(EventBody::AgentToolResult {
             tool_use_id: id.clone(),
-            content: vec![ContentBlock::text(messages::INTERRUPTED)],
+            content: vec![ContentBlock::text(message)],
             is_error: outcome != Outcome::Completed,
             outcome,
             duration_ms: 0,
@@ -358,6 +373,7 @@ impl Host {
         let event = Event { seq: self.fold.last_seq + 1, id, at: self.now, body };
         self.fold.apply(&event).unwrap_or_else(|fault| panic!("illegal history: {fault}: {:?}", event.body));
         self.conversation.apply(&event);
+        self.journal.push(event);
     }
 
     /// Every call of an answer has exactly one result, in the message that follows, in call order; nothing else has.

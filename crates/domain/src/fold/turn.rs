@@ -70,6 +70,9 @@ pub struct OpenCall {
     pub effect: EffectClass,
     pub permission: Permission,
     pub malformed: Option<String>,
+    /// Of the arguments as the model wrote them; empty in a fold that was cached before it was kept.
+    #[serde(default)]
+    pub arguments_digest: String,
     pub verdict: Option<Verdict>,
     pub deny_message: Option<String>,
     /// It may have happened, and the client is to say whether it is run again: what is known of it.
@@ -84,6 +87,11 @@ pub struct OpenCall {
 }
 
 impl OpenCall {
+    /// Was this digest, if one is given, made of the call's arguments?
+    pub fn is_of(&self, digest: Option<&str>) -> bool {
+        digest.is_none_or(|digest| self.arguments_digest.is_empty() || digest == self.arguments_digest)
+    }
+
     /// Nothing can happen to it until the client acts. What will be refused anyway does not wait.
     pub fn waits_for_client(&self) -> bool {
         if self.settled || self.malformed.is_some() || self.runs_in == RunsIn::Nowhere {

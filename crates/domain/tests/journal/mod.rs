@@ -169,9 +169,14 @@ pub fn result(call: &EventId, text: &str) -> EventBody {
 }
 
 pub fn custom_result(call: &EventId, text: &str) -> EventBody {
-    EventBody::UserCustomToolResult { custom_tool_use_id: call.clone(), content: texts(text), is_error: false }
+    EventBody::UserCustomToolResult {
+        custom_tool_use_id: call.clone(),
+        content: texts(text),
+        is_error: false,
+        arguments_digest: None,
+    }
 }
 
 pub fn confirmation(call: &EventId, result: Verdict) -> EventBody {
-    EventBody::UserToolConfirmation { tool_use_id: call.clone(), result, deny_message: None }
+    EventBody::UserToolConfirmation { tool_use_id: call.clone(), result, deny_message: None, arguments_digest: None }
 }

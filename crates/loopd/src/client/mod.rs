@@ -3,6 +3,7 @@
 
 mod failure;
 mod sse;
+mod transfer;
 
 pub use failure::ClientError;
 pub use sse::{Frame, Frames};
@@ -19,20 +20,26 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
+    /// For archives: nobody knows how long a server has to work before it answers.
+    patient: reqwest::Client,
     base: Url,
     key: Option<String>,
 }
 
 impl Client {
     pub fn new(base: Url, key: Option<String>) -> Result<Self, ClientError> {
-        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(SILENCE_MAX);
-        let builder = match base.scheme() {
-            // Nothing to verify; a machine without CA certificates must be able to talk to itself.
-            "http" => builder.tls_certs_only([]).no_proxy(),
-            _ => builder,
+        let build = |builder: reqwest::ClientBuilder| {
+            let builder = builder.connect_timeout(CONNECT_TIMEOUT);
+            let builder = match base.scheme() {
+                // Nothing to verify; a machine without CA certificates must be able to talk to itself.
+                "http" => builder.tls_certs_only([]).no_proxy(),
+                _ => builder,
+            };
+            builder.build().map_err(|source| ClientError::Setup { source })
         };
-        let http = builder.build().map_err(|source| ClientError::Setup { source })?;
-        Ok(Client { http, base, key })
+        let http = build(reqwest::Client::builder().read_timeout(SILENCE_MAX))?;
+        let patient = build(reqwest::Client::builder())?;
+        Ok(Client { http, patient, base, key })
     }
 
     pub async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, ClientError> {
@@ -95,11 +102,16 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Response, ClientError> {
         let mut request = self.http.request(method, self.url(path, query));
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key);
-        }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        self.answered(request).await
+    }
+
+    /// Sends with the key that there may be; a refusal is an error.
+    async fn answered(&self, mut request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
         }
         let response = request.send().await.map_err(|fault| self.unreachable(fault))?;
         match response.status() {

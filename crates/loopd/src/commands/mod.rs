@@ -2,6 +2,9 @@
 
 pub mod doctor;
 pub mod invoke;
+pub mod redact;
+pub mod replay;
 pub mod serve;
 pub mod sessions;
 pub mod trace;
+pub mod verify;

@@ -23,7 +23,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Component, Path};
 
 /// Name, and whose it is, counted from the session's first id. The workspace comes last: it is the sign that all is done.
-const PARTS: [(&str, u32); 5] = [
+pub(super) const PARTS: [(&str, u32); 5] = [
     ("home", AGENT_OFFSET),
     ("outputs", AGENT_OFFSET),
     ("uploads", CELL_OFFSET),

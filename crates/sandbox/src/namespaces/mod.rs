@@ -14,6 +14,7 @@
 //! Not here: what the cell says on the channel, and when a session needs a room.
 
 mod cgroup;
+mod copy;
 mod directory;
 mod guard;
 mod ids;
@@ -31,6 +32,7 @@ mod socket;
 mod spares;
 mod starting;
 
+use crate::files::{FileSink, FileWriter, FilesRead};
 use crate::{Check, Found, Room, RoomSpec, Sandbox, SandboxError, programs};
 use async_trait::async_trait;
 use cgroup::Cgroups;
@@ -154,6 +156,14 @@ impl Sandbox for NamespaceSandbox {
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
         self.rooms.remove(spec).await
+    }
+
+    fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
+        copy::read(&self.rooms.locate(spec)?, sink)
+    }
+
+    fn write_files(&self, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError> {
+        copy::write(&self.rooms.locate(spec)?, self.rooms.ids.as_ref())
     }
 
     async fn probe(&self) -> Vec<Check> {

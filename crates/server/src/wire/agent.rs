@@ -294,7 +294,8 @@ mod tests {
         let wire = serde_json::to_value(write(&agent)).expect("serialises");
         let expected = json!({"id": "agent_1", "type": "agent", "version": 1, "name": "a", "description": null,
             "model": {"id": "builtin/shell", "effort": null, "speed": "standard", "inference_geo": null}, "system": null,
-            "tools": [], "mcp_servers": [], "skills": [], "multiagent": null, "execution_identity": {"type": "service_account"},
+            "tools": [], "mcp_servers": [], "skills": [], "multiagent": null, "on_unknown_outcome": "continue",
+            "execution_identity": {"type": "service_account"},
             "metadata": {}, "created_at": "1970-01-01T00:00:00.000000Z", "updated_at": "1970-01-01T00:00:00.000000Z", "archived_at": null});
         assert_eq!(wire, expected);
     }

@@ -191,7 +191,7 @@ pub fn write(environment: &Definition) -> Environment {
     }
 }
 
-fn write_config(config: &EnvironmentConfig) -> Value {
+pub fn write_config(config: &EnvironmentConfig) -> Value {
     json!({
         "type": "cloud",
         "networking": config.networking,

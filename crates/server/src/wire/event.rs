@@ -44,14 +44,14 @@ fn fields(body: &EventBody) -> Value {
             json!({"content": content})
         }
         UserInterrupt { session_thread_id } => json!({"session_thread_id": session_thread_id}),
-        UserToolConfirmation { tool_use_id, result, deny_message } => {
+        UserToolConfirmation { tool_use_id, result, deny_message, .. } => {
             let mut out = json!({"tool_use_id": tool_use_id, "result": result, "session_thread_id": null});
             if *result == Verdict::Deny {
                 out["deny_message"] = json!(deny_message);
             }
             out
         }
-        UserCustomToolResult { custom_tool_use_id, content, is_error } => json!({
+        UserCustomToolResult { custom_tool_use_id, content, is_error, .. } => json!({
             "custom_tool_use_id": custom_tool_use_id, "content": content, "is_error": is_error, "session_thread_id": null,
         }),
         AgentThinking { .. } => Value::Null,
@@ -102,6 +102,10 @@ fn fields(body: &EventBody) -> Value {
         OutputRejected { message } => json!({"message": message}),
         OutcomeUnknown { tool_use_id, message } => json!({"tool_use_id": tool_use_id, "message": message}),
         RoomRestarted { message } => json!({"message": message}),
+        SessionForked { from_session_id, at_event_id, source_hash, workspace } => json!({
+            "from_session_id": from_session_id, "at_event_id": at_event_id, "source_hash": source_hash, "workspace": workspace,
+        }),
+        EventRedacted { event_id, reason } => json!({"event_id": event_id, "reason": reason}),
         SessionRecovered { message, recoveries } => json!({"message": message, "recoveries": recoveries}),
     }
 }
@@ -125,7 +129,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 45] = [
+pub const KINDS: [&str; 47] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",
@@ -171,6 +175,8 @@ pub const KINDS: [&str; 45] = [
     "loopd.session_recovered",
     "loopd.outcome_unknown",
     "loopd.room_restarted",
+    "loopd.session_forked",
+    "loopd.event_redacted",
 ];
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ fn read_interrupt(at: &str, value: Value, session: &SessionId) -> Result<EventBo
 
 /// Old clients also send `session_thread_id` and `message`; calls are found by their ids, so both are ignored.
 fn read_confirmation(at: &str, value: Value) -> Result<EventBody, Invalid> {
-    let names = ["type", "tool_use_id", "result", "deny_message", "session_thread_id", "message"];
+    let names = ["type", "tool_use_id", "result", "deny_message", "session_thread_id", "message", "arguments_digest"];
     let mut fields = Fields::open(at, value, &names)?;
     let tool_use_id = read_call_id(&mut fields, "tool_use_id")?;
     let result = match fields.word("result", &["allow", "deny"])? {
@@ -94,11 +94,12 @@ fn read_confirmation(at: &str, value: Value) -> Result<EventBody, Invalid> {
     if result == Verdict::Allow && deny_message.is_some() {
         return Err(Invalid::new(fields.path("deny_message"), "a text", "nothing beside `allow`"));
     }
-    Ok(EventBody::UserToolConfirmation { tool_use_id, result, deny_message })
+    let arguments_digest = read_digest(&mut fields)?;
+    Ok(EventBody::UserToolConfirmation { tool_use_id, result, deny_message, arguments_digest })
 }
 
 fn read_custom_result(at: &str, value: Value) -> Result<EventBody, Invalid> {
-    let names = ["type", "custom_tool_use_id", "content", "is_error", "session_thread_id"];
+    let names = ["type", "custom_tool_use_id", "content", "is_error", "session_thread_id", "arguments_digest"];
     let mut fields = Fields::open(at, value, &names)?;
     let custom_tool_use_id = read_call_id(&mut fields, "custom_tool_use_id")?;
     let content = match fields.given("content") {
@@ -109,6 +110,7 @@ fn read_custom_result(at: &str, value: Value) -> Result<EventBody, Invalid> {
         custom_tool_use_id,
         content,
         is_error: fields.boolean("is_error")?.unwrap_or(false),
+        arguments_digest: read_digest(&mut fields)?,
     })
 }
 
@@ -139,6 +141,11 @@ fn check_system(at: &str, events: Vec<EventBody>) -> Result<Vec<EventBody>, Inva
             Err(Invalid::new(format!("{at}[{i}]"), "system.message", accepted))
         }
     }
+}
+
+/// Of the arguments that are answered, as the call showed it.
+pub fn read_digest(fields: &mut Fields) -> Result<Option<String>, Invalid> {
+    fields.text("arguments_digest", 64..=64)
 }
 
 pub fn read_call_id(fields: &mut Fields, name: &str) -> Result<EventId, Invalid> {

@@ -4,6 +4,7 @@
 //! `[]` or `{}` where there is nothing, because official clients read absent fields as `None` and then trip over them.
 
 pub mod agent;
+pub mod archive;
 pub mod content;
 pub mod environment;
 pub mod event;

@@ -3,6 +3,7 @@
 use crate::wire::agent::{AgentDefinition, write_definition};
 use crate::wire::usage::{seconds, write_totals};
 use loopd_domain::Timestamp;
+use loopd_domain::event::Permission;
 use loopd_domain::session::{Session as Stored, SessionAgent as Effective};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -36,12 +37,70 @@ pub struct Session {
     #[schema(value_type = Option<Object>)]
     pub budget: Value,
     pub deployment_id: Option<String>,
+    /// How it stands; an addition of loopd.
+    pub loopd: Standing,
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub archived_at: Option<Timestamp>,
+}
+
+/// How a session stands: what it has done, and what it waits for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Standing {
+    pub turns: u32,
+    pub steps: u64,
+    /// Exact, in millionths of a US dollar; null when a price is not known.
+    pub cost_micro_usd: Option<u64>,
+    /// Inputs that are accepted and wait for the next step.
+    pub queued: usize,
+    /// Calls that only the client can move, in the model's order.
+    pub waiting: Vec<WaitingCall>,
+    /// When the model will be asked again, while `status` is `rescheduling`.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retry_at: Option<Timestamp>,
+    /// Takeovers since the last finished step.
+    pub recoveries: u32,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WaitingCall {
+    /// Id of the call's event, to be sent back with the answer.
+    pub tool_use_id: String,
+    pub name: String,
+    /// The client event that answers it: `user.tool_confirmation` or `user.custom_tool_result`.
+    pub answer: &'static str,
+    pub arguments_digest: String,
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    pub waiting_seconds: f64,
+}
+
+fn standing(session: &Stored, now: Timestamp) -> Standing {
+    let fold = &session.fold;
+    let calls = fold.turn.iter().flat_map(|t| &t.calls).filter(|c| c.waits_for_client());
+    let waiting = calls.map(|call| WaitingCall {
+        tool_use_id: call.id.to_string(),
+        name: call.name.clone(),
+        answer: match (call.permission, call.verdict) {
+            (Permission::Ask, None) => "user.tool_confirmation",
+            _ => "user.custom_tool_result",
+        },
+        arguments_digest: call.arguments_digest.clone(),
+        since: call.asked_at,
+        waiting_seconds: seconds(now.since_ms(call.asked_at)),
+    });
+    Standing {
+        turns: fold.turns,
+        steps: fold.steps,
+        cost_micro_usd: fold.cost.map(|c| c.0),
+        queued: fold.queued.len(),
+        waiting: waiting.collect(),
+        retry_at: fold.retry_at,
+        recoveries: fold.recoveries,
+    }
 }
 
 /// The agent as this session has it, overrides included.
@@ -98,6 +157,7 @@ pub fn write(session: &Stored, now: Timestamp) -> Session {
         outcome_evaluations: json!([]),
         budget: Value::Null,
         deployment_id: None,
+        loopd: standing(session, now),
         created_at: session.created_at,
         updated_at: session.updated_at,
         archived_at: session.archived_at,
@@ -130,6 +190,7 @@ mod tests {
             "outcome_evaluations",
             "budget",
             "deployment_id",
+            "loopd",
             "created_at",
             "updated_at",
             "archived_at",

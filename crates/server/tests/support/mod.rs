@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_models::{ModelsConfig, Registry};
+use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, ServerState, router};
 use loopd_session::{Parts, SessionService};
@@ -56,6 +57,13 @@ impl Sandbox for NoRooms {
 
     async fn remove(&self, _: &RoomSpec) -> Result<(), SandboxError> {
         Ok(())
+    }
+    fn read_files(&self, _: &RoomSpec, _: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
+        Ok(FilesRead::default())
+    }
+    fn write_files(&self, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError> {
+        let fault = |source| SandboxError::Directory { path: spec.directory.clone(), source };
+        Ok(Box::new(TreeWriter::new(&spec.directory, &[]).map_err(fault)?))
     }
     async fn probe(&self) -> Vec<Check> {
         Vec::new()

@@ -3,10 +3,10 @@
 use super::{Driver, Halt};
 use crate::admission;
 use crate::ledger::Draft;
-use crate::requests::{Accepted, OnceKey, ServiceError, SessionEdit, StopMode, once_record};
+use crate::requests::{Accepted, OnceKey, RedactedEvent, ServiceError, SessionEdit, StopMode, once_record};
 use loopd_domain::event::EventBody;
 use loopd_domain::session::{Session, Status, TurnSettings};
-use loopd_domain::{ThreadId, Timestamp};
+use loopd_domain::{EventId, ThreadId, Timestamp};
 use loopd_store::{AppendError, OnceRecord, SessionChange};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ pub enum Mail {
     Send { inputs: Vec<EventBody>, settings: TurnSettings, once: Option<OnceKey>, reply: Reply<Sent> },
     Edit { edit: SessionEdit, reply: Reply<Session> },
     Archive { reply: Reply<Session> },
+    Redact { event_id: EventId, reason: Option<String>, reply: Reply<RedactedEvent> },
     Delete { reply: Reply<()> },
     Stop { mode: StopMode },
 }
@@ -45,6 +46,10 @@ impl Driver {
             }
             Mail::Archive { reply } => {
                 let outcome = self.archive().await;
+                finish(outcome, reply)
+            }
+            Mail::Redact { event_id, reason, reply } => {
+                let outcome = self.redact(event_id, reason).await;
                 finish(outcome, reply)
             }
             Mail::Delete { reply } => self.delete(reply).await,

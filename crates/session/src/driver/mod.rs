@@ -22,11 +22,12 @@ mod host_calls;
 mod listing;
 mod mail;
 mod model;
+mod redact;
 mod room;
 
 pub use mail::{Mail, Sent};
-pub use model::session_error;
-pub use room::{StartingRoom, spec, start};
+pub use model::{session_error, spent};
+pub use room::{NOBODYS, StartingRoom, spec, start};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
@@ -54,6 +55,9 @@ const WRITE_PAUSE: Duration = Duration::from_millis(100);
 const HURRY: Duration = Duration::from_secs(20);
 /// How long a service that hands over waits for answers: a model would be asked twice, and a call's outcome be unknown.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// A wait for the model that is worth letting go of the session for.
+const LONG_WAIT: Duration = Duration::from_millis(2 * loopd_domain::limits::LEASE_MS);
 
 /// How a session came to its driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,7 +282,10 @@ impl Driver {
             Status::Idle => Some(rested),
             // Nothing can come any more.
             Status::Terminated => Some(self.rest_since),
-            // The store knows when a long wait is over.
+            // The store knows when a long wait is over; without a room there is nothing to hold meanwhile.
+            Status::Rescheduling if matches!(self.room, RoomState::None) => {
+                self.retry.filter(|(at, _)| *at > self.rest_since + LONG_WAIT).map(|_| self.rest_since)
+            }
             Status::Rescheduling => self.retry.filter(|(at, _)| *at > rested).map(|_| rested),
             Status::Running => None,
         }

@@ -3,12 +3,12 @@
 use super::{Driver, Halt};
 use crate::asking::Asking;
 use crate::ledger::Draft;
+use crate::request::{self, Ground};
 use crate::{answer, resume, turn};
 use loopd_agent_loop::{Answer as LoopAnswer, Input};
 use loopd_domain::chain::sha256_hex;
 use loopd_domain::event::{EventBody, RequestOutcome, RetryStatus, SessionFault};
 use loopd_domain::fold::{IllegalEvent, OpenTurn};
-use loopd_domain::limits::MODEL_MAX_TOKENS_DEFAULT;
 use loopd_domain::session::LimitName;
 use loopd_domain::usage::{MicroUsd, Usage};
 use loopd_domain::{ThreadId, conversation::Conversation};
@@ -48,15 +48,13 @@ impl Driver {
         };
         let mut conversation: Conversation = self.ledger.conversation.clone();
         draft.events.iter().for_each(|e| conversation.apply(e));
-        let request = ModelRequest {
-            model: spec.model.clone(),
-            name: resolved.name.clone(),
-            system: self.system(draft),
+        let ground = Ground {
+            session: &self.ledger.session.id,
+            spec,
             tools: self.ledger.specs.clone(),
-            messages: conversation.into_messages(),
-            max_tokens: spec.model.max_tokens.unwrap_or(MODEL_MAX_TOKENS_DEFAULT),
-            cache_key: self.ledger.session.id.to_string(),
+            schema: draft.fold.turn.as_ref().and_then(|t| t.settings.output_schema.as_ref()),
         };
+        let request = request::build(ground, &resolved.name, conversation.into_messages());
         draft.push(EventBody::ModelRequestStart {
             step,
             attempt,
@@ -65,18 +63,6 @@ impl Driver {
             messages: request.messages.len() as u32,
         })?;
         Ok(Some(Question { resolved, request, attempt }))
-    }
-
-    /// The agent's system prompt, with the turn's output schema where there is one.
-    fn system(&self, draft: &Draft) -> Option<String> {
-        let system = self.ledger.session.agent.spec.system.clone();
-        let Some(schema) = draft.fold.turn.as_ref().and_then(|t| t.settings.output_schema.as_ref()) else {
-            return system;
-        };
-        let rule = format!(
-            "Your final answer must be one JSON value that satisfies this JSON Schema, with nothing before or after it:\n{schema}"
-        );
-        Some(system.map_or(rule.clone(), |system| format!("{system}\n\n{rule}")))
     }
 
     /// Sends a question whose start is on disk.

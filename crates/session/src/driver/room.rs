@@ -35,6 +35,9 @@ const EXIT_WAIT: Duration = Duration::from_secs(3);
 /// How long a room that is no longer wanted may take to have started, so that it can be killed.
 const START_WAIT: Duration = Duration::from_secs(10);
 
+/// Above every claim: whatever is left of a session that is not there is removed in its name.
+pub const NOBODYS: Epoch = Epoch(u64::MAX);
+
 pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Room, SandboxError>> + Send>>;
 
 pub enum RoomState {

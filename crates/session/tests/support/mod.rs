@@ -18,8 +18,10 @@ use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
+use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
 use loopd_sandbox::port::RoomGuard;
 use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_session::replay::Replayer;
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
 use parking_lot::Mutex;
@@ -136,8 +138,23 @@ impl Sandbox for OpenRoom {
         Ok(Vec::new())
     }
 
-    async fn remove(&self, _spec: &RoomSpec) -> Result<(), SandboxError> {
-        Ok(())
+    async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
+        match std::fs::remove_dir_all(&spec.directory) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(SandboxError::Directory { path: spec.directory.clone(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
+        read_tree(&spec.directory, &["workspace"], sink)
+            .map_err(|source| SandboxError::Directory { path: spec.directory.clone(), source })
+    }
+
+    fn write_files(&self, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError> {
+        std::fs::create_dir_all(spec.directory.join("workspace")).expect("a directory");
+        Ok(Box::new(TreeWriter::new(&spec.directory, &[("workspace", None)]).expect("a directory")))
     }
 
     async fn probe(&self) -> Vec<Check> {
@@ -401,6 +418,16 @@ impl House {
         self.service.get(&workspace(), id).await.expect("a session")
     }
 
+    /// The loop decides again what the journal says that it decided.
+    pub fn assert_replays(&self, session: &Session, events: &[Event]) {
+        let mut replayer = Replayer::of(&session.agent);
+        for event in events {
+            replayer.apply(event).expect("a legal history");
+        }
+        let report = replayer.report();
+        assert_eq!((report.divergence, report.unannounced_takeovers), (None, 0), "{events:#?}");
+    }
+
     /// Every entry is legal after the ones before, and the cached fold is that of the journal.
     pub async fn assert_legal(&self, id: &SessionId) -> Vec<Event> {
         let events = self.store.journal().read(id, 0, 10_000).await.expect("a journal");
@@ -408,7 +435,9 @@ impl House {
         for event in &events {
             fold.apply(event).expect("a legal history");
         }
-        assert_eq!(fold, self.session(id).await.fold);
+        let session = self.session(id).await;
+        assert_eq!(fold, session.fold);
+        self.assert_replays(&session, &events);
         events
     }
 }

@@ -63,6 +63,7 @@ struct Call {
     is_custom: bool,
     name: String,
     input: Value,
+    arguments_digest: String,
 }
 
 #[derive(Debug)]
@@ -126,9 +127,17 @@ impl AnswerFold {
 
     /// Remembers a call, so that it can be shown when it waits. Also for calls from before this invocation.
     pub fn learn(&mut self, event: &Event) {
-        if let Some((name, input, _, _)) = event.body.intent() {
+        if let Some((name, input, _, intent)) = event.body.intent() {
             let is_custom = matches!(event.body, EventBody::AgentCustomToolUse { .. });
-            self.calls.insert(event.id.clone(), Call { is_custom, name: name.to_owned(), input: input.clone() });
+            self.calls.insert(
+                event.id.clone(),
+                Call {
+                    is_custom,
+                    name: name.to_owned(),
+                    input: input.clone(),
+                    arguments_digest: intent.arguments_digest.clone(),
+                },
+            );
         }
     }
 
@@ -221,7 +230,8 @@ impl AnswerFold {
         let call = self.calls.get(id);
         let (name, input) = call.map_or((Value::Null, Value::Null), |c| (json!(c.name), c.input.clone()));
         let kind = if call.is_some_and(|c| c.is_custom) { "tool_result" } else { "tool_confirmation" };
-        json!({"type": kind, "tool_use_id": id, "name": name, "input": input})
+        let digest = call.map(|c| c.arguments_digest.clone());
+        json!({"type": kind, "tool_use_id": id, "name": name, "input": input, "arguments_digest": digest})
     }
 }
 
@@ -313,7 +323,7 @@ mod tests {
         assert!(!fold.unknown_calls());
         let answer = fold.answer();
         assert_eq!(answer.status, "requires_action");
-        let expected = json!({"type": "tool_result", "tool_use_id": "sevt_4", "name": "ask", "input": {"q": 1}});
+        let expected = json!({"type": "tool_result", "tool_use_id": "sevt_4", "name": "ask", "input": {"q": 1}, "arguments_digest": ""});
         assert_eq!((&answer.pending_actions[0], &answer.pending_actions[1]["name"]), (&expected, &json!("older")));
     }
 

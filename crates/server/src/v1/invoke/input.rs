@@ -4,7 +4,7 @@
 
 use crate::fields::{Fields, items};
 use crate::wire::content;
-use crate::wire::input::read_call_id;
+use crate::wire::input::{read_call_id, read_digest};
 use loopd_domain::Invalid;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::{EventBody, Verdict};
@@ -47,7 +47,7 @@ fn read_block(at: &str, item: Value) -> Result<ContentBlock, Invalid> {
 
 /// What a custom tool answered. The call is named by `custom_tool_use_id`, or by `tool_use_id`.
 fn read_result(at: &str, item: Value) -> Result<EventBody, Invalid> {
-    let names = ["type", "custom_tool_use_id", "tool_use_id", "content", "is_error"];
+    let names = ["type", "custom_tool_use_id", "tool_use_id", "content", "is_error", "arguments_digest"];
     let mut fields = Fields::open(at, item, &names)?;
     let own = fields.text("custom_tool_use_id", 1..=64)?;
     let custom_tool_use_id = match own {
@@ -59,11 +59,12 @@ fn read_result(at: &str, item: Value) -> Result<EventBody, Invalid> {
         Some(value) => content::read_list(&fields.path("content"), value)?,
     };
     let is_error = fields.boolean("is_error")?.unwrap_or(false);
-    Ok(EventBody::UserCustomToolResult { custom_tool_use_id, content, is_error })
+    let arguments_digest = read_digest(&mut fields)?;
+    Ok(EventBody::UserCustomToolResult { custom_tool_use_id, content, is_error, arguments_digest })
 }
 
 fn read_confirmation(at: &str, item: Value) -> Result<EventBody, Invalid> {
-    let mut fields = Fields::open(at, item, &["type", "tool_use_id", "result", "deny_message"])?;
+    let mut fields = Fields::open(at, item, &["type", "tool_use_id", "result", "deny_message", "arguments_digest"])?;
     let tool_use_id = read_call_id(&mut fields, "tool_use_id")?;
     let result = match fields.word("result", &["allow", "deny"])? {
         Some("allow") => Verdict::Allow,
@@ -74,7 +75,8 @@ fn read_confirmation(at: &str, item: Value) -> Result<EventBody, Invalid> {
     if result == Verdict::Allow && deny_message.is_some() {
         return Err(Invalid::new(fields.path("deny_message"), "a text", "nothing beside `allow`"));
     }
-    Ok(EventBody::UserToolConfirmation { tool_use_id, result, deny_message })
+    let arguments_digest = read_digest(&mut fields)?;
+    Ok(EventBody::UserToolConfirmation { tool_use_id, result, deny_message, arguments_digest })
 }
 
 #[cfg(test)]

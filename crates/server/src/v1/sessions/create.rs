@@ -14,13 +14,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use loopd_domain::environment::EnvironmentConfig;
-use loopd_domain::limits::NAME_CHARS_MAX;
+use loopd_domain::limits::{NAME_CHARS_MAX, SESSION_TITLE_CHARS_MAX};
 use loopd_domain::session::{SessionAgent, TurnSettings};
 use loopd_domain::{AgentId, EnvironmentId, Invalid};
 use loopd_session::NewSession;
 use serde_json::Value;
 
-const TITLE_CHARS_MAX: usize = 500;
 const AGENT_SHAPES: &str = "an agent id, {type: \"agent\", id, version?}, or {type: \"agent_with_overrides\", id, version?, model?, system?, tools?}";
 
 const FIELDS: &[Field] = &[
@@ -64,7 +63,7 @@ async fn read(state: &ServerState, caller: &Caller, body: Value) -> Answer<NewSe
     }
     let agent = fields.need("agent", AGENT_SHAPES)?;
     let environment = fields.text("environment_id", 1..=NAME_CHARS_MAX)?;
-    let title = fields.text("title", 0..=TITLE_CHARS_MAX)?;
+    let title = fields.text("title", 0..=SESSION_TITLE_CHARS_MAX)?;
     let metadata = metadata::read_new("metadata", fields.given("metadata"))?;
     let inputs = fields.given("initial_events").map_or(Ok(Vec::new()), |v| input::read_initial("initial_events", v))?;
     let (environment, room) = room_of(state, caller, environment).await?;

@@ -1,5 +1,8 @@
 //! `loopd sessions …`: what is there, what it said, what it says now.
 
+mod archive;
+mod standing;
+
 use crate::args::{Place, SessionsCommand};
 use crate::client::{Client, Frames};
 use crate::connect::Connection;
@@ -13,13 +16,19 @@ use std::io::Write;
 
 pub async fn run(place: &Place, command: &SessionsCommand) -> Result<Exit> {
     // Only a command that stays to watch takes up what was left; the others are gone in a moment.
-    let stays = matches!(command, SessionsCommand::Tail { .. });
+    let stays = matches!(command, SessionsCommand::Tail { .. } | SessionsCommand::Interrupt { .. });
     let connection = Connection::open(place, stays).await?;
     let client = &connection.client;
     let done = match command {
         SessionsCommand::List { limit, status, archived, json } => list(client, *limit, status, *archived, *json).await,
         SessionsCommand::Show { id, json } => show(client, id, *json).await,
         SessionsCommand::Tail { id, lines, follow, json } => tail(client, id, *lines, *follow, *json).await,
+        SessionsCommand::Interrupt { id } => interrupt(client, id).await,
+        SessionsCommand::Fork { id, at, title, no_workspace } => {
+            archive::fork(client, id, at.as_deref(), title.as_deref(), !no_workspace).await
+        }
+        SessionsCommand::Export { id, output } => archive::export(client, id, output.as_deref()).await,
+        SessionsCommand::Import { file } => archive::import(client, file).await,
         SessionsCommand::Delete { ids } => delete(client, ids).await,
     };
     connection.close().await;
@@ -40,13 +49,17 @@ async fn list(client: &Client, limit: u32, statuses: &[String], archived: bool, 
         eprintln!("no sessions; `loopd invoke --model builtin/shell …` makes one");
         return Ok(());
     }
-    writeln!(out, "{:<31} {:<12} {:<20} {:<28} TITLE", "SESSION", "STATUS", "CREATED", "MODEL")?;
+    writeln!(
+        out,
+        "{:<31} {:<12} {:>7} {:>5} {:>9} {:<24} {:<20} WAITING FOR",
+        "SESSION", "STATUS", "AGE", "STEPS", "COST", "MODEL", "TITLE"
+    )?;
     for row in &rows {
         let text = |value: &Value, chars| one_line(value.as_str().unwrap_or("-"), chars);
-        let created = text(&row["created_at"], 19);
-        let model = text(&row["agent"]["model"]["id"], 27);
-        let (id, status, title) = (text(&row["id"], 64), text(&row["status"], 12), text(&row["title"], 60));
-        writeln!(out, "{id:<31} {status:<12} {:<20} {model:<28} {title}", created.trim_end_matches('…'))?;
+        let (id, status, title) = (text(&row["id"], 64), text(&row["status"], 12), text(&row["title"], 20));
+        let (model, age, steps) = (text(&row["agent"]["model"]["id"], 24), standing::age(row), standing::steps(row));
+        let (cost, waits) = (standing::cost(row), standing::waiting(row));
+        writeln!(out, "{id:<31} {status:<12} {age:>7} {steps:>5} {cost:>9} {model:<24} {title:<20} {waits}")?;
     }
     Ok(())
 }
@@ -81,6 +94,10 @@ fn facts(session: &Value) -> Vec<(&'static str, String)> {
         ("created", text(&session["created_at"])),
         ("archived", text(&session["archived_at"])),
         ("usage", Some(spent)),
+        ("age", Some(standing::age(session))),
+        ("steps", Some(standing::steps(session))),
+        ("cost", Some(standing::cost(session))),
+        ("waits for", Some(standing::waiting(session)).filter(|waits| waits != "-")),
     ];
     rows.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
@@ -134,6 +151,13 @@ impl Tail {
             false => Ok(self.view.show(event)?),
         }
     }
+}
+
+async fn interrupt(client: &Client, id: &str) -> Result<()> {
+    let events = serde_json::json!({"events": [{"type": "user.interrupt"}]});
+    client.post(&["v1", "sessions", id, "events"], &events).await?;
+    writeln!(std::io::stdout(), "interrupted {id}")?;
+    Ok(())
 }
 
 async fn delete(client: &Client, ids: &[String]) -> Result<()> {
