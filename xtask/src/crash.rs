@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The form that is a part of the tests: a fixed seed, and an end after this time on a machine however slow.
-const SHORT: [&str; 8] = ["--seed", "1", "--points", "80", "--seconds", "75", "--lanes", "2"];
+const SHORT: [&str; 8] = ["--seed", "1", "--points", "120", "--seconds", "75", "--lanes", "2"];
 
 pub fn run(arguments: &[&str]) -> Result<()> {
     let binaries = build()?;
