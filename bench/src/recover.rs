@@ -100,7 +100,7 @@ fn delay(events: &[Event], killed: Timestamp, sleep_ms: i64) -> Result<f64> {
     let failed = events.iter().filter(|e| e.kind == "agent.tool_result" && e.is_error).count();
     ensure!(failed == 0, "{failed} calls failed, or their outcome is unknown");
     let at = |kind: &'static str| events.iter().filter(move |e| e.kind == kind).filter_map(|e| e.at);
-    let began = at("span.model_request_end").filter(|at| *at <= killed).last().context("no step before the kill")?;
+    let began = at("span.model_request_end").rfind(|at| *at <= killed).context("no step before the kill")?;
     let next = at("span.model_request_start").find(|at| *at > killed).context("no step after the kill")?;
     let due = killed.micros().max(began.micros() + sleep_ms * 1_000);
     Ok((next.micros() - due) as f64 / 1e3)

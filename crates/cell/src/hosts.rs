@@ -33,6 +33,7 @@ pub struct Hosts {
 }
 
 /// What a host wants.
+#[allow(clippy::large_enum_variant, reason = "made one at a time, to be looked at at once")]
 #[derive(Debug)]
 pub enum Heard {
     /// There is a new host. Whatever the one before wanted does not count any more.
