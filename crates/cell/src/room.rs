@@ -64,6 +64,7 @@ impl Room {
             self.hear(now)?;
             self.settle(now);
             self.tell(now)?;
+            self.tools.stand_by();
         }
         Ok(())
     }

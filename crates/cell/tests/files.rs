@@ -10,6 +10,13 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+/// The process of the first call; one that stands by for the next call comes after it.
+fn first_child(host: &Host) -> String {
+    let children = format!("/proc/{pid}/task/{pid}/children", pid = host.pid());
+    let first = || fs::read_to_string(&children).ok()?.split_whitespace().next().map(str::to_owned);
+    within("it runs", first)
+}
+
 #[test]
 fn every_tool_answers() {
     let mut host = Host::start();
@@ -58,24 +65,22 @@ fn a_worker_that_hangs_can_be_interrupted() {
     let mut host = Host::start();
     // Walking a large tree takes longer than this test.
     host.begin(&[("grep", json!({"pattern": "no such text anywhere [0-9]{40}x", "path": "/usr"}))]);
-    let children = format!("/proc/{pid}/task/{pid}/children", pid = host.pid());
-    let worker = within("it runs", || fs::read_to_string(&children).ok().filter(|c| !c.trim().is_empty()));
+    let worker = first_child(&host);
     host.input(Input::Interrupt);
     let batch = host.batch();
     assert_eq!(
         failed(&batch.results[0], Outcome::Interrupted),
         "Tool execution was interrupted before completion. Please retry."
     );
-    within("it is dead", || (!runs(worker.trim())).then_some(()));
+    within("it is dead", || (!runs(&worker)).then_some(()));
 }
 
 #[test]
 fn a_worker_that_dies_is_explained() {
     let mut host = Host::start();
     host.begin(&[("grep", json!({"pattern": "no such text anywhere [0-9]{40}x", "path": "/usr"}))]);
-    let children = format!("/proc/{pid}/task/{pid}/children", pid = host.pid());
-    let worker = within("it runs", || fs::read_to_string(&children).ok().filter(|c| !c.trim().is_empty()));
-    let pid = worker.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("one process");
+    let worker = first_child(&host);
+    let pid = worker.parse().ok().and_then(rustix::process::Pid::from_raw).expect("one process");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
     let batch = host.batch();
     let text = failed(&batch.results[0], Outcome::Completed);
@@ -111,4 +116,35 @@ fn tools_run_as_their_own_user() {
     assert!(
         failed(&host.run("read", json!({"file_path": "secret"})), Outcome::Completed).contains("Permission denied")
     );
+}
+
+#[test]
+fn a_process_that_stands_by_may_be_killed_and_large_calls_need_none() {
+    let mut host = Host::start();
+    let path = host.directory().join("note");
+    fs::write(&path, "here").expect("written");
+    let read = |host: &mut Host| host.run("read", json!({"file_path": path}));
+    for _ in 0..3 {
+        assert_eq!(text(&read(&mut host)), "here");
+    }
+    let stands_by = format!("pgrep -P {} | grep -v $$", host.pid());
+    let pid = host.prints(&stands_by);
+    assert_eq!(pid.lines().count(), 1, "{pid}");
+    host.prints(&format!("kill -9 {pid}"));
+    assert_eq!(text(&read(&mut host)), "here");
+    let large = "x".repeat(1 << 20);
+    let written = host.run("write", json!({"file_path": host.directory().join("large"), "content": large}));
+    assert!(!written.is_error, "{written:?}");
+    assert_eq!(fs::read_to_string(host.directory().join("large")).expect("there"), large);
+}
+
+#[test]
+fn a_shell_that_is_killed_leaves_who_stands_by() {
+    let mut host = Host::start();
+    fs::write(host.directory().join("note"), "here").expect("written");
+    host.run("read", json!({"file_path": "note"}));
+    let before = host.prints(&format!("pgrep -P {} | grep -v $$", host.pid()));
+    host.run("bash", json!({"command": "sleep 60", "timeout_ms": 100}));
+    assert_eq!(host.prints(&format!("pgrep -P {} | grep -v $$", host.pid())), before);
+    assert_eq!(text(&host.run("read", json!({"file_path": "note"}))), "here");
 }

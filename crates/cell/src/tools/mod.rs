@@ -13,6 +13,7 @@ mod glob;
 mod grep;
 mod path;
 mod read;
+mod standby;
 mod worker;
 mod write;
 
@@ -26,6 +27,7 @@ use loopd_protocol::CallResult;
 use rustix::event::PollFd;
 use rustix::process::{Pid, WaitStatus};
 use serde_json::Value;
+use standby::Standby;
 use std::time::{Duration, Instant};
 use worker::{Function, Worker};
 
@@ -38,6 +40,10 @@ pub struct Tools {
     user: ToolUser,
     bash: Bash,
     workers: Vec<Worker>,
+    /// Waits for the next call of a function, once there was one.
+    standby: Option<Standby>,
+    /// A function was called, and nobody stands by for the next one.
+    wants_standby: bool,
     /// To be handed out.
     finished: Vec<CallResult>,
     /// Handed out, and perhaps lost on the way to the journal. At most the calls of one step.
@@ -46,7 +52,15 @@ pub struct Tools {
 
 impl Tools {
     pub fn new(user: ToolUser) -> Self {
-        Tools { bash: Bash::new(user.clone()), user, workers: Vec::new(), finished: Vec::new(), kept: Vec::new() }
+        Tools {
+            bash: Bash::new(user.clone()),
+            user,
+            workers: Vec::new(),
+            standby: None,
+            wants_standby: false,
+            finished: Vec::new(),
+            kept: Vec::new(),
+        }
     }
 
     /// Starts a call. One that runs already goes on undisturbed; one that has ended is not run again.
@@ -63,10 +77,34 @@ impl Tools {
         };
         let started = match function_of(builtin) {
             None => self.bash.start(id.clone(), input),
-            Some(function) => Worker::start(&self.user, id.clone(), builtin.name(), function, input, now)
-                .map(|worker| self.workers.push(worker)),
+            Some(function) => self.start_function(id.clone(), builtin, function, input, now),
         };
         self.finished.extend(started.err());
+    }
+
+    fn start_function(
+        &mut self,
+        id: CallId,
+        builtin: Builtin,
+        function: Function,
+        input: &Value,
+        now: Instant,
+    ) -> Result<(), CallResult> {
+        let waiting = self.standby.take().and_then(|standby| standby.take(builtin, input));
+        self.wants_standby = true;
+        self.workers.push(match waiting {
+            Some(process) => Worker::taken(id, builtin.name(), process, now),
+            None => Worker::start(&self.user, id, builtin.name(), function, input, now)?,
+        });
+        Ok(())
+    }
+
+    /// Gets ready for the next call, when nothing else is to be done.
+    pub fn stand_by(&mut self) {
+        if std::mem::take(&mut self.wants_standby) && self.standby.is_none() {
+            // Where it cannot be had, the next call forks for itself and says what is wrong.
+            self.standby = Standby::start(&self.user).ok();
+        }
     }
 
     /// A result that needed no work.
@@ -117,6 +155,7 @@ impl Tools {
     pub fn reaped(&mut self, pid: Pid, status: WaitStatus, now: Instant) {
         self.finished.extend(self.bash.reaped(pid, status, now));
         self.workers.iter_mut().for_each(|w| w.reaped(pid, status));
+        self.standby.take_if(|standby| standby.pid() == pid);
     }
 
     /// Takes in what is there and gives the calls that have ended since.
@@ -139,7 +178,7 @@ impl Tools {
     }
 
     fn worker_pids(&self) -> Vec<Pid> {
-        self.workers.iter().map(Worker::pid).collect()
+        self.workers.iter().map(Worker::pid).chain(self.standby.iter().map(Standby::pid)).collect()
     }
 }
 

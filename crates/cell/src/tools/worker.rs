@@ -48,6 +48,12 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// A call of a process that has been waiting for it.
+    pub fn taken(id: CallId, name: &'static str, process: (Pid, OwnedFd), now: Instant) -> Self {
+        let (pid, answers) = process;
+        Worker { id, name, pid, answers, received: Vec::new(), ended: None, closed: false, started: now }
+    }
+
     pub fn start(
         user: &ToolUser,
         id: CallId,
@@ -63,7 +69,7 @@ impl Worker {
         };
         let (pid, answers) =
             spawn().map_err(|fault| failed(id.clone(), format!("`{name}` could not be started: {fault}")))?;
-        Ok(Worker { id, name, pid, answers, received: Vec::new(), ended: None, closed: false, started: now })
+        Ok(Worker::taken(id, name, (pid, answers), now))
     }
 
     pub fn id(&self) -> &CallId {
@@ -145,7 +151,12 @@ fn work(function: Function, input: &Value, directory: &Path, answer: OwnedFd) ->
     if sys::close_fds(3, fd - 1).and_then(|()| sys::close_fds(fd + 1, i32::MAX)).is_err() {
         return 125;
     }
-    let ending = function(input, directory).unwrap_or_else(|fault| Ending::error(fault.to_string()));
+    self::answer(function(input, directory), answer)
+}
+
+/// Writes what a function came to. The exit code.
+pub fn answer(came: Result<Ending, Fault>, answer: OwnedFd) -> i32 {
+    let ending = came.unwrap_or_else(|fault| Ending::error(fault.to_string()));
     let Ok(text) = serde_json::to_vec(&ending) else { return 124 };
     match File::from(answer).write_all(&text) {
         Ok(()) => 0,
