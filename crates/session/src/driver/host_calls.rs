@@ -185,6 +185,10 @@ impl Driver {
 
     /// Gives a call its result that is stopped: by the loop, or with its turn.
     pub(super) fn settle_stopped(&self, draft: &mut Draft, call: &OpenCall, message: &str) -> Result<(), IllegalEvent> {
+        if call.in_doubt.is_some() {
+            // It stays unknown, with what is known of it.
+            return turn::settle(draft, &call.id, Outcome::Interrupted, message);
+        }
         let outcome = if call.runs_in == RunsIn::Host { self.host.if_stopped(call) } else { Outcome::Interrupted };
         let message = match outcome {
             Outcome::Unknown => format!(
