@@ -7,6 +7,7 @@ use loopd_domain::agent::PermissionPolicy;
 use loopd_domain::event::{EffectClass, EventBody, Outcome, Verdict, idempotency_key};
 use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::{CallId, SessionId};
+use loopd_session::StopMode;
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::errands::{Errand, errand};
@@ -159,6 +160,21 @@ async fn a_new_owner_settles_or_sends_again_by_class() {
     let key = idempotency_key(&session.id, &call_id(&next, &session.id, "book").await);
     assert_eq!(keys(EffectClass::Keyed), [key.clone(), key], "sent again, under the same key");
     assert_eq!((keys(EffectClass::Pure).len(), keys(EffectClass::Once).len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_service_that_hands_over_sees_a_new_answers_calls_through() {
+    let house = House::open(echo()).await;
+    house.errands.does(Errand::Slow(Duration::from_millis(200)));
+    let mut script = script(&["mail"]);
+    script["steps"][0]["delay_ms"] = json!(300);
+    let session = house.create(script, tools(), "go").await.session;
+    house.until(&session.id, 0, |body| matches!(body, EventBody::ModelRequestStart { .. })).await;
+    house.service.stop(StopMode::HandOver).await;
+    let next = house.reopen(echo()).await;
+    next.until_idle(&session.id, 0).await;
+    assert_eq!(outcomes(&next, &session.id).await, of(&[("mail", Outcome::Completed)]), "nobody was in a hurry");
+    assert_eq!(next.errands.sent().len(), 1);
 }
 
 #[tokio::test]
