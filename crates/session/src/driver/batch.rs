@@ -52,6 +52,7 @@ impl Driver {
         let after = match self.plan(&mut draft, results, commands) {
             Ok(after) => after,
             Err(Violation(reason)) => {
+                self.host.forget_held_back();
                 return self.on_room_lost(&format!("the cell asked for what cannot be: {reason}")).await;
             }
         };
@@ -107,6 +108,8 @@ impl Driver {
                     }
                     after.cancelled = true;
                 }
+                // A loop that was resumed need not know that it is on its way.
+                Command::Settle { id, .. } if self.host.knows(&id) => self.plan_stop(draft, &id, &mut after)?,
                 Command::Settle { id, outcome, message } => settle(draft, &id, outcome, &message)?,
                 Command::EndTurn { reason, details } => self.end_turn(draft, reason, details, &mut after)?,
                 Command::RunTool { id } => self.plan_run(draft, id, &mut after)?,
