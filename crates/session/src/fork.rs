@@ -64,14 +64,31 @@ impl SessionService {
         }
         let past = self.past(&source, fork.event_id.as_ref()).await?;
         let session = self.born_of(&source, &fork);
+        // Held until the session is stored, or its files are gone again: until then they look like an orphan's.
+        let slot = self.slot(&session.id)?;
+        let held = slot.lock().await;
+        let forked = self.write_all(source, &session, past, fork, once).await;
+        drop(held);
+        self.0.slots.forget(&session.id, slot);
+        forked
+    }
+
+    async fn write_all(
+        &self,
+        source: Session,
+        session: &Session,
+        past: Past,
+        fork: Fork,
+        once: Option<OnceKey>,
+    ) -> Result<Forked, ServiceError> {
         let files = match fork.workspace {
-            true => Some(self.copy_files(&source, &session).await?),
+            true => Some(self.copy_files(&source, session).await?),
             false => None,
         };
         let made = self.write_fork(&source, session.clone(), &past, files.is_some(), once).await;
         let is_ours = made.as_ref().is_ok_and(|made| made.id == session.id);
         if !is_ours && files.is_some() {
-            self.discard_files(&session).await;
+            self.discard_files(session).await;
         }
         let later_events = source.fold.last_seq - past.events.len() as Seq;
         let at = past.events.last().map(|e| e.id.clone());

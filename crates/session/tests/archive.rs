@@ -104,6 +104,24 @@ async fn a_fork_goes_its_own_way_with_files_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_fork_whose_files_are_being_copied_is_no_orphan() {
+    let house = House::open(echo()).await;
+    let id = settled(&house).await;
+    let sessions = house.directory.path().join("sessions");
+    let copying = house.mishaps.copying.lock();
+    let service = house.service.clone();
+    let forking = tokio::spawn(async move { service.fork(&workspace(), &id, as_it_is(), None).await });
+    while std::fs::read_dir(&sessions).expect("it works").count() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let report = house.service.sweep().await.expect("it works");
+    drop(copying);
+    let forked = forking.await.expect("no panic").expect("forked").session;
+    assert_eq!((report.seen, report.directories_removed), (2, 0));
+    assert_eq!(std::fs::read_to_string(workspace_of(&house, &forked.id).join("note")).expect("copied"), "kept");
+}
+
+#[tokio::test]
 async fn a_fork_begins_where_the_session_rested() {
     let house = House::open(echo()).await;
     let id = settled(&house).await;
