@@ -130,15 +130,20 @@ impl SessionService {
     async fn copy_files(&self, from: &Session, to: &Session) -> Result<FilesRead, ServiceError> {
         let parts = self.parts();
         let sandbox = parts.sandbox.clone();
-        let from = driver::spec(parts, &from.id, from.epoch, from.room.limits);
+        let files = driver::spec(parts, &from.id, from.epoch, from.room.limits);
         let target = driver::spec(parts, &to.id, to.epoch, to.room.limits);
         let copied = tokio::task::spawn_blocking(move || {
             let mut writer = sandbox.write_files(&target).map_err(archive::no_files)?;
-            let read = sandbox.read_files(&from, writer.as_mut()).map_err(archive::no_files)?;
+            let read = sandbox.read_files(&files, writer.as_mut()).map_err(archive::no_files)?;
             writer.finish().map_err(|fault| ServiceError::Files(fault.to_string()))?;
             Ok(read)
         });
         let copied = copied.await.unwrap_or_else(|e| Err(ServiceError::Files(format!("copying ended early: {e}"))));
+        // A session's files go after its journal: while that was there, so were they.
+        let copied = match self.get(&from.workspace, &from.id).await {
+            Ok(_) => copied,
+            Err(gone) => Err(gone),
+        };
         if copied.is_err() {
             self.discard_files(to).await;
         }
