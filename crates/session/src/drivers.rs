@@ -113,7 +113,8 @@ async fn live(service: SessionService, mut driver: Driver, origin: Origin) {
             service.abandon(id.clone());
         }
     }
-    if !matches!(halt, Halt::Fenced | Halt::Deleted) {
+    // One that broke on its session keeps the lease, as if it had died: whoever takes that up next counts it.
+    if !matches!(halt, Halt::Fenced | Halt::Deleted | Halt::Broken(_)) {
         service.give_back(&id, driver.epoch()).await;
     }
     if let Some(held) = held.as_mut() {

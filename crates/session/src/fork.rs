@@ -64,14 +64,31 @@ impl SessionService {
         }
         let past = self.past(&source, fork.event_id.as_ref()).await?;
         let session = self.born_of(&source, &fork);
+        // Held until the session is stored, or its files are gone again: until then they look like an orphan's.
+        let slot = self.slot(&session.id)?;
+        let held = slot.lock().await;
+        let forked = self.write_all(source, &session, past, fork, once).await;
+        drop(held);
+        self.0.slots.forget(&session.id, slot);
+        forked
+    }
+
+    async fn write_all(
+        &self,
+        source: Session,
+        session: &Session,
+        past: Past,
+        fork: Fork,
+        once: Option<OnceKey>,
+    ) -> Result<Forked, ServiceError> {
         let files = match fork.workspace {
-            true => Some(self.copy_files(&source, &session).await?),
+            true => Some(self.copy_files(&source, session).await?),
             false => None,
         };
         let made = self.write_fork(&source, session.clone(), &past, files.is_some(), once).await;
         let is_ours = made.as_ref().is_ok_and(|made| made.id == session.id);
         if !is_ours && files.is_some() {
-            self.discard_files(&session).await;
+            self.discard_files(session).await;
         }
         let later_events = source.fold.last_seq - past.events.len() as Seq;
         let at = past.events.last().map(|e| e.id.clone());
@@ -113,15 +130,20 @@ impl SessionService {
     async fn copy_files(&self, from: &Session, to: &Session) -> Result<FilesRead, ServiceError> {
         let parts = self.parts();
         let sandbox = parts.sandbox.clone();
-        let from = driver::spec(parts, &from.id, from.epoch, from.room.limits);
+        let files = driver::spec(parts, &from.id, from.epoch, from.room.limits);
         let target = driver::spec(parts, &to.id, to.epoch, to.room.limits);
         let copied = tokio::task::spawn_blocking(move || {
             let mut writer = sandbox.write_files(&target).map_err(archive::no_files)?;
-            let read = sandbox.read_files(&from, writer.as_mut()).map_err(archive::no_files)?;
+            let read = sandbox.read_files(&files, writer.as_mut()).map_err(archive::no_files)?;
             writer.finish().map_err(|fault| ServiceError::Files(fault.to_string()))?;
             Ok(read)
         });
         let copied = copied.await.unwrap_or_else(|e| Err(ServiceError::Files(format!("copying ended early: {e}"))));
+        // A session's files go after its journal: while that was there, so were they.
+        let copied = match self.get(&from.workspace, &from.id).await {
+            Ok(_) => copied,
+            Err(gone) => Err(gone),
+        };
         if copied.is_err() {
             self.discard_files(to).await;
         }

@@ -37,7 +37,7 @@ pub fn take_over(draft: &mut Draft, session: &Session, how: Takeover) -> Result<
     draft.push(EventBody::SessionRecovered { message: reason.clone(), recoveries })?;
     // Nobody knows what the one before had handed to a room that is gone, or sent: what has a key is sent again under it.
     let is_lost = |call: &OpenCall| match call.runs_in {
-        RunsIn::Host => host_may_have_sent(call) && call.effect != EffectClass::Keyed,
+        RunsIn::Host => ends_with_its_owner(call),
         _ => !how.room_lives && room_may_have_run(call),
     };
     doubt(draft, session, &reason, is_lost)?;
@@ -120,6 +120,11 @@ fn room_may_have_run(call: &OpenCall) -> bool {
 /// The host may have sent it, and sending it could have done something.
 pub fn host_may_have_sent(call: &OpenCall) -> bool {
     call.runs_in == RunsIn::Host && may_run(call) && call.effect != EffectClass::Pure
+}
+
+/// Nobody but the owner that it has now could say what becomes of it.
+pub fn ends_with_its_owner(call: &OpenCall) -> bool {
+    host_may_have_sent(call) && call.effect != EffectClass::Keyed
 }
 
 fn may_run(call: &OpenCall) -> bool {

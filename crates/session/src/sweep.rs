@@ -1,6 +1,6 @@
 //! Orphans: rooms and directories whose session is gone. Found at the start and on a timer, removed, and reported.
 //!
-//! A session that is just being made has a room before it is stored; its slot says so, and it is left alone. A living room
+//! A session that is just being made has a room, or files, before it is stored; its slot is locked then, and it is left alone. A living room
 //! of a session that exists is nobody's orphan: its next driver adopts it, and without one it ends by itself.
 
 use crate::driver;
@@ -47,28 +47,42 @@ impl SessionService {
     pub async fn sweep(&self) -> Result<SweepReport, ServiceError> {
         let found = self.parts().sandbox.inventory().await.map_err(|fault| ServiceError::Refused(fault.to_string()))?;
         let mut report = SweepReport { seen: found.len(), ..SweepReport::default() };
-        for Found { session, room, files } in found {
-            if !self.is_orphan(&session).await? {
+        for found in found {
+            if self.exists(&found.session).await? {
                 continue;
             }
-            let spec = driver::spec(self.parts(), &session, driver::NOBODYS, RoomLimits::default());
-            match self.parts().sandbox.remove(&spec).await {
-                Ok(()) => {
-                    report.rooms_ended += usize::from(room);
-                    report.directories_removed += usize::from(files);
-                }
-                Err(fault) => {
-                    tracing::warn!(%session, %fault, "an orphan could not be removed");
-                    report.left += 1;
-                }
-            }
+            let slot = self.slot(&found.session)?;
+            // Held while it is looked at again and removed: whoever makes a session holds its slot until it is stored.
+            let swept = match slot.try_lock() {
+                Ok(_held) => self.sweep_one(&found, &mut report).await,
+                Err(_) => Ok(()),
+            };
+            self.0.slots.forget(&found.session, slot);
+            swept?;
         }
         Ok(report)
     }
 
-    /// The slot is looked at first: whoever makes a session holds one until the session is stored.
-    async fn is_orphan(&self, session: &SessionId) -> Result<bool, ServiceError> {
-        let is_here = self.0.slots.find(session).is_some();
-        Ok(!is_here && self.parts().store.journal().head(session).await?.is_none())
+    async fn sweep_one(&self, found: &Found, report: &mut SweepReport) -> Result<(), ServiceError> {
+        let Found { session, room, files } = found;
+        if self.exists(session).await? {
+            return Ok(());
+        }
+        let spec = driver::spec(self.parts(), session, driver::NOBODYS, RoomLimits::default());
+        match self.parts().sandbox.remove(&spec).await {
+            Ok(()) => {
+                report.rooms_ended += usize::from(*room);
+                report.directories_removed += usize::from(*files);
+            }
+            Err(fault) => {
+                tracing::warn!(%session, %fault, "an orphan could not be removed");
+                report.left += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn exists(&self, session: &SessionId) -> Result<bool, ServiceError> {
+        Ok(self.parts().store.journal().head(session).await?.is_some())
     }
 }

@@ -104,6 +104,42 @@ async fn a_fork_goes_its_own_way_with_files_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_fork_whose_files_are_being_copied_is_no_orphan() {
+    let house = House::open(echo()).await;
+    let id = settled(&house).await;
+    let sessions = house.directory.path().join("sessions");
+    let copying = house.mishaps.copying.lock();
+    let service = house.service.clone();
+    let forking = tokio::spawn(async move { service.fork(&workspace(), &id, as_it_is(), None).await });
+    while std::fs::read_dir(&sessions).expect("it works").count() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let report = house.service.sweep().await.expect("it works");
+    drop(copying);
+    let forked = forking.await.expect("no panic").expect("forked").session;
+    assert_eq!((report.seen, report.directories_removed), (2, 0));
+    assert_eq!(std::fs::read_to_string(workspace_of(&house, &forked.id).join("note")).expect("copied"), "kept");
+}
+
+#[tokio::test]
+async fn a_fork_of_what_is_deleted_meanwhile_is_refused() {
+    let house = House::open(echo()).await;
+    let id = settled(&house).await;
+    let sessions = house.directory.path().join("sessions");
+    let copying = house.mishaps.copying.lock();
+    let (service, source) = (house.service.clone(), id.clone());
+    let forking = tokio::spawn(async move { service.fork(&workspace(), &source, as_it_is(), None).await });
+    while std::fs::read_dir(&sessions).expect("it works").count() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    house.service.delete(&workspace(), &id).await.expect("deleted");
+    drop(copying);
+    let told = forking.await.expect("no panic").expect_err("its files are gone");
+    assert!(matches!(told, ServiceError::Absent(_) | ServiceError::Files(_)), "{told}");
+    assert_eq!(std::fs::read_dir(&sessions).expect("it works").count(), 0, "nothing is left of it");
+}
+
+#[tokio::test]
 async fn a_fork_begins_where_the_session_rested() {
     let house = House::open(echo()).await;
     let id = settled(&house).await;

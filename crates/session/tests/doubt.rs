@@ -2,13 +2,14 @@
 
 mod support;
 
-use loopd_domain::agent::{OnUnknownOutcome, ToolConfig};
-use loopd_domain::event::{Event, EventBody, Outcome, Verdict};
+use loopd_domain::agent::{OnUnknownOutcome, PermissionPolicy, ToolConfig};
+use loopd_domain::event::{EffectClass, Event, EventBody, Outcome, Verdict};
 use loopd_domain::session::{Session, StopReason, TurnSettings};
 use loopd_domain::{EventId, SessionId};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use support::errands::errand;
 use support::*;
 
 /// A tool whose first run takes the room with it.
@@ -125,6 +126,27 @@ async fn an_interrupt_ends_a_turn_whose_call_is_in_doubt() {
     let events = house.until_idle(&id, sent.seq).await;
     assert_eq!(stop_reason(&events), StopReason::EndTurn);
     assert_eq!(results(&events)[0].1, Outcome::Unknown, "an interrupt does not make it known");
+    house.assert_legal(&id).await;
+}
+
+#[tokio::test]
+async fn an_interrupt_between_two_rooms_does_not_make_a_doubt_known() {
+    let (tools, _) = dies_once();
+    let house = House::open(tools).await;
+    let calls = json!([{"name": "bash", "input": {"command": "deploy"}}, {"name": "mail", "input": {}}]);
+    let mut offered = toolset(ToolConfig::default());
+    offered.push(errand("mail", EffectClass::Once, PermissionPolicy::AlwaysAllow));
+    let mut spec = agent(json!({"steps": [{"tools": calls}, {"text": "done"}]}), offered);
+    spec.on_unknown_outcome = OnUnknownOutcome::Ask;
+    let made = house.try_create_with(spec, "go", TurnSettings::default()).await.expect("created");
+    let id = made.session.id;
+    // The other call can go on, so the turn does; its next room is not there yet.
+    house.until(&id, 0, |body| matches!(body, EventBody::OutcomeUnknown { .. })).await;
+    let sent = house.send(&id, vec![EventBody::UserInterrupt { session_thread_id: None }]).await.expect("taken");
+    let events = house.until_idle(&id, sent.seq).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    let (text, outcome) = results(&events).remove(0);
+    assert!(outcome == Outcome::Unknown && text.contains("`bash` was started at"), "{outcome:?}: {text}");
     house.assert_legal(&id).await;
 }
 

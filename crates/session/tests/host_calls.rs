@@ -5,8 +5,10 @@ mod support;
 use loopd_agent_loop::Command;
 use loopd_domain::agent::PermissionPolicy;
 use loopd_domain::event::{EffectClass, EventBody, Outcome, Verdict, idempotency_key};
+use loopd_domain::limits::CALLS_PARALLEL_MAX;
 use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::{CallId, SessionId};
+use loopd_session::StopMode;
 use serde_json::{Value, json};
 use std::time::Duration;
 use support::errands::{Errand, errand};
@@ -162,6 +164,21 @@ async fn a_new_owner_settles_or_sends_again_by_class() {
 }
 
 #[tokio::test]
+async fn a_service_that_hands_over_sees_a_new_answers_calls_through() {
+    let house = House::open(echo()).await;
+    house.errands.does(Errand::Slow(Duration::from_millis(200)));
+    let mut script = script(&["mail"]);
+    script["steps"][0]["delay_ms"] = json!(300);
+    let session = house.create(script, tools(), "go").await.session;
+    house.until(&session.id, 0, |body| matches!(body, EventBody::ModelRequestStart { .. })).await;
+    house.service.stop(StopMode::HandOver).await;
+    let next = house.reopen(echo()).await;
+    next.until_idle(&session.id, 0).await;
+    assert_eq!(outcomes(&next, &session.id).await, of(&[("mail", Outcome::Completed)]), "nobody was in a hurry");
+    assert_eq!(next.errands.sent().len(), 1);
+}
+
+#[tokio::test]
 async fn an_interrupted_turn_does_not_send_again_what_an_old_owner_sent() {
     let house = House::open(echo()).await;
     house.errands.does(Errand::Hang);
@@ -175,6 +192,34 @@ async fn an_interrupted_turn_does_not_send_again_what_an_old_owner_sent() {
     let expected = [("book", Outcome::Unknown), ("look", Outcome::Interrupted)];
     assert_eq!(outcomes(&next, &session.id).await, of(&expected));
     assert_eq!(next.errands.sent().len(), 2);
+}
+
+#[tokio::test]
+async fn a_call_under_way_that_the_next_loop_has_no_place_for_is_still_not_known_to_be_stopped() {
+    let house = House::open(echo()).await;
+    house.errands.does(Errand::Hang);
+    let mut tools = tools();
+    tools.push(errand("late", EffectClass::Once, PermissionPolicy::AlwaysAsk));
+    let mut names = vec!["late"];
+    names.extend(["mail"; CALLS_PARALLEL_MAX]);
+    let session = house.create(script(&names), tools, "go").await.session;
+    house.errands.until_sent(CALLS_PARALLEL_MAX).await;
+    let tool_use_id = call_id(&house, &session.id, "late").await;
+    let (result, deny_message, arguments_digest) = (Verdict::Allow, None, None);
+    let allow = EventBody::UserToolConfirmation { tool_use_id, result, deny_message, arguments_digest };
+    house.send(&session.id, vec![allow]).await.expect("accepted");
+    // For the loop of the next room it is the first in line, and the last of the others is not there.
+    house.mishaps.kill_rooms();
+    while house.rooms_started.load(std::sync::atomic::Ordering::Relaxed) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    house.send(&session.id, vec![EventBody::UserInterrupt { session_thread_id: None }]).await.expect("accepted");
+    house.until_idle(&session.id, 0).await;
+    let mut expected = vec![("late", Outcome::Interrupted)];
+    expected.extend([("mail", Outcome::Unknown); CALLS_PARALLEL_MAX]);
+    assert_eq!(outcomes(&house, &session.id).await, of(&expected));
+    assert_eq!(house.errands.sent().len(), CALLS_PARALLEL_MAX);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod support;
 
 use loopd_domain::agent::{AgentSpec, PermissionPolicy, Tool};
 use loopd_domain::event::{EffectClass, Event, EventBody, Outcome, Verdict};
+use loopd_domain::limits::RECOVERIES_MAX;
 use loopd_domain::mcp::{McpServer, McpTool, McpToolConfig, McpToolset};
 use loopd_domain::session::{SessionAgent, StopReason};
 use loopd_domain::{EventId, SessionId};
@@ -181,4 +182,20 @@ async fn a_new_owner_knows_what_was_listed_and_settles_by_class() {
     next.until_idle(&id, accepted.seq).await;
     assert_eq!(listings(&journal(&next, &id).await), [Some(1), None]);
     assert_eq!(next.errands.sent().len(), 2);
+}
+
+#[tokio::test]
+async fn a_session_that_its_driver_breaks_on_is_parked() {
+    let house = House::open(echo()).await;
+    let mut spec = spec(script(), PermissionPolicy::AlwaysAllow);
+    // Nobody lets two servers of one name in: it stands for any mistake of ours that a session brings about again and again.
+    spec.mcp_servers.push(spec.mcp_servers[0].clone());
+    let id = house.try_create_with(spec, "go", Default::default()).await.expect("created").session.id;
+    for _ in 0..=RECOVERIES_MAX + 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        // Whoever speaks to the session does not wait for the keeper to take it up again.
+        let _ = house.send(&id, vec![message("are you there?")]).await;
+    }
+    let events = house.until_idle(&id, 0).await;
+    assert_eq!(stop_reason(&events), StopReason::RetriesExhausted);
 }

@@ -192,3 +192,32 @@ async fn an_archived_session_keeps_no_room() {
     house.service.archive(&workspace(), id).await.unwrap();
     eventually("the room ends", || house.mishaps.alive.load(Ordering::Relaxed) == 0).await;
 }
+
+#[tokio::test]
+async fn a_cell_that_wants_to_wait_while_its_model_is_asked_loses_its_room_and_no_more() {
+    let house = House::open(echo()).await;
+    let reason = StopReason::RequiresAction { event_ids: Vec::new() };
+    house.mishaps.intrusion.lock().push(Command::EndTurn { reason, details: None });
+    let made = house.create(json!({"steps": [{"text": "there", "delay_ms": 400}]}), Vec::new(), "go").await;
+    let events = house.until_idle(&made.session.id, 0).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    assert!(kinds(&events).contains(&"loopd.session_recovered"), "{:?}", kinds(&events));
+    house.assert_legal(&made.session.id).await;
+}
+
+#[tokio::test]
+async fn a_cell_does_not_have_the_model_asked_before_its_time() {
+    let house = House::open(echo()).await;
+    house.mishaps.intrusion.lock().push(Command::CallModel { step: 1, take: Vec::new(), repair: None });
+    let fault = json!({"class": "overloaded", "status": 529, "retry_after_ms": 900, "times": 1});
+    let made = house.create(json!({"steps": [{"fault": fault, "text": "there"}]}), Vec::new(), "go").await;
+    let events = house.until_idle(&made.session.id, 0).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    let retry_at = events.iter().find_map(|e| match &e.body {
+        EventBody::StatusRescheduled { retry_at } => Some(*retry_at),
+        _ => None,
+    });
+    let asked: Vec<_> = events.iter().filter(|e| matches!(e.body, EventBody::ModelRequestStart { .. })).collect();
+    assert!(asked.len() == 2 && Some(asked[1].at) >= retry_at, "{:?}", kinds(&events));
+    house.assert_legal(&made.session.id).await;
+}

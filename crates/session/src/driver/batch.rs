@@ -52,6 +52,7 @@ impl Driver {
         let after = match self.plan(&mut draft, results, commands) {
             Ok(after) => after,
             Err(Violation(reason)) => {
+                self.host.forget_held_back();
                 return self.on_room_lost(&format!("the cell asked for what cannot be: {reason}")).await;
             }
         };
@@ -107,6 +108,8 @@ impl Driver {
                     }
                     after.cancelled = true;
                 }
+                // A loop that was resumed need not know that it is on its way.
+                Command::Settle { id, .. } if self.host.knows(&id) => self.plan_stop(draft, &id, &mut after)?,
                 Command::Settle { id, outcome, message } => settle(draft, &id, outcome, &message)?,
                 Command::EndTurn { reason, details } => self.end_turn(draft, reason, details, &mut after)?,
                 Command::RunTool { id } => self.plan_run(draft, id, &mut after)?,
@@ -174,6 +177,9 @@ impl Driver {
             // Said before the loop heard of it; its next word ends the turn. What waits is the next turn's.
             return Ok(());
         }
+        if self.retry.is_some() {
+            return Err(Violation("the model is to be asked again later".to_owned()));
+        }
         if let Some(limit) = super::model::spent(turn) {
             turn::rest(draft, &self.ledger.session, StopReason::LimitReached { limit }, None)?;
             turn::take_up_queue(draft, &self.ledger.session, &self.waiting_after(draft))?;
@@ -209,6 +215,9 @@ impl Driver {
         after.rested = true;
         let session = &self.ledger.session;
         if matches!(reason, StopReason::RequiresAction { .. }) {
+            if draft.fold.turn.as_ref().is_none_or(|t| t.request.is_some()) || !self.host.is_idle() {
+                return Err(Violation("a turn waits for the client while something else is under way".to_owned()));
+            }
             if draft.fold.turn.as_ref().is_some_and(|t| t.waits_for_client() && !t.interrupted) {
                 let event_ids = draft.fold.waiting();
                 turn::rest(draft, session, StopReason::RequiresAction { event_ids }, None)?;

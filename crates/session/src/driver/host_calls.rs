@@ -19,8 +19,7 @@ use loopd_domain::fold::{IllegalEvent, OpenCall};
 use loopd_domain::limits::CALLS_PARALLEL_MAX;
 use loopd_host_tools::{HostCall, HostResult, SessionTools};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -39,8 +38,15 @@ pub struct HostCalls {
 struct Running {
     task: AbortHandle,
     effect: EffectClass,
-    sent: Arc<AtomicBool>,
+    fate: Arc<OnceLock<Fate>>,
     since: Instant,
+}
+
+/// What becomes of a call, decided once: it is sent, or it is settled as one that never was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Sent,
+    HeldBack,
 }
 
 /// A call that came to its end by itself.
@@ -77,29 +83,45 @@ impl HostCalls {
         self.inherited.extend(calls);
     }
 
-    /// What a call comes to that is stopped now: only one that may have been sent can have happened.
+    /// It is on its way, or waits for that, or an earlier owner may have sent it.
+    pub(super) fn knows(&self, id: &CallId) -> bool {
+        self.running.contains_key(id) || self.inherited.contains(id)
+    }
+
+    /// What a call comes to that is stopped now: only one that may have been sent can have happened. One that was not is held
+    /// back from here on, so that this stays true while it is written down.
     pub(super) fn if_stopped(&self, call: &OpenCall) -> Outcome {
-        let sent = self.running.get(&call.id).is_some_and(|running| running.sent.load(Ordering::Acquire));
-        match sent || self.inherited.contains(&call.id) {
+        let fate = |running: &Running| *running.fate.get_or_init(|| Fate::HeldBack);
+        let is_sent = self.running.get(&call.id).map(fate) == Some(Fate::Sent);
+        match is_sent || self.inherited.contains(&call.id) {
             true => call.effect.stopped(),
             false => Outcome::Interrupted,
         }
     }
 
+    /// What was held back for a result that is not written after all was never here.
+    pub(super) fn forget_held_back(&mut self) {
+        for (_, running) in self.running.extract_if(|_, running| running.fate.get() == Some(&Fate::HeldBack)) {
+            running.task.abort();
+        }
+    }
+
     fn start(&mut self, id: CallId, call: HostCall) {
-        let (tools, places, sent) = (self.tools.clone(), self.places.clone(), Arc::new(AtomicBool::new(false)));
-        let (is_sent, effect) = (sent.clone(), call.effect);
+        let (tools, places, fate) = (self.tools.clone(), self.places.clone(), Arc::new(OnceLock::new()));
+        let (decided, effect) = (fate.clone(), call.effect);
         let task = self.tasks.spawn(async move {
             // Nobody closes the places; without one the call waits for the turn's end.
             let _place = places.acquire().await;
-            is_sent.store(true, Ordering::Release);
+            if *decided.get_or_init(|| Fate::Sent) == Fate::HeldBack {
+                std::future::pending::<()>().await;
+            }
             let since = Instant::now();
             fail::fail_point!("session::before_host_call");
             let result = tools.call(call).await;
             fail::fail_point!("session::after_host_call");
             (result, since.elapsed().as_millis() as u64)
         });
-        self.running.insert(id, Running { task, effect, sent, since: Instant::now() });
+        self.running.insert(id, Running { task, effect, fate, since: Instant::now() });
     }
 
     pub(super) fn stop(&mut self, id: &CallId) {
@@ -185,6 +207,10 @@ impl Driver {
 
     /// Gives a call its result that is stopped: by the loop, or with its turn.
     pub(super) fn settle_stopped(&self, draft: &mut Draft, call: &OpenCall, message: &str) -> Result<(), IllegalEvent> {
+        if call.in_doubt.is_some() {
+            // It stays unknown, with what is known of it.
+            return turn::settle(draft, &call.id, Outcome::Interrupted, message);
+        }
         let outcome = if call.runs_in == RunsIn::Host { self.host.if_stopped(call) } else { Outcome::Interrupted };
         let message = match outcome {
             Outcome::Unknown => format!(

@@ -32,6 +32,7 @@ pub use room::{NOBODYS, StartingRoom, spec, start};
 use crate::asking::Asking;
 use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
+use crate::recovery;
 use crate::requests::{Parts, StopMode};
 use host_calls::{Finished, HostCalls};
 use listing::{Listed, Listing};
@@ -291,9 +292,11 @@ impl Driver {
         }
     }
 
-    /// Somebody outside is about to answer this process, and would not answer the next one.
+    /// Somebody outside is about to answer this process, and would not answer the next one. So it is with a call that is about
+    /// to be sent: the next one could not know that it was not.
     fn awaits(&self) -> bool {
-        self.asking.is_some() || !self.host.is_idle()
+        let mut calls = self.ledger.fold().turn.iter().flat_map(|t| &t.calls);
+        self.asking.is_some() || !self.host.is_idle() || calls.any(recovery::ends_with_its_owner)
     }
 
     /// The service stops. Answers that are under way are waited for, if rooms are handed over.

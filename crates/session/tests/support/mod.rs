@@ -54,6 +54,8 @@ pub struct OpenRoom {
     pub tools: Tools,
     pub started: Arc<AtomicUsize>,
     pub mishaps: Arc<Mishaps>,
+    /// Where sessions' directories lie.
+    pub sessions: std::path::PathBuf,
 }
 
 /// What goes wrong with rooms, as a test wants it.
@@ -67,6 +69,8 @@ pub struct Mishaps {
     /// What a cell sends, uninvited, the next time that it has asked for the model.
     pub intrusion: Mutex<Vec<Command>>,
     pub alive: Arc<AtomicUsize>,
+    /// Whoever holds it keeps files from being copied.
+    pub copying: Mutex<()>,
     rooms: Mutex<Vec<watch::Sender<bool>>>,
 }
 
@@ -135,7 +139,10 @@ impl Sandbox for OpenRoom {
     }
 
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
-        Ok(Vec::new())
+        let sessions = std::fs::read_dir(self.sessions.as_path()).into_iter().flatten();
+        let names = sessions.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+        let session = |name: String| SessionId::parse("session", &name).expect("a session's");
+        Ok(names.map(|name| Found { session: session(name), room: false, files: true }).collect())
     }
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
@@ -148,6 +155,7 @@ impl Sandbox for OpenRoom {
     }
 
     fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
+        let _allowed = self.mishaps.copying.lock();
         read_tree(&spec.directory, &["workspace"], sink)
             .map_err(|source| SandboxError::Directory { path: spec.directory.clone(), source })
     }
@@ -335,7 +343,12 @@ impl House {
         let models = loopd_models::Registry::from_config(config, &|_| None, clock.clone()).expect("models");
         let service = SessionService::start(Parts {
             store: store.clone(),
-            sandbox: Arc::new(OpenRoom { tools, started: rooms_started.clone(), mishaps: mishaps.clone() }),
+            sandbox: Arc::new(OpenRoom {
+                tools,
+                started: rooms_started.clone(),
+                mishaps: mishaps.clone(),
+                sessions: directory.path().join("sessions"),
+            }),
             models: Arc::new(models),
             host_tools: errands.clone(),
             clock,
