@@ -140,6 +140,23 @@ async fn a_fork_of_what_is_deleted_meanwhile_is_refused() {
 }
 
 #[tokio::test]
+async fn an_archive_of_what_is_deleted_meanwhile_is_not_whole() {
+    let house = House::open(echo()).await;
+    let id = settled(&house).await;
+    let copying = house.mishaps.copying.lock();
+    let mut chunks = house.service.export(&workspace(), &id, Compression::None).await.expect("it works");
+    // The journal is read by then, and the files are waited for.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    house.service.delete(&workspace(), &id).await.expect("deleted");
+    drop(copying);
+    let mut fault = None;
+    while let Some(chunk) = chunks.recv().await {
+        fault = chunk.err();
+    }
+    assert!(fault.expect("it is cut off").to_string().contains("deleted"));
+}
+
+#[tokio::test]
 async fn a_fork_begins_where_the_session_rested() {
     let house = House::open(echo()).await;
     let id = settled(&house).await;
