@@ -228,7 +228,12 @@ mod tests {
             raw_arguments: None,
             native: None,
         };
-        EventBody::AgentToolUse { name: name.to_owned(), input: json!({}), evaluated_permission: Permission::Allow, call }
+        EventBody::AgentToolUse {
+            name: name.to_owned(),
+            input: json!({}),
+            evaluated_permission: Permission::Allow,
+            call,
+        }
     }
 
     /// A turn whose model has asked for a call of the room and one of the host's, which were both begun.
