@@ -10,6 +10,7 @@ use loopd_session::archive::Compression;
 use loopd_session::{Fork, Forked, ServiceError, Verification};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use support::*;
 
 fn talk() -> Value {
@@ -108,14 +109,14 @@ async fn a_fork_whose_files_are_being_copied_is_no_orphan() {
     let house = House::open(echo()).await;
     let id = settled(&house).await;
     let sessions = house.directory.path().join("sessions");
-    let copying = house.mishaps.copying.lock();
+    house.mishaps.files_wait.store(true, Ordering::Relaxed);
     let service = house.service.clone();
     let forking = tokio::spawn(async move { service.fork(&workspace(), &id, as_it_is(), None).await });
     while std::fs::read_dir(&sessions).expect("it works").count() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     let report = house.service.sweep().await.expect("it works");
-    drop(copying);
+    house.mishaps.files_wait.store(false, Ordering::Relaxed);
     let forked = forking.await.expect("no panic").expect("forked").session;
     assert_eq!((report.seen, report.directories_removed), (2, 0));
     assert_eq!(std::fs::read_to_string(workspace_of(&house, &forked.id).join("note")).expect("copied"), "kept");
@@ -126,17 +127,34 @@ async fn a_fork_of_what_is_deleted_meanwhile_is_refused() {
     let house = House::open(echo()).await;
     let id = settled(&house).await;
     let sessions = house.directory.path().join("sessions");
-    let copying = house.mishaps.copying.lock();
+    house.mishaps.files_wait.store(true, Ordering::Relaxed);
     let (service, source) = (house.service.clone(), id.clone());
     let forking = tokio::spawn(async move { service.fork(&workspace(), &source, as_it_is(), None).await });
     while std::fs::read_dir(&sessions).expect("it works").count() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     house.service.delete(&workspace(), &id).await.expect("deleted");
-    drop(copying);
+    house.mishaps.files_wait.store(false, Ordering::Relaxed);
     let told = forking.await.expect("no panic").expect_err("its files are gone");
     assert!(matches!(told, ServiceError::Absent(_) | ServiceError::Files(_)), "{told}");
     assert_eq!(std::fs::read_dir(&sessions).expect("it works").count(), 0, "nothing is left of it");
+}
+
+#[tokio::test]
+async fn an_archive_of_what_is_deleted_meanwhile_is_not_whole() {
+    let house = House::open(echo()).await;
+    let id = settled(&house).await;
+    house.mishaps.files_wait.store(true, Ordering::Relaxed);
+    let mut chunks = house.service.export(&workspace(), &id, Compression::None).await.expect("it works");
+    // The journal is read by then, and the files are waited for.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    house.service.delete(&workspace(), &id).await.expect("deleted");
+    house.mishaps.files_wait.store(false, Ordering::Relaxed);
+    let mut fault = None;
+    while let Some(chunk) = chunks.recv().await {
+        fault = chunk.err();
+    }
+    assert!(fault.expect("it is cut off").to_string().contains("deleted"));
 }
 
 #[tokio::test]

@@ -164,6 +164,20 @@ async fn a_new_owner_settles_or_sends_again_by_class() {
 }
 
 #[tokio::test]
+async fn an_owner_of_the_past_sends_nothing_that_its_room_still_asks_for() {
+    let house = House::open(echo()).await;
+    house.mishaps.lag_ms.store(500, std::sync::atomic::Ordering::Relaxed);
+    let session = house.create(script(&["mail"]), tools(), "go").await.session;
+    house.until(&session.id, 0, |body| matches!(body, EventBody::ModelRequestEnd { .. })).await;
+    // The wish to run the call is on its way to somebody who has lost the session by now.
+    let next = house.reopen(echo()).await;
+    next.until_idle(&session.id, 0).await;
+    assert_eq!(outcomes(&next, &session.id).await, of(&[("mail", Outcome::Unknown)]));
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    assert!(next.errands.sent().is_empty());
+}
+
+#[tokio::test]
 async fn a_service_that_hands_over_sees_a_new_answers_calls_through() {
     let house = House::open(echo()).await;
     house.errands.does(Errand::Slow(Duration::from_millis(200)));

@@ -69,6 +69,11 @@ impl Export {
         let mut files = Files { tar: &mut tar };
         let spec = driver::spec(&self.parts, &self.session.id, self.session.epoch, self.session.room.limits);
         let read = self.parts.sandbox.read_files(&spec, &mut files).map_err(io::Error::other)?;
+        // A session's files go after its journal: while that was there, so were they.
+        let head = self.runtime.block_on(self.parts.store.journal().head(&self.session.id));
+        if head.map_err(io::Error::other)?.is_none() {
+            return Err(io::Error::other("the session was deleted while it was exported"));
+        }
         let end = End { files: read.files, bytes: read.bytes, skipped: read.skipped };
         self.put_json(&mut tar, END, &serde_json::to_vec(&end)?)?;
         tar.into_inner()

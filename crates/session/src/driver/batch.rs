@@ -61,6 +61,8 @@ impl Driver {
             fail::fail_point!("session::before_results");
             self.commit(&draft).await?;
             fail::fail_point!("session::after_results");
+        } else if !after.dispatch.is_empty() {
+            self.check_journal().await?;
         }
         if after.ask.is_some() {
             self.room_is_fresh = false;

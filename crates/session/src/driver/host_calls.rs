@@ -172,6 +172,16 @@ impl HostCalls {
 }
 
 impl Driver {
+    /// What is sent without being written first is sent only while the journal is as this driver left it: whoever took the
+    /// session over has settled the call by then.
+    pub(super) async fn check_journal(&mut self) -> Result<(), Halt> {
+        match self.parts.store.journal().head(self.id()).await.map_err(Halt::Store)? {
+            None => Err(Halt::Deleted),
+            Some(head) if head.seq != self.ledger.fold().last_seq => Err(Halt::Overtaken),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Sends a call whose intent is on disk.
     pub(super) fn dispatch(&mut self, id: CallId) {
         let Some(turn) = self.ledger.fold().turn.as_ref() else { return };

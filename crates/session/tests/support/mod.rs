@@ -27,7 +27,7 @@ use loopd_store::Store;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -69,8 +69,8 @@ pub struct Mishaps {
     /// What a cell sends, uninvited, the next time that it has asked for the model.
     pub intrusion: Mutex<Vec<Command>>,
     pub alive: Arc<AtomicUsize>,
-    /// Whoever holds it keeps files from being copied.
-    pub copying: Mutex<()>,
+    /// Files are not read as long as this is set.
+    pub files_wait: AtomicBool,
     rooms: Mutex<Vec<watch::Sender<bool>>>,
 }
 
@@ -155,7 +155,9 @@ impl Sandbox for OpenRoom {
     }
 
     fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
-        let _allowed = self.mishaps.copying.lock();
+        while self.mishaps.files_wait.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         read_tree(&spec.directory, &["workspace"], sink)
             .map_err(|source| SandboxError::Directory { path: spec.directory.clone(), source })
     }
