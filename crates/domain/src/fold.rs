@@ -17,7 +17,7 @@ mod turn;
 pub use turn::{FinalAnswer, OpenCall, OpenRequest, OpenTurn};
 
 use crate::agent::Builtin;
-use crate::event::{Event, EventBody, Outcome, Permission, RequestOutcome, RunsIn, Verdict};
+use crate::event::{Event, EventBody, Outcome, Permission, RequestOutcome, RunsIn};
 use crate::session::{Status, StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
 use crate::{CallId, EventId, Seq, Timestamp};
@@ -162,11 +162,8 @@ impl SessionFold {
                     return Err("the confirmation is of other arguments");
                 }
                 let asks = call.permission == Permission::Ask && call.verdict.is_none();
-                if !asks && call.in_doubt.is_none() {
+                if !asks && !call.is_asked_about() {
                     return Err("the call does not wait for a confirmation");
-                }
-                if *result == Verdict::Allow {
-                    call.in_doubt = None;
                 }
                 call.verdict = Some(*result);
                 call.deny_message = deny_message.clone();
@@ -302,6 +299,8 @@ impl SessionFold {
                     return Err("the call waits for the client already");
                 }
                 call.in_doubt = Some(message.clone());
+                // What was allowed before was another run.
+                call.verdict = None;
             }
             EventBody::RoomRestarted { .. } => self.shell_used = false,
             EventBody::ThreadStatusRunning { .. }

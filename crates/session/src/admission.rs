@@ -130,7 +130,7 @@ fn answer(
     let Some(call) = find(draft, &call_id) else {
         return refuse(&format!("no call of that id is open in session `{session}`; it may be answered already"));
     };
-    if call.settled || (call.verdict.is_some() && call.in_doubt.is_none()) {
+    if call.settled || (call.verdict.is_some() && !call.is_asked_about()) {
         return refuse("the call is answered already");
     }
     if let Some(digest) = digest.filter(|digest| !call.is_of(Some(digest))) {

@@ -49,7 +49,7 @@ pub fn calls(ledger: &Ledger, turn: &OpenTurn) -> Vec<Call> {
 
 /// A call as the loop knows it.
 pub fn call(open: &OpenCall, input: Value) -> Call {
-    let in_doubt = open.in_doubt.is_some();
+    let in_doubt = open.is_asked_about();
     Call {
         id: open.id.clone(),
         name: open.name.clone(),

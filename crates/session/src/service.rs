@@ -228,10 +228,13 @@ impl SessionService {
             // Another request may have woken the session in between: then it has to agree anew.
             if held.is_none() {
                 // Read again: the driver that agreed has claimed the session, and its room obeys no earlier epoch.
-                self.remove(&self.get(workspace, id).await?).await?;
+                let removed = match self.get(workspace, id).await {
+                    Ok(session) => self.remove(&session).await,
+                    Err(fault) => Err(fault),
+                };
                 drop(held);
                 self.0.slots.forget(id, slot);
-                return Ok(());
+                return removed;
             }
         }
         Err(ServiceError::Busy(format!("session `{id}` is in use; try again")))

@@ -166,3 +166,18 @@ async fn the_model_is_told_that_its_shell_is_a_new_one() {
     }
     house.assert_legal(&id).await;
 }
+
+#[tokio::test]
+async fn what_was_allowed_and_interrupted_before_it_ran_again_is_still_unknown() {
+    let (tools, runs) = dies_once();
+    let house = House::open(tools).await;
+    let (id, events) = turn(&house, OnUnknownOutcome::Ask).await;
+    let call = doubted(&events);
+    let interrupt = EventBody::UserInterrupt { session_thread_id: None };
+    let sent = house.send(&id, vec![verdict(&call, Verdict::Allow, None), interrupt]).await.expect("taken");
+    let events = house.until_idle(&id, sent.seq).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    assert_eq!(results(&events)[0].1, Outcome::Unknown, "its first run is as unknown as before");
+    assert_eq!(runs.load(Ordering::Relaxed), 1);
+    house.assert_legal(&id).await;
+}

@@ -99,9 +99,13 @@ impl Tools {
         Ok(())
     }
 
-    /// Gets ready for the next call, when nothing else is to be done.
+    /// Gets ready for the next call while the host is at work: beside a call that runs, forking would only keep its answer.
     pub fn stand_by(&mut self) {
-        if std::mem::take(&mut self.wants_standby) && self.standby.is_none() {
+        if !self.wants_standby || !self.workers.is_empty() {
+            return;
+        }
+        self.wants_standby = false;
+        if self.standby.is_none() {
             // Where it cannot be had, the next call forks for itself and says what is wrong.
             self.standby = Standby::start(&self.user).ok();
         }

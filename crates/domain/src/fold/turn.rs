@@ -75,7 +75,7 @@ pub struct OpenCall {
     pub arguments_digest: String,
     pub verdict: Option<Verdict>,
     pub deny_message: Option<String>,
-    /// It may have happened, and the client is to say whether it is run again: what is known of it.
+    /// It may have happened, and the client says whether it is run again (`verdict`): what is known of it, until it has a result.
     #[serde(default)]
     pub in_doubt: Option<String>,
     /// Its result is in the journal.
@@ -87,6 +87,11 @@ pub struct OpenCall {
 }
 
 impl OpenCall {
+    /// It is in doubt, and the client has not said what is to become of it.
+    pub fn is_asked_about(&self) -> bool {
+        self.in_doubt.is_some() && self.verdict != Some(Verdict::Allow)
+    }
+
     /// Was this digest, if one is given, made of the call's arguments?
     pub fn is_of(&self, digest: Option<&str>) -> bool {
         digest.is_none_or(|digest| self.arguments_digest.is_empty() || digest == self.arguments_digest)
@@ -97,7 +102,7 @@ impl OpenCall {
         if self.settled || self.malformed.is_some() || self.runs_in == RunsIn::Nowhere {
             return false;
         }
-        if self.in_doubt.is_some() {
+        if self.is_asked_about() {
             return true;
         }
         match (self.permission, self.verdict) {

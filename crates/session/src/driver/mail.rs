@@ -50,7 +50,10 @@ impl Driver {
             }
             Mail::Redact { event_id, reason, reply } => {
                 let outcome = self.redact(event_id, reason).await;
-                finish(outcome, reply)
+                // The tombstone may be there, and the old text still in this driver.
+                let is_stale = matches!(outcome, Err(ServiceError::Store(_)));
+                finish(outcome, reply)?;
+                if is_stale { Err(Halt::Overtaken) } else { Ok(()) }
             }
             Mail::Delete { reply } => self.delete(reply).await,
             Mail::Stop { mode } => self.on_stop(mode),
