@@ -39,6 +39,13 @@ pub fn in_rooms(processes: &[u32], outside: u32) -> Result<Vec<u32>> {
     Ok(processes.iter().copied().filter(|pid| namespace(*pid).is_ok_and(|ns| ns != home)).collect())
 }
 
+/// Those that have come to live there: a room that waits for a session still runs the launcher's program.
+pub fn settled(inhabitants: &[u32]) -> Vec<u32> {
+    let waits =
+        |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"loopd-jail"));
+    inhabitants.iter().copied().filter(|pid| !waits(*pid)).collect()
+}
+
 /// Processes that ended meanwhile, or that have no memory any more, count as nothing.
 pub fn memory(processes: &[u32]) -> Memory {
     let pss = processes.iter().filter_map(|pid| field(Path::new(&format!("/proc/{pid}/smaps_rollup")), "Pss:"));

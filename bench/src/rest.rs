@@ -115,8 +115,7 @@ async fn crowd(report: &mut Report, place: &Place, fake: &Fake, work: &Path) -> 
 fn in_rooms(loopd: &Loopd) -> Result<usize> {
     let server = loopd.pid()?;
     let inhabitants = process::in_rooms(&process::tree(server)?, server)?;
-    // Rooms that wait for a session are nobody's yet.
-    Ok(inhabitants.iter().filter(|pid| process::name(**pid).starts_with("memfd:loopd-cel")).count())
+    Ok(process::settled(&inhabitants).len())
 }
 
 fn disk_kb(directory: &Path) -> Result<f64> {

@@ -34,7 +34,7 @@ async fn idle_room(report: &mut Report, loopd: &Loopd) -> Result<()> {
     check_turn(&loopd.events(&session_id(&answer)?).await?, 1)?;
     let server = loopd.pid()?;
     let family = process::tree(server)?;
-    let room = process::in_rooms(&family, server)?;
+    let room = process::settled(&process::in_rooms(&family, server)?);
     ensure!(room.len() >= 2, "{} processes in the room; accepted: the cell and its shell", room.len());
     let mut rows = Vec::new();
     for pid in &family {

@@ -23,6 +23,8 @@ pub const PREVIEW_BYTES_MAX: usize = 8 << 10;
 pub const OUTBOX_PREVIEW_BYTES_MAX: usize = 64 << 10;
 /// Bytes of results in one batch, well below a frame's maximum; more go out in several.
 pub const BATCH_BYTES_MAX: usize = 24 << 20;
+/// Bytes of the largest answer after which a runner serves another call; a larger one leaves its memory large.
+pub const RUNNER_ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of one answer of a worker: a document in base 64 and its frame.
 pub const WORKER_ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Bytes of text that `read` gives at once.

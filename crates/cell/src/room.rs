@@ -64,7 +64,7 @@ impl Room {
             self.hear(now)?;
             self.settle(now);
             self.tell(now)?;
-            self.tools.stand_by();
+            self.tools.get_ready();
         }
         Ok(())
     }
@@ -117,6 +117,7 @@ impl Room {
     fn begin(&mut self, config: LoopConfig, resume: Resume, told: Timestamp, now: Instant) {
         let open: Vec<CallId> = resume.calls.iter().filter(|call| !call.settled).map(|call| call.id.clone()).collect();
         self.tools.keep_only(&open, now);
+        self.tools.expect(&config.tools);
         let (agent_loop, commands) = AgentLoop::resume(config, resume, told);
         let turn = self.turn.insert(Turn::new(HostClock::told(told, now), agent_loop));
         turn.carry_out(commands, &mut self.tools, now);

@@ -13,7 +13,7 @@ mod glob;
 mod grep;
 mod path;
 mod read;
-mod standby;
+mod runner;
 mod worker;
 mod write;
 
@@ -24,10 +24,10 @@ use loopd_domain::agent::Builtin;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::Outcome;
 use loopd_protocol::CallResult;
+use runner::Runner;
 use rustix::event::PollFd;
 use rustix::process::{Pid, WaitStatus};
 use serde_json::Value;
-use standby::Standby;
 use std::time::{Duration, Instant};
 use worker::{Function, Worker};
 
@@ -40,10 +40,10 @@ pub struct Tools {
     user: ToolUser,
     bash: Bash,
     workers: Vec<Worker>,
-    /// Waits for the next call of a function, once there was one.
-    standby: Option<Standby>,
-    /// A function was called, and nobody stands by for the next one.
-    wants_standby: bool,
+    /// Waits for the next call of a function.
+    idle: Option<Runner>,
+    /// Functions may be called, and no runner was started for them yet.
+    wants_runner: bool,
     /// To be handed out.
     finished: Vec<CallResult>,
     /// Handed out, and perhaps lost on the way to the journal. At most the calls of one step.
@@ -56,8 +56,8 @@ impl Tools {
             bash: Bash::new(user.clone()),
             user,
             workers: Vec::new(),
-            standby: None,
-            wants_standby: false,
+            idle: None,
+            wants_runner: false,
             finished: Vec::new(),
             kept: Vec::new(),
         }
@@ -90,24 +90,30 @@ impl Tools {
         input: &Value,
         now: Instant,
     ) -> Result<(), CallResult> {
-        let waiting = self.standby.take().and_then(|standby| standby.take(builtin, input));
-        self.wants_standby = true;
-        self.workers.push(match waiting {
-            Some(process) => Worker::taken(id, builtin.name(), process, now),
+        let runner = runner::order(builtin, input).and_then(|order| self.runner(&order));
+        self.workers.push(match runner {
+            Some(runner) => Worker::of(id, builtin.name(), runner, now),
             None => Worker::start(&self.user, id, builtin.name(), function, input, now)?,
         });
         Ok(())
     }
 
-    /// Gets ready for the next call while the host is at work: beside a call that runs, forking would only keep its answer.
-    pub fn stand_by(&mut self) {
-        if !self.wants_standby || !self.workers.is_empty() {
-            return;
-        }
-        self.wants_standby = false;
-        if self.standby.is_none() {
-            // Where it cannot be had, the next call forks for itself and says what is wrong.
-            self.standby = Standby::start(&self.user).ok();
+    /// A runner that has taken the order: the one that waits, or a new one. `None`: neither can be had.
+    fn runner(&mut self, order: &[u8]) -> Option<Runner> {
+        let waiting = self.idle.take().filter(|runner| runner.order(order));
+        waiting.or_else(|| Runner::start(&self.user).ok().filter(|runner| runner.order(order)))
+    }
+
+    /// These tools may be called in the turn that begins.
+    pub fn expect(&mut self, names: &[String]) {
+        let has_function = names.iter().filter_map(|name| Builtin::parse(name)).any(|b| function_of(b).is_some());
+        self.wants_runner = has_function && self.idle.is_none() && self.workers.is_empty();
+    }
+
+    /// Gets ready while the model thinks. Where a runner cannot be had, the first call says what is wrong.
+    pub fn get_ready(&mut self) {
+        if std::mem::take(&mut self.wants_runner) && self.idle.is_none() {
+            self.idle = Runner::start(&self.user).ok();
         }
     }
 
@@ -159,7 +165,7 @@ impl Tools {
     pub fn reaped(&mut self, pid: Pid, status: WaitStatus, now: Instant) {
         self.finished.extend(self.bash.reaped(pid, status, now));
         self.workers.iter_mut().for_each(|w| w.reaped(pid, status));
-        self.standby.take_if(|standby| standby.pid() == pid);
+        self.idle.take_if(|runner| runner.pid == pid);
     }
 
     /// Takes in what is there and gives the calls that have ended since.
@@ -167,7 +173,10 @@ impl Tools {
         for worker in std::mem::take(&mut self.workers) {
             match worker.advance(now) {
                 Ok(running) => self.workers.push(running),
-                Err(result) => self.finished.push(*result),
+                Err(done) => {
+                    self.finished.push(done.result);
+                    self.idle = self.idle.take().or(done.runner);
+                }
             }
         }
         let keep = self.worker_pids();
@@ -182,7 +191,7 @@ impl Tools {
     }
 
     fn worker_pids(&self) -> Vec<Pid> {
-        self.workers.iter().map(Worker::pid).chain(self.standby.iter().map(Standby::pid)).collect()
+        self.workers.iter().map(Worker::pid).chain(self.idle.iter().map(|runner| runner.pid)).collect()
     }
 }
 

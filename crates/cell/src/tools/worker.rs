@@ -1,8 +1,9 @@
-//! One call of a tool that is a function: it runs in a forked child with the rights of the tools, so that a file that never
+//! One call of a tool that is a function: it runs in another process, with the rights of the tools, so that a file that never
 //! answers, a huge one, or a fault in a parser ends the call and not the cell.
 
+use super::runner::{self, Runner};
 use super::{Ending, INTERRUPTED, failed};
-use crate::limits::{ROUND_BYTES_MAX, WORKER_ANSWER_BYTES_MAX, WORKER_TIMEOUT};
+use crate::limits::{ROUND_BYTES_MAX, RUNNER_ANSWER_BYTES_MAX, WORKER_ANSWER_BYTES_MAX, WORKER_TIMEOUT};
 use crate::pipe::read_some;
 use crate::tool_user::ToolUser;
 use crate::{processes, sys};
@@ -14,10 +15,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
 use serde_json::Value;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A tool: from its input and the directory where relative paths start to what the model is told.
 pub type Function = fn(&Value, &Path) -> Result<Ending, Fault>;
@@ -38,8 +39,7 @@ pub enum Fault {
 pub struct Worker {
     id: CallId,
     name: &'static str,
-    pid: Pid,
-    answers: OwnedFd,
+    process: Process,
     received: Vec<u8>,
     /// How the process ended, once it is known.
     ended: Option<WaitStatus>,
@@ -47,13 +47,29 @@ pub struct Worker {
     started: Instant,
 }
 
+#[derive(Debug)]
+enum Process {
+    /// One that can serve another call afterwards.
+    Runner(Runner),
+    /// The call's own: forked with the call in its memory.
+    Own { pid: Pid, answers: OwnedFd },
+}
+
+/// A call that has come to its end.
+#[derive(Debug)]
+pub struct Done {
+    pub result: CallResult,
+    /// It is as good as new.
+    pub runner: Option<Runner>,
+}
+
 impl Worker {
-    /// A call of a process that has been waiting for it.
-    pub fn taken(id: CallId, name: &'static str, process: (Pid, OwnedFd), now: Instant) -> Self {
-        let (pid, answers) = process;
-        Worker { id, name, pid, answers, received: Vec::new(), ended: None, closed: false, started: now }
+    /// A call that was handed to a runner.
+    pub fn of(id: CallId, name: &'static str, runner: Runner, now: Instant) -> Self {
+        Self::new(id, name, Process::Runner(runner), now)
     }
 
+    /// A call in a process of its own.
     pub fn start(
         user: &ToolUser,
         id: CallId,
@@ -62,14 +78,17 @@ impl Worker {
         input: &Value,
         now: Instant,
     ) -> Result<Self, CallResult> {
-        let spawn = || -> io::Result<(Pid, OwnedFd)> {
+        let spawn = || -> io::Result<Process> {
             let (answers, answer_end) = pipe_with(PipeFlags::CLOEXEC)?;
             rustix::io::ioctl_fionbio(&answers, true)?;
-            Ok((user.start(|| work(function, input, user.directory(), answer_end))?, answers))
+            Ok(Process::Own { pid: user.start(|| work(function, input, user.directory(), answer_end))?, answers })
         };
-        let (pid, answers) =
-            spawn().map_err(|fault| failed(id.clone(), format!("`{name}` could not be started: {fault}")))?;
-        Ok(Worker::taken(id, name, (pid, answers), now))
+        let process = spawn().map_err(|fault| failed(id.clone(), format!("`{name}` could not be started: {fault}")))?;
+        Ok(Self::new(id, name, process, now))
+    }
+
+    fn new(id: CallId, name: &'static str, process: Process, now: Instant) -> Self {
+        Worker { id, name, process, received: Vec::new(), ended: None, closed: false, started: now }
     }
 
     pub fn id(&self) -> &CallId {
@@ -77,13 +96,23 @@ impl Worker {
     }
 
     pub fn pid(&self) -> Pid {
-        self.pid
+        match &self.process {
+            Process::Runner(runner) => runner.pid,
+            Process::Own { pid, .. } => *pid,
+        }
+    }
+
+    fn answers(&self) -> &OwnedFd {
+        match &self.process {
+            Process::Runner(runner) => &runner.answers,
+            Process::Own { answers, .. } => answers,
+        }
     }
 
     pub fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         // A closed pipe is always readable; what is waited for then is the end of the process.
         if !self.closed {
-            fds.push(PollFd::new(&self.answers, PollFlags::IN));
+            fds.push(PollFd::new(self.answers(), PollFlags::IN));
         }
     }
 
@@ -92,7 +121,7 @@ impl Worker {
     }
 
     pub fn reaped(&mut self, pid: Pid, status: WaitStatus) {
-        if self.pid == pid {
+        if self.pid() == pid {
             self.ended = Some(status);
         }
     }
@@ -103,11 +132,11 @@ impl Worker {
     }
 
     /// The result, when there is one.
-    pub fn advance(mut self, now: Instant) -> Result<Self, Box<CallResult>> {
+    pub fn advance(mut self, now: Instant) -> Result<Self, Box<Done>> {
         self.receive();
         let took = now - self.started;
         let ending = if let Some(ending) = self.answer() {
-            ending
+            return Err(Box::new(self.done(ending, took)));
         } else if self.received.len() > WORKER_ANSWER_BYTES_MAX {
             self.kill();
             Ending::error(format!("`{}` gave more than {WORKER_ANSWER_BYTES_MAX} bytes", self.name))
@@ -121,25 +150,39 @@ impl Worker {
         } else {
             return Ok(self);
         };
-        Err(Box::new(ending.of(self.id, took)))
+        Err(Box::new(Done { result: ending.of(self.id, took), runner: None }))
+    }
+
+    /// After its answer a runner waits again, unless a large one has left its memory large.
+    fn done(self, ending: Ending, took: Duration) -> Done {
+        let is_as_new = self.ended.is_none() && !self.closed && self.received.len() <= RUNNER_ANSWER_BYTES_MAX;
+        let runner = match self.process {
+            Process::Runner(runner) if is_as_new => Some(runner),
+            _ => None,
+        };
+        Done { result: ending.of(self.id, took), runner }
     }
 
     fn receive(&mut self) {
         // A process that has ended will write no more, so everything must be taken now.
         let max = if self.ended.is_some() { WORKER_ANSWER_BYTES_MAX + 1 } else { ROUND_BYTES_MAX };
-        let received = &mut self.received;
-        self.closed = self.closed || !read_some(&self.answers, max, |bytes| received.extend_from_slice(bytes));
+        let mut received = std::mem::take(&mut self.received);
+        self.closed = self.closed || !read_some(self.answers(), max, |bytes| received.extend_from_slice(bytes));
+        self.received = received;
     }
 
-    /// What the child wrote, if it is whole.
+    /// What the process wrote, if it is whole and not too much.
     fn answer(&self) -> Option<Ending> {
-        if self.closed || self.ended.is_some() { serde_json::from_slice(&self.received).ok() } else { None }
+        if self.received.len() > WORKER_ANSWER_BYTES_MAX {
+            return None;
+        }
+        serde_json::from_slice(runner::whole(&self.received)?).ok()
     }
 
     fn kill(&self) {
         if self.ended.is_none() {
             // A process that has just ended is as good.
-            let _ = kill_process(self.pid, Signal::KILL);
+            let _ = kill_process(self.pid(), Signal::KILL);
         }
     }
 }
@@ -151,17 +194,7 @@ fn work(function: Function, input: &Value, directory: &Path, answer: OwnedFd) ->
     if sys::close_fds(3, fd - 1).and_then(|()| sys::close_fds(fd + 1, i32::MAX)).is_err() {
         return 125;
     }
-    self::answer(function(input, directory), answer)
-}
-
-/// Writes what a function came to. The exit code.
-pub fn answer(came: Result<Ending, Fault>, answer: OwnedFd) -> i32 {
-    let ending = came.unwrap_or_else(|fault| Ending::error(fault.to_string()));
-    let Ok(text) = serde_json::to_vec(&ending) else { return 124 };
-    match File::from(answer).write_all(&text) {
-        Ok(()) => 0,
-        Err(_) => 123,
-    }
+    runner::answer(function(input, directory), &mut File::from(answer)).err().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -170,7 +203,6 @@ mod tests {
     use crate::clock;
     use crate::limits::READ_DOCUMENT_BYTES_MAX;
     use rustix::process::{WaitOptions, waitpid};
-    use std::time::Duration;
 
     fn start(function: Function) -> Worker {
         let user = ToolUser::for_test(Path::new("/"));
@@ -183,9 +215,9 @@ mod tests {
         loop {
             worker = match worker.advance(clock::now()) {
                 Ok(running) => running,
-                Err(result) => return *result,
+                Err(done) => return done.result,
             };
-            if let Ok(Some((pid, status))) = waitpid(Some(worker.pid), WaitOptions::NOHANG) {
+            if let Ok(Some((pid, status))) = waitpid(Some(worker.pid()), WaitOptions::NOHANG) {
                 worker.reaped(pid, status);
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -200,9 +232,9 @@ mod tests {
     #[test]
     fn a_call_ends_at_its_time_limit() {
         let worker = start(sleep_long);
-        let (pid, started) = (worker.pid, worker.started);
+        let (pid, started) = (worker.pid(), worker.started);
         let worker = worker.advance(started + WORKER_TIMEOUT - Duration::from_millis(1)).expect("still in time");
-        let result = worker.advance(started + WORKER_TIMEOUT).expect_err("over");
+        let result = worker.advance(started + WORKER_TIMEOUT).expect_err("over").result;
         assert_eq!((result.outcome, result.is_error), (Outcome::TimedOut, true));
         assert_eq!(result.content, Ending::fine("`read` ran into its time limit of 60 s and was stopped").content);
         let status = waitpid(Some(pid), WaitOptions::empty()).expect("a child").expect("ended").1;
