@@ -99,3 +99,47 @@ async fn a_full_disk_is_said_and_space_heals_it() {
     assert!(text(&answer["output"]).contains("kept"), "{answer}");
     drop((server, disk));
 }
+
+/// A directory in which nothing can be made or removed, not even by root; writable again when it is dropped.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn make(path: PathBuf) -> Option<Self> {
+        if chattr("+i", &path) {
+            return Some(Immutable(path));
+        }
+        skip("`chattr +i` does not work here: it needs root and a file system that knows it");
+        None
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        assert!(chattr("-i", &self.0), "writable again");
+    }
+}
+
+fn chattr(change: &str, path: &Path) -> bool {
+    std::process::Command::new("chattr").arg(change).arg(path).output().is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test]
+async fn a_directory_that_becomes_read_only_is_said_and_what_was_accepted_stays() {
+    let server = Server::start();
+    let http = server.http();
+    let first = http.shell("echo kept > /workspace/note").await;
+    let known = first["session_id"].as_str().expect("a session").to_owned();
+    let Some(sessions) = Immutable::make(server.data().join("sessions")) else { return };
+    // The journal takes it; a room cannot be had, and the turn says so and gives up.
+    let refused = http.invoke(json!({"model": "builtin/shell", "input": fenced("echo new")})).await;
+    assert_eq!(refused["stop_reason"]["type"], "retries_exhausted", "{refused}");
+    let events = http.events(refused["session_id"].as_str().expect("a session")).await;
+    let said = |kind: &str| events.iter().filter(|e| e["type"] == kind).map(Value::to_string).collect::<String>();
+    assert!(said("session.error").contains("sessions"), "it names the place: {}", said("session.error"));
+    // A session that has its directory goes on.
+    let next = json!({"session": known, "input": fenced("cat note")});
+    assert!(text(&http.invoke(next).await["output"]).contains("kept"));
+    drop(sessions);
+    let again = json!({"session": refused["session_id"], "input": fenced("echo again")});
+    assert!(text(&http.invoke(again).await["output"]).contains("again"), "nothing needs to be restarted");
+}
