@@ -63,6 +63,8 @@ async fn write_until_stopped(path: &Path) {
         before_commit: Some(Arc::new(move |_| {
             if armed.load(std::sync::atomic::Ordering::SeqCst) {
                 kill_process(rustix::process::getpid(), Signal::STOP).expect("stopped");
+                // The signal may be another thread's to take, and this one would go on for a moment.
+                std::thread::sleep(Duration::from_secs(60));
             }
             Ok(())
         })),
