@@ -6,7 +6,7 @@ use loopd_tests::server::{Options, Signal};
 use loopd_tests::{Http, Server};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 /// Far below the real one, and far above what a busy machine makes of a sign of life every third of it.
 const LEASE: Duration = Duration::from_millis(3_000);
@@ -89,10 +89,8 @@ async fn a_server_that_sleeps_is_replaced_and_ends_when_it_wakes() {
     is_complete(&http, &seen, &session).await;
     let before = http.events(&session).await;
 
-    let woken = Instant::now();
     server.signal(Signal::CONT);
-    assert_eq!(server.ended(), Some(REPLACED));
-    assert!(woken.elapsed() < LEASE, "it found out at once: {:?}", woken.elapsed());
+    assert_eq!(server.ended(), Some(REPLACED), "it found out by itself");
     assert_eq!(http.events(&session).await, before, "it changed nothing");
     let next = json!({"session": session, "input": "again"});
     assert_eq!(http.invoke(next).await["status"], "completed", "its successor is unharmed");
