@@ -3,7 +3,7 @@
 use crate::ledger::Ledger;
 use loopd_agent_loop::{Answer, Call, LoopConfig, Resume};
 use loopd_domain::event::Permission;
-use loopd_domain::fold::{OpenCall, OpenTurn};
+use loopd_domain::fold::{OpenCall, OpenTurn, SessionFold};
 use loopd_domain::limits;
 use serde_json::Value;
 
@@ -19,7 +19,11 @@ pub fn config(ledger: &Ledger) -> LoopConfig {
 
 /// The open turn for a loop that knows nothing yet. Only between model requests.
 pub fn resume(ledger: &Ledger, turn: &OpenTurn) -> Resume {
-    let fold = ledger.fold();
+    standing(ledger.fold(), turn, calls(ledger, turn), output_error(ledger, turn))
+}
+
+/// Where a turn stands. A replay begins its loops by the same words as a driver.
+pub fn standing(fold: &SessionFold, turn: &OpenTurn, calls: Vec<Call>, output_error: Option<String>) -> Resume {
     Resume {
         limits: turn.settings.limits.clone(),
         started_at: turn.counts_from(),
@@ -27,7 +31,7 @@ pub fn resume(ledger: &Ledger, turn: &OpenTurn) -> Resume {
         output_tokens: turn.output_tokens,
         cost: turn.cost,
         output_rejections: turn.output_rejections,
-        calls: calls(ledger, turn),
+        calls,
         queued: fold.queued.iter().map(|q| q.id.clone()).collect(),
         answered: turn.answered.as_ref().map(|answer| Answer {
             stop: answer.stop,
@@ -37,7 +41,7 @@ pub fn resume(ledger: &Ledger, turn: &OpenTurn) -> Resume {
             output_tokens: 0,
             cost: Some(Default::default()),
             stop_details: answer.stop_details.clone(),
-            output_error: output_error(ledger, turn),
+            output_error,
         }),
     }
 }

@@ -2,11 +2,10 @@
 
 use super::explain::Scene;
 use crate::resume;
-use loopd_agent_loop::{AgentLoop, Answer, Call, Command, Input, LoopConfig, Resume};
+use loopd_agent_loop::{AgentLoop, Call, Command, Input, LoopConfig};
 use loopd_domain::event::RunsIn;
 use loopd_domain::fold::{OpenCall, OpenTurn, SessionFold};
 use loopd_domain::session::{Status, StopReason};
-use loopd_domain::usage::MicroUsd;
 use loopd_domain::{CallId, Timestamp};
 use serde_json::Value;
 use std::collections::{BTreeSet, VecDeque};
@@ -133,25 +132,9 @@ pub(super) fn begin(
     if fold.status != Status::Running {
         return None;
     }
-    let resume = Resume {
-        limits: turn.settings.limits.clone(),
-        started_at: turn.counts_from(),
-        steps: turn.steps,
-        output_tokens: turn.output_tokens,
-        cost: turn.cost,
-        output_rejections: turn.output_rejections,
-        calls: turn.calls.iter().map(call).collect(),
-        queued: fold.queued.iter().map(|q| q.id.clone()).collect(),
-        answered: turn.answered.as_ref().map(|answer| Answer {
-            stop: answer.stop,
-            calls: Vec::new(),
-            has_text: answer.has_text,
-            output_tokens: 0,
-            cost: Some(MicroUsd(0)),
-            stop_details: answer.stop_details.clone(),
-            output_error: judge(turn, answer, &scene.answer),
-        }),
-    };
+    let calls = turn.calls.iter().map(call).collect();
+    let output_error = turn.answered.as_ref().and_then(|answer| judge(turn, answer, &scene.answer));
+    let resume = resume::standing(fold, turn, calls, output_error);
     let (machine, commands) = AgentLoop::resume(config.clone(), resume, now);
     let mut world = World { machine: Some(machine), ..World::default() };
     world.obey(commands);
