@@ -25,14 +25,54 @@ pub struct EnvironmentConfig {
     pub isolation: Isolation,
     #[serde(default)]
     pub limits: RoomLimits,
+    #[serde(default)]
+    pub root: RootSource,
+    #[serde(default, skip_serializing_if = "Packages::is_empty")]
+    pub packages: Packages,
 }
 
-/// What the caller asked for. Rooms have no way out yet, whatever stands here; see ARCHITECTURE.md.
+/// Where the room's root file system comes from. A session sees it read-only.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RootSource {
+    /// The host's `/usr`.
+    #[default]
+    Host,
+    /// A directory of the host, absolute, below one that the operator allows.
+    Directory { path: String },
+    /// An OCI image in a registry: `debian:12`, `ghcr.io/org/name@sha256:…`.
+    Image { reference: String },
+    /// An OCI archive on the host, as `docker save` or `skopeo copy … oci-archive:` writes it.
+    Archive { path: String },
+}
+
+/// What is installed into the room's root before a session sees it. Each as its package manager takes it: `numpy==2.1`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Packages {
+    pub apt: Vec<String>,
+    pub cargo: Vec<String>,
+    pub gem: Vec<String>,
+    pub go: Vec<String>,
+    pub npm: Vec<String>,
+    pub pip: Vec<String>,
+}
+
+impl Packages {
+    pub fn is_empty(&self) -> bool {
+        [&self.apt, &self.cargo, &self.gem, &self.go, &self.npm, &self.pip].into_iter().all(Vec::is_empty)
+    }
+}
+
+/// Where programs of the room may connect to.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Networking {
+    /// The public internet.
     #[default]
     Unrestricted,
+    /// Nowhere.
+    None,
     Limited {
         #[serde(default)]
         allowed_hosts: Vec<String>,

@@ -78,6 +78,12 @@ ids! {
     RequestId, "req_";
     /// A wall between tenants.
     WorkspaceId, "wrkspc_";
+    /// A set of credentials.
+    VaultId, "vlt_";
+    /// One secret in a vault, and where it may be used.
+    CredentialId, "vcrd_";
+    /// A key of the interface: its record, never itself.
+    ApiKeyId, "apikey_";
 }
 
 /// A tool call is named by the event that recorded its intent.

@@ -7,6 +7,7 @@
 //! Start with [`event`] (what the journal holds) and [`fold`] (what a session *is*: a fold of its journal).
 
 pub mod agent;
+pub mod audit;
 pub mod chain;
 pub mod clock;
 pub mod content;
@@ -18,12 +19,15 @@ pub mod ids;
 pub mod invalid;
 pub mod limits;
 pub mod mcp;
+pub mod network;
 pub mod redaction;
 pub mod session;
 pub mod usage;
 
 pub use clock::{Clock, IdSource, Timestamp};
-pub use ids::{AgentId, CallId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, WorkspaceId};
+pub use ids::{
+    AgentId, ApiKeyId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId, WorkspaceId,
+};
 pub use invalid::Invalid;
 
 /// Position of an event in its session's journal. Dense per session; the first event has 1, and 0 means "before the first".

@@ -45,6 +45,10 @@ pub enum ToCell {
         config: LoopConfig,
         resume: Resume,
         now: Timestamp,
+        /// Variables that programs of the room find in their environment, from the next shell on: names, and placeholders that
+        /// are worth nothing outside this session.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        variables: Vec<(String, String)>,
     },
     Input {
         now: Timestamp,

@@ -10,4 +10,7 @@ pub mod port;
 pub mod programs;
 
 pub use namespaces::NamespaceSandbox;
-pub use port::{Check, CheckVerdict, Found, Room, RoomExit, RoomGuard, RoomSpec, Sandbox, SandboxError};
+pub use port::{
+    Check, CheckVerdict, Found, Outlet, OutletStream, Room, RoomExit, RoomGuard, RoomOutlet, RoomRoot, RoomSpec, Sandbox,
+    SandboxError,
+};

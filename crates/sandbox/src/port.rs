@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::{Epoch, SessionId};
 use std::path::PathBuf;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
@@ -17,12 +18,54 @@ pub struct RoomSpec {
     /// The session's own directory on the host. It outlives the room: what the session wrote is found there again.
     pub directory: PathBuf,
     pub limits: RoomLimits,
+    pub root: RoomRoot,
+    pub outlet: RoomOutlet,
 }
+
+impl RoomSpec {
+    /// A room like any other: the host's `/usr`, default limits, no way out.
+    pub fn plain(session: SessionId, epoch: Epoch, directory: PathBuf) -> Self {
+        let (limits, root, outlet) = (RoomLimits::default(), RoomRoot::Host, RoomOutlet::Closed);
+        RoomSpec { session, epoch, directory, limits, root, outlet }
+    }
+}
+
+/// The root file system of a room; read-only for everybody in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum RoomRoot {
+    /// The host's `/usr`, as far as programs need it.
+    #[default]
+    Host,
+    /// Directory trees of the host, the uppermost first. They are nobody's to change while a room may use them.
+    Layers(Vec<PathBuf>),
+}
+
+/// Whether programs of the room can ask for connections to the world.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum RoomOutlet {
+    #[default]
+    Closed,
+    /// Through [`Room::outlet`]. Programs that know of no proxy are served on these ports.
+    Open { ports: Vec<u16> },
+}
+
+/// Where a room's wishes for connections come out. Each is a stream on which the room's side speaks first, as a client of an
+/// HTTP proxy does (RFC 9110, 9.3.6). It is a stranger's.
+#[async_trait]
+pub trait Outlet: Send {
+    /// The next wish. An error: no more will come.
+    async fn accept(&mut self) -> std::io::Result<Box<dyn OutletStream>>;
+}
+
+pub trait OutletStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> OutletStream for S {}
 
 /// A living room with a cell in it. Dropping it kills every process of the room; its directory stays.
 pub struct Room {
     /// The host's end of a fresh connection to the cell.
     pub channel: UnixStream,
+    /// `None` in a room whose outlet is closed.
+    pub outlet: Option<Box<dyn Outlet>>,
     /// Becomes `Some` when the room is gone.
     pub exit: watch::Receiver<Option<RoomExit>>,
     /// Kills the room when dropped.

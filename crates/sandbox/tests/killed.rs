@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
-use loopd_domain::environment::RoomLimits;
 use loopd_domain::{Epoch, SessionId};
 use loopd_sandbox::{NamespaceSandbox, RoomSpec, Sandbox};
 use std::collections::BTreeSet;
@@ -20,7 +19,7 @@ const KILLS: u32 = 40;
 fn spec(data: &Path, number: u32) -> RoomSpec {
     let session = SessionId::parse("session", &format!("sesn_{number}")).unwrap();
     let directory = data.join("sessions").join(session.as_str());
-    RoomSpec { session, epoch: Epoch(1), directory, limits: RoomLimits::default() }
+    RoomSpec::plain(session, Epoch(1), directory)
 }
 
 fn sandbox(data: &Path) -> NamespaceSandbox {

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
-use loopd_domain::environment::RoomLimits;
 use loopd_domain::{Epoch, SessionId};
 use loopd_sandbox::{NamespaceSandbox, Room, RoomSpec, Sandbox};
 use std::path::Path;
@@ -49,9 +48,9 @@ async fn one_after_the_other() {
 async fn visit(sandbox: &NamespaceSandbox, data: &Path, number: u32, figures: &mut Figures) {
     let session = SessionId::parse("session", &format!("sesn_{number}")).unwrap();
     let directory = data.join("sessions").join(session.as_str());
-    let spec = RoomSpec { session, epoch: Epoch(1), directory, limits: RoomLimits::default() };
+    let spec = RoomSpec::plain(session, Epoch(1), directory);
     let begun = Instant::now();
-    let Room { mut channel, mut exit, guard } = sandbox.start(&spec).await.unwrap();
+    let Room { mut channel, mut exit, guard, .. } = sandbox.start(&spec).await.unwrap();
     figures.started.push(begun.elapsed());
     channel.read_u8().await.unwrap();
     figures.heard.push(begun.elapsed());

@@ -175,7 +175,7 @@ impl Host {
             queued: Vec::new(),
             answered: None,
         };
-        self.send(&ToCell::Begin { config, resume, now: Timestamp(1_000_000) });
+        self.send(&ToCell::Begin { config, resume, now: Timestamp(1_000_000), variables: Vec::new() });
     }
 
     pub fn call(&mut self, name: &str, input: Value) -> Call {

@@ -1,7 +1,6 @@
 //! The sandbox under test, and a way to talk to the test cell in its rooms.
 
 use crate::{CheckVerdict, Room, RoomExit, RoomSpec, Sandbox};
-use loopd_domain::environment::RoomLimits;
 use loopd_domain::{Epoch, SessionId};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,7 +61,7 @@ impl Subject {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let session = SessionId::parse("session", &format!("sesn_TEST{number}")).expect("letters and digits");
         let directory = self.data.join("sessions").join(session.as_str());
-        RoomSpec { session, epoch: Epoch(1), directory, limits: RoomLimits::default() }
+        RoomSpec::plain(session, Epoch(1), directory)
     }
 
     /// Starts a room and waits for its cell's first sign of life.
@@ -144,7 +143,7 @@ impl Visitor {
 
     /// Lets go of the room and waits until it is gone.
     pub async fn leave(self) -> RoomExit {
-        let Room { channel, mut exit, guard } = self.room;
+        let Room { channel, mut exit, guard, .. } = self.room;
         drop((guard, channel));
         let gone = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
         let gone = gone.unwrap_or_else(|_| panic!("the room did not end in {PATIENCE:?}"));

@@ -6,7 +6,6 @@
 use super::NamespaceSandbox;
 use super::cgroup::Cgroups;
 use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
-use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::ROOMS_PARKED_MAX;
 use loopd_domain::{Epoch, SessionId};
 use std::time::Duration;
@@ -89,7 +88,7 @@ async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
         Err(fault) => return broken(NAME, fault.to_string(), ""),
     };
     let directory = sandbox.rooms.data.join(name);
-    let spec = RoomSpec { session, epoch: Epoch(1), directory, limits: RoomLimits::default() };
+    let spec = RoomSpec::plain(session, Epoch(1), directory);
     let begun = Instant::now();
     let heard = match sandbox.start(&spec).await {
         Ok(room) => hear(room, begun).await,
@@ -131,7 +130,7 @@ async fn parked_rooms(sandbox: &NamespaceSandbox) -> Check {
 
 /// Waits for the cell's first byte, then for the room's end. Answers how long the first took.
 async fn hear(room: Room, begun: Instant) -> Result<Duration, String> {
-    let Room { channel, mut exit, guard } = room;
+    let Room { channel, mut exit, guard, .. } = room;
     let mut byte = [0];
     let heard = tokio::time::timeout(PATIENCE, async {
         loop {

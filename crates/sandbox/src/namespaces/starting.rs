@@ -64,7 +64,7 @@ impl Rooms {
             orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
         };
         running.start(start, listener).await?;
-        Ok(Room { channel, exit: seat.exit.clone(), guard: Box::new(guard) })
+        Ok(Room { channel, outlet: None, exit: seat.exit.clone(), guard: Box::new(guard) })
     }
 
     pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
@@ -88,7 +88,7 @@ impl Rooms {
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
-        Ok(Some(Room { channel, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
+        Ok(Some(Room { channel, outlet: None, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
     }
 
     /// A hold on the recorded room, if it lives.

@@ -115,8 +115,9 @@ fn refuse_packages(fields: &mut Fields) -> Result<(), Invalid> {
 fn read_networking(at: &str, value: Value) -> Result<Networking, Invalid> {
     let names = ["type", "allowed_hosts", "allow_mcp_servers", "allow_package_managers"];
     let mut fields = Fields::open(at, value, &names)?;
-    match fields.word("type", &["unrestricted", "limited"])? {
-        None => Err(Invalid::missing(fields.path("type"), "`unrestricted` or `limited`")),
+    match fields.word("type", &["unrestricted", "limited", "none"])? {
+        None => Err(Invalid::missing(fields.path("type"), "`unrestricted`, `limited` or `none`")),
+        Some("none") => Ok(Networking::None),
         Some("unrestricted") => Ok(Networking::Unrestricted),
         Some(_) => {
             let at = fields.path("allowed_hosts");

@@ -56,7 +56,7 @@ pub struct ReadyRoom {
 
 impl ReadyRoom {
     pub(super) fn new(room: Room) -> Self {
-        let Room { channel, exit, guard } = room;
+        let Room { channel, outlet: _, exit, guard } = room;
         ReadyRoom { link: Link::new(channel), exit, guard }
     }
 
@@ -89,7 +89,7 @@ pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, limits: Room
 
 pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> RoomSpec {
     let directory = parts.data.join("sessions").join(session.as_str());
-    RoomSpec { session: session.clone(), epoch, directory, limits }
+    RoomSpec { limits, ..RoomSpec::plain(session.clone(), epoch, directory) }
 }
 
 impl Driver {
@@ -158,6 +158,7 @@ impl Driver {
             config: resume::config(&self.ledger),
             resume: resume::resume(&self.ledger, turn),
             now: self.ledger.now(),
+            variables: Vec::new(),
         };
         let sent = room.link.send(&frame);
         fail::fail_point!("session::after_dispatch");

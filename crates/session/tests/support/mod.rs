@@ -131,7 +131,7 @@ impl Sandbox for OpenRoom {
             mishaps.alive.fetch_sub(1, Ordering::Relaxed);
             exit.send_replace(Some(RoomExit::Signal(9)));
         });
-        Ok(Room { channel: host, exit: exited, guard: Box::new(Guard(kill)) })
+        Ok(Room { channel: host, outlet: None, exit: exited, guard: Box::new(Guard(kill)) })
     }
 
     async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
@@ -186,7 +186,7 @@ async fn run_cell(mut stream: UnixStream, tools: Tools, mishaps: &Mishaps) {
                     send(&mut stream, &FromCell::Hello { version: VERSION, calls: Vec::new() }).await;
                     continue;
                 }
-                ToCell::Begin { config, resume, now } => {
+                ToCell::Begin { config, resume, now, .. } => {
                     let (machine, commands) = AgentLoop::resume(config, resume, now);
                     live = Some(machine);
                     (now, commands)

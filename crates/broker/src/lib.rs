@@ -1,0 +1,29 @@
+//! The broker: the only place that opens a secret, and the only way out of a room.
+//!
+//! ```text
+//!  program in a room ─► outlet ─► egress: who? where? may it? ─► TLS opened only where a credential is placed ─► world
+//!                                    │                 │
+//!                                    ├─ credentials ◄──┴── vault (sealed at rest) ◄── server: the vaults' interface
+//!                                    └─ reports ─► session: journal, trace      audit ─► store
+//! ```
+//!
+//! Plaintext secrets live in [`Secret`], nowhere else, and never leave this crate but on a connection to a host that their
+//! credential names. `vault` knows nothing of connections, `egress` nothing of how secrets are kept: they meet in
+//! [`credentials`].
+
+pub mod audit;
+pub mod client;
+pub mod credentials;
+pub mod egress;
+pub mod report;
+pub mod seal;
+pub mod secret;
+pub mod vault;
+
+pub use audit::Audit;
+pub use client::Client;
+pub use credentials::{BoundCredential, Credentials, Placement};
+pub use egress::Egress;
+pub use report::Reports;
+pub use seal::Sealer;
+pub use secret::Secret;

@@ -1,0 +1,1 @@
+//! Vaults: secrets at rest.
