@@ -86,6 +86,17 @@ pub const STREAM_BYTES_MAX: usize = 1 << 20;
 pub const STREAM_PING_MS: u64 = 15_000;
 /// Events of one session that a trace is made of.
 pub const TRACE_EVENTS_MAX: usize = 100_000;
+/// Connections of a room's programs that are served at the same time; more wait.
+pub const OUTLET_CONNECTIONS_MAX: usize = 256;
+/// Connections of one turn, and between it and the next, that the journal tells of one by one; more are counted.
+pub const CONNECTIONS_PER_TURN_MAX: usize = 512;
+/// How long a connection that has ended may wait to be written while nothing else is, in milliseconds.
+pub const CONNECTION_REPORT_MS: u64 = 1_000;
+/// Characters of a connection's host in the journal, and credentials that are named there.
+pub const CONNECTION_HOST_CHARS_MAX: usize = 255;
+pub const CONNECTION_CREDENTIALS_MAX: usize = 64;
+/// Ports of an environment on which programs that know of no proxy are served.
+pub const NETWORK_PORTS_MAX: usize = 16;
 /// Previews (text deltas) that wait for one follower before it is told to re-read.
 pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
 /// Appends that wait for the journal's writer, over all sessions.
@@ -117,7 +128,7 @@ pub const FILES_MAX: u64 = 1_000_000;
 pub const FILES_BYTES_MAX: u64 = 64 << 30;
 pub const FILE_DEPTH_MAX: usize = 128;
 pub const FILE_PATH_BYTES_MAX: usize = 4_096;
-/// Characters of the reason for a redaction.
+/// Characters of a reason: for a redaction, or of what became of a connection.
 pub const REASON_CHARS_MAX: usize = 1_000;
 /// Bytes of an archive that is imported, unpacked, and of its manifest.
 pub const ARCHIVE_BYTES_MAX: u64 = FILES_BYTES_MAX + (4 << 30);
