@@ -6,6 +6,7 @@
 //! - [`cli`]: the command line, run to its end or signalled on its way.
 //! - [`effects`]: a service outside that counts what tools do to it.
 //! - [`provider`]: a model provider that misbehaves as told.
+//! - [`site`]: a web site that rooms want to reach.
 //! - [`script`]: system prompts for `builtin/script`.
 //!
 //! One file of tests: `cargo test -p loopd-tests --test invoke`. Tests that cannot run where they stand say so through
@@ -18,6 +19,7 @@ pub mod http;
 pub mod provider;
 pub mod script;
 pub mod server;
+pub mod site;
 
 pub use http::{Http, Stream};
 pub use server::Server;

@@ -217,3 +217,101 @@ fn mask_value(mask: &dyn Mask, value: &mut Value) -> bool {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loopd_domain::event::NativeBlock;
+    use serde_json::json;
+
+    const SECRET: &str = "geheim-Ü-1234567";
+    const PLACE: &str = "PLACEHOLDER123456";
+
+    struct Plain;
+
+    impl Mask for Plain {
+        fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+            match text.contains(SECRET) {
+                true => Cow::Owned(text.replace(SECRET, PLACE)),
+                false => Cow::Borrowed(text),
+            }
+        }
+
+        fn longest(&self) -> usize {
+            SECRET.len()
+        }
+    }
+
+    fn masking() -> Masking {
+        Masking::With(Arc::new(Plain))
+    }
+
+    fn base64(text: &str) -> Source {
+        Source::Base64 { media_type: "application/pdf".to_owned(), data: STANDARD.encode(text) }
+    }
+
+    #[test]
+    fn every_place_of_a_result_is_looked_at() {
+        let title = Some(format!("t {SECRET}"));
+        let text = Source::Text { media_type: "text/plain".to_owned(), data: SECRET.to_owned() };
+        let url = Source::Url { url: format!("https://x/?k={SECRET}") };
+        let mut content = vec![
+            ContentBlock::text(format!("{SECRET}{SECRET}")),
+            ContentBlock::Document { source: text, title, context: Some(SECRET.to_owned()) },
+            ContentBlock::Image { source: url },
+            ContentBlock::Image { source: base64(&format!("a {SECRET} b")) },
+            ContentBlock::Image { source: base64("nothing in it") },
+        ];
+        assert!(masking().result(&mut content));
+        let shown = serde_json::to_string(&content).expect("serialises");
+        assert!(!shown.contains(SECRET) && !shown.contains(&STANDARD.encode(format!("a {SECRET} b"))), "{shown}");
+        assert_eq!(content[0], ContentBlock::text(format!("{PLACE}{PLACE}")));
+        assert_eq!(content[3], ContentBlock::text(WITHHELD));
+        assert_eq!(content[4], ContentBlock::Image { source: base64("nothing in it") });
+    }
+
+    #[test]
+    fn what_is_signed_goes_whole() {
+        let native = |text: &str| NativeBlock { dialect: "anthropic".to_owned(), block: json!({"thinking": [text]}) };
+        let clean = EventBody::AgentThinking { native: native("hm") };
+        assert_eq!(masking().answer(clean.clone()), clean);
+        let masked = masking().answer(EventBody::AgentThinking { native: native(SECRET) });
+        assert!(redaction::is_tombstone(&masked));
+    }
+
+    #[test]
+    fn keys_of_objects_are_masked_like_values() {
+        let mut value = json!({"a": [1, {"k": SECRET}], SECRET: null});
+        assert!(mask_value(&Plain, &mut value));
+        assert_eq!(value, json!({"a": [1, {"k": PLACE}], PLACE: null}));
+        assert!(!mask_value(&Plain, &mut value));
+    }
+
+    /// However a text is cut, what is shown is the masked text, and no piece holds a part of a secret that was not whole yet.
+    #[test]
+    fn a_secret_in_pieces_is_never_shown() {
+        let whole = format!("über {SECRET} und {SECRET}{SECRET} und geheim-Ü aus");
+        let masked = whole.replace(SECRET, PLACE);
+        let letters: Vec<char> = whole.chars().collect();
+        for size in 1..=letters.len() {
+            let mut preview = Preview::default();
+            let mut shown = String::new();
+            for piece in letters.chunks(size) {
+                shown += &preview.push(&masking(), piece.iter().collect());
+                assert!(masked.starts_with(&shown), "{size}: {shown}");
+            }
+            shown += &preview.finish();
+            assert_eq!(shown, masked, "{size}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_held_back_where_there_is_no_secret() {
+        let mut preview = Preview::default();
+        assert_eq!(preview.push(&Masking::Nothing, "abc".to_owned()), "abc");
+        // A credential was bound, and was taken away again.
+        assert_eq!(preview.push(&masking(), "short".to_owned()), "");
+        assert_eq!(preview.push(&Masking::Nothing, "!".to_owned()), "short!");
+        assert_eq!(preview.push(&Masking::Unknown(String::new()), "x".to_owned()), "");
+    }
+}
