@@ -9,6 +9,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-telemetry", "loopd-domain", "spans are a fold of events"),
     ("loopd-models", "loopd-domain", "requests and answers are conversations of the domain"),
     ("loopd-host-tools", "loopd-domain", "a call's input, result and class are words of the domain"),
+    ("loopd-host-tools", "loopd-policy", "host patterns have one meaning"),
     ("loopd-broker", "loopd-domain", "credentials, hosts and audit entries are words of the domain"),
     ("loopd-broker", "loopd-policy", "whether a connection may be made is decided there"),
     ("loopd-broker", "loopd-store", "vaults lie sealed in the store; through the port"),
@@ -27,7 +28,11 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-session", "loopd-host-tools", "the driver sends the host's calls; through the port"),
     ("loopd-session", "loopd-sandbox", "the driver holds the room; through the port"),
     ("loopd-session", "loopd-store", "the driver writes the journal; through the port"),
-    ("loopd-session", "loopd-broker", "the driver serves its room's outlet, and masks what comes back; through the port"),
+    (
+        "loopd-session",
+        "loopd-broker",
+        "the driver serves its room's outlet, and masks what comes back; through the port",
+    ),
     ("loopd-server", "loopd-broker", "the vaults' interface"),
     ("loopd", "loopd-broker", "composition root: which master key, which way out"),
     ("loopd-server", "loopd-domain", "the wire is a projection of the domain"),
@@ -49,7 +54,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
 pub const PURE: &[&str] = &["loopd-domain", "loopd-agent-loop", "loopd-protocol", "loopd-policy"];
 
 /// What pure crates may use of others: data, and nothing that opens anything. `chrono` is built without its clock.
-pub const PURE_USES: &[&str] = &["serde", "serde_json", "thiserror", "chrono", "sha2"];
+pub const PURE_USES: &[&str] = &["serde", "serde_json", "thiserror", "chrono", "sha2", "url"];
 
 /// Crates that stand outside the house and may use any room. No room may use them.
 pub const OUTSIDE: &[&str] = &["loopd-tests", "loopd-crash", "loopd-bench"];
