@@ -163,7 +163,7 @@ impl Config {
 
     fn check_hosts(&self, path: &Path) -> Result<(), ConfigError> {
         let mut hosts = self.host_tools.allow_hosts.iter().flatten();
-        match hosts.find(|host| HostPattern::parse(host).is_none()) {
+        match hosts.find(|host| HostPattern::parse(host).is_err()) {
             None => Ok(()),
             Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
         }
