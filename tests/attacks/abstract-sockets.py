@@ -10,13 +10,13 @@ for name in [line.split()[-1] for line in open("/proc/net/unix").read().splitlin
         peer = socket.socket(socket.AF_UNIX)
         peer.connect("\0" + name[1:])
         print("connected to", name)
-        sys.exit(1)
+        sys.exit(7)
     except OSError:
         pass
 peer = socket.socket(socket.AF_UNIX)
 try:
     peer.connect("\0loopd-attack-canary")
     print("reached the host's abstract socket")
-    sys.exit(1)
+    sys.exit(7)
 except OSError as fault:
     print("not in sight:", fault)

@@ -5,9 +5,9 @@
 
 for file in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sys/kernel/hotplug /proc/sys/fs/binfmt_misc/register /sys/kernel/uevent_helper /proc/sys/kernel/poweroff_cmd; do
   [ -e "$file" ] || continue
-  if (exec 3> "$file") 2>/dev/null; then echo "$file opens for writing"; exit 1; fi
+  if (exec 3> "$file") 2>/dev/null; then echo "$file opens for writing"; exit 7; fi
 done
 for file in /proc/sys/vm/drop_caches /proc/sysrq-trigger /proc/sys/kernel/panic /proc/sys/net/ipv4/ip_forward /proc/sys/vm/overcommit_memory; do
-  if (exec 3> "$file") 2>/dev/null; then echo "$file opens for writing"; exit 1; fi
+  if (exec 3> "$file") 2>/dev/null; then echo "$file opens for writing"; exit 7; fi
 done
 echo "read-only"

@@ -15,4 +15,4 @@ except OSError as fault:
     print(f"stopped after {opened}: {fault}")
     sys.exit(0)
 print(f"{opened} files are open")
-sys.exit(1)
+sys.exit(7)

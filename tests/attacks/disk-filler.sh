@@ -13,5 +13,5 @@ for n in $(seq 1 64); do
   sleep 0.3
 done
 rm -f ./attack-fill-*
-[ $written -ge $limit ] && { echo "wrote $written MiB, the limit is ${ATTACK_DISK_MIB:-512}"; exit 1; }
+[ $written -ge $limit ] && { echo "wrote $written MiB, the limit is ${ATTACK_DISK_MIB:-512}"; exit 7; }
 echo "stopped after $written MiB"

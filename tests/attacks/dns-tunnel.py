@@ -15,7 +15,7 @@ for server in ["8.8.8.8", "1.1.1.1", "9.9.9.9", os.environ.get("ATTACK_HOST_DNS"
         query.sendto(question, (server, 53))
         answer, sender = query.recvfrom(2000)
         print(f"{server} answered {len(answer)} bytes")
-        sys.exit(1)
+        sys.exit(7)
     except OSError as fault:
         last = fault
 # And the room's own resolver may know no answer to a question of text.
@@ -26,7 +26,7 @@ try:
     answer, _ = query.recvfrom(2000)
     if struct.unpack(">H", answer[6:8])[0]:
         print("a text record came back: somebody outside was asked")
-        sys.exit(1)
+        sys.exit(7)
 except OSError as fault:
     last = fault
 print("nobody outside was asked:", last)

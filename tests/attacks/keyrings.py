@@ -15,5 +15,5 @@ for name, numbers in [("add_key", (248, ctypes.c_char_p(b"user"), ctypes.c_char_
     result, why = call(*numbers)
     if result >= 0:
         print(f"{name} works")
-        sys.exit(1)
+        sys.exit(7)
 print("refused:", why)

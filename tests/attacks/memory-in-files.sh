@@ -6,7 +6,7 @@
 # bare: would take this machine down where nothing limits it
 
 for place in /tmp /dev/shm; do
-  timeout 60 head -c 64G /dev/zero > $place/attack-full 2>/dev/null && { echo "64 GB in $place"; exit 1; }
+  timeout 60 head -c 64G /dev/zero > $place/attack-full 2>/dev/null && { echo "64 GB in $place"; exit 7; }
   rm -f $place/attack-full
 done
 echo "full before the machine was"

@@ -4,6 +4,6 @@
 # must: be refused
 
 for exe in /proc/1/exe /proc/self/exe /proc/$PPID/exe; do
-  if (exec 3>> "$exe") 2>/dev/null; then echo "$exe can be written"; exit 1; fi
+  if (exec 3>> "$exe") 2>/dev/null; then echo "$exe can be written"; exit 7; fi
 done
 echo "refused"

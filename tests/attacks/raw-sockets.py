@@ -11,7 +11,7 @@ for name, arguments in [("raw IPv4", (socket.AF_INET, socket.SOCK_RAW, 1)), ("ra
     try:
         socket.socket(*arguments)
         print(f"a {name} socket opens")
-        sys.exit(1)
+        sys.exit(7)
     except OSError as fault:
         last = fault
 print("refused:", last)
