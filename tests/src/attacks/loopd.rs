@@ -147,8 +147,9 @@ impl Ground {
     }
 
     /// What the room of a new session prints when it looks at itself.
-    pub async fn introspect(&self, script: &str) -> String {
-        let answer = self.http.shell(script).await;
+    pub async fn introspect(&self, input: &str) -> String {
+        let answer =
+            self.http.invoke(json!({"model": "builtin/shell", "environment": self.environment, "input": input})).await;
         last_result(&self.http, answer["session_id"].as_str().expect("a session")).await
     }
 }

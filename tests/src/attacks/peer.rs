@@ -4,12 +4,14 @@
 
 use super::planted::{NEIGHBOUR_PORT, Planted};
 use super::{Attack, Verdict};
+use rustix::process::Pid;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// `nobody`.
 const USER: u32 = 65534;
@@ -79,7 +81,7 @@ impl Peer {
         if attack.ends.is_some() {
             std::thread::sleep(Duration::from_secs(1));
             return match living(attack, &self.workspace) {
-                Some(pid) => Verdict::Through(format!("process {pid} lives on")),
+                Some(pid) => Verdict::Through(format!("process {} lives on", pid.as_raw_nonzero())),
                 None => Verdict::Held("nothing of it lives on".to_owned()),
             };
         }
@@ -94,6 +96,10 @@ impl Drop for Peer {
         // Already gone is as good.
         let _ = self.neighbour.kill();
         let _ = self.neighbour.wait();
+        // What got away from its sandbox must not get away from this machine.
+        for pid in processes_in(self.data.path()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 }
 
@@ -138,14 +144,21 @@ fn settings(workspace: &Path) -> String {
     serde_json::json!({"network": {"allowedDomains": [], "deniedDomains": []}, "filesystem": filesystem}).to_string()
 }
 
-/// A process that works in the attack's directory.
-fn living(attack: &Attack, workspace: &Path) -> Option<u32> {
-    let mark = format!("attack-{}", attack.name);
+/// A process that still works for the attack.
+fn living(attack: &Attack, workspace: &Path) -> Option<Pid> {
+    match attack.name.as_str() {
+        "outlive-call" => processes_in(workspace).into_iter().next(),
+        name => processes_in(&workspace.join(format!("attack-{name}"))).into_iter().next(),
+    }
+}
+
+/// Processes whose working directory is below `directory`.
+fn processes_in(directory: &Path) -> Vec<Pid> {
     let entries = std::fs::read_dir("/proc").expect("it can be listed");
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
-        let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-        let directory = directory.to_string_lossy();
-        directory.contains(&mark)
-            || (attack.name == "outlive-call" && directory.starts_with(&*workspace.to_string_lossy()))
+    let pids = entries.flatten().filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?));
+    pids.filter(|pid| {
+        let link = std::fs::read_link(format!("/proc/{}/cwd", pid.as_raw_nonzero()));
+        link.is_ok_and(|path| path.starts_with(directory))
     })
+    .collect()
 }
