@@ -114,10 +114,7 @@ pub enum SandboxError {
 impl SandboxError {
     /// Trying again does not help: something has to be changed first.
     pub fn is_permanent(&self) -> bool {
-        match self {
-            SandboxError::Unavailable { .. } | SandboxError::Environment(_) => true,
-            SandboxError::Directory { .. } | SandboxError::Launcher(_) | SandboxError::Fenced { .. } => false,
-        }
+        matches!(self, SandboxError::Unavailable { .. } | SandboxError::Environment(_))
     }
 }
 
