@@ -23,10 +23,12 @@ pub mod network;
 pub mod redaction;
 pub mod session;
 pub mod usage;
+pub mod vault;
 
 pub use clock::{Clock, IdSource, Timestamp};
 pub use ids::{
-    AgentId, ApiKeyId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId, WorkspaceId,
+    AgentId, ApiKeyId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId,
+    WorkspaceId,
 };
 pub use invalid::Invalid;
 

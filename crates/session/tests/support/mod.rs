@@ -390,6 +390,7 @@ impl House {
             workspace: workspace(),
             agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
+            vaults: Vec::new(),
             room: Default::default(),
             title: None,
             metadata: Metadata::new(),

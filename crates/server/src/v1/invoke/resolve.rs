@@ -74,6 +74,7 @@ pub async fn new_session(
         agent,
         environment,
         room,
+        vaults: Vec::new(),
         title: invocation.title,
         metadata: invocation.metadata,
         inputs: invocation.inputs,

@@ -72,6 +72,7 @@ async fn read(state: &ServerState, caller: &Caller, body: Value) -> Answer<NewSe
         agent: agent_of(state, caller, agent).await?,
         environment,
         room,
+        vaults: Vec::new(),
         title,
         metadata,
         inputs,
