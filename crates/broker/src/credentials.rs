@@ -2,14 +2,37 @@
 
 use crate::client::Client;
 use crate::secret::Secret;
+use crate::vault::Mask;
 use async_trait::async_trait;
 use loopd_domain::{CredentialId, VaultId};
 use std::sync::Arc;
+use url::Url;
 
 /// What a session may use. Asked for each request, so that a rotation or an archived credential reaches running sessions.
 #[async_trait]
 pub trait Credentials: Send + Sync {
     async fn of(&self, client: &Client) -> Result<Vec<Arc<BoundCredential>>, CredentialsError>;
+}
+
+/// What the host does for a session with its secrets, beside its connections.
+#[async_trait]
+pub trait SessionSecrets: Send + Sync {
+    /// Variables of the session's room: names, and the placeholders in the secrets' place.
+    async fn variables(&self, client: &Client) -> Result<Vec<(String, String)>, CredentialsError>;
+    /// Takes secrets out of what comes back. To be asked for each result: it is the same as long as nothing changes.
+    async fn mask(&self, client: &Client) -> Result<Arc<Mask>, CredentialsError>;
+    /// What an MCP server at this address is shown. `None`: it is connected to without.
+    async fn bearer_for(&self, client: &Client, url: &Url) -> Result<Option<Bearer>, CredentialsError>;
+}
+
+/// A token for one MCP server.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    pub vault: VaultId,
+    pub credential: CredentialId,
+    /// One more with every rotation: a connection that was made with an earlier one is made anew.
+    pub version: u64,
+    pub token: Secret,
 }
 
 /// The vault cannot be read now. The request is refused; it is never sent without its credential.

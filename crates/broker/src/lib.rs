@@ -22,8 +22,9 @@ pub mod vault;
 
 pub use audit::Audit;
 pub use client::Client;
-pub use credentials::{BoundCredential, Credentials, Placement};
+pub use credentials::{Bearer, BoundCredential, Credentials, CredentialsError, Placement, SessionSecrets};
 pub use egress::Egress;
 pub use report::Reports;
 pub use seal::Sealer;
 pub use secret::Secret;
+pub use vault::Vaults;
