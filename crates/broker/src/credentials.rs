@@ -2,7 +2,6 @@
 
 use crate::client::Client;
 use crate::secret::Secret;
-use crate::vault::Mask;
 use async_trait::async_trait;
 use loopd_domain::{CredentialId, VaultId};
 use std::sync::Arc;
@@ -14,14 +13,10 @@ pub trait Credentials: Send + Sync {
     async fn of(&self, client: &Client) -> Result<Vec<Arc<BoundCredential>>, CredentialsError>;
 }
 
-/// What the host does for a session with its secrets, beside its connections.
+/// What a session shows to MCP servers, which the host connects to for it.
 #[async_trait]
-pub trait SessionSecrets: Send + Sync {
-    /// Variables of the session's room: names, and the placeholders in the secrets' place.
-    async fn variables(&self, client: &Client) -> Result<Vec<(String, String)>, CredentialsError>;
-    /// Takes secrets out of what comes back. To be asked for each result: it is the same as long as nothing changes.
-    async fn mask(&self, client: &Client) -> Result<Arc<Mask>, CredentialsError>;
-    /// What an MCP server at this address is shown. `None`: it is connected to without.
+pub trait Bearers: Send + Sync {
+    /// The token for the server at this address. `None`: it is connected to without.
     async fn bearer_for(&self, client: &Client, url: &Url) -> Result<Option<Bearer>, CredentialsError>;
 }
 

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod client;
 pub mod credentials;
 pub mod egress;
+pub mod placeholders;
 pub mod report;
 pub mod seal;
 pub mod secret;
@@ -22,8 +23,9 @@ pub mod vault;
 
 pub use audit::Audit;
 pub use client::Client;
-pub use credentials::{Bearer, BoundCredential, Credentials, CredentialsError, Placement, SessionSecrets};
+pub use credentials::{Bearer, Bearers, BoundCredential, Credentials, CredentialsError, Placement};
 pub use egress::Egress;
+pub use placeholders::{Mask, NoCredentials, Placeholders};
 pub use report::Reports;
 pub use seal::Sealer;
 pub use secret::Secret;

@@ -2,7 +2,7 @@
 
 use loopd_broker::vault::mcp_url;
 use loopd_broker::vault::{Kms, LocalKms, MasterKey, OpenError, RotateError, VaultError, rotate};
-use loopd_broker::{Client, Credentials, Placement, Sealer, Secret, SessionSecrets, Vaults};
+use loopd_broker::{Bearers, Client, Credentials, Placeholders, Placement, Sealer, Secret, Vaults};
 use loopd_domain::agent::Metadata;
 use loopd_domain::environment::Networking;
 use loopd_domain::limits::OPENED_VAULT_MS;

@@ -3,8 +3,8 @@
 //! A text without a secret costs one fast search for each form, and is not copied.
 
 use super::forms;
+use crate::placeholders::Mask;
 use crate::secret::Secret;
-use loopd_domain::content::{ContentBlock, Source};
 use memchr::memmem;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The secrets of one session, in all forms that are looked for.
 #[derive(Default)]
-pub struct Mask {
+pub struct Masking {
     patterns: Vec<Pattern>,
 }
 
@@ -30,13 +30,13 @@ struct Found<'a> {
     pattern: &'a Pattern,
 }
 
-impl std::fmt::Debug for Mask {
+impl std::fmt::Debug for Masking {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mask({} forms)", self.patterns.len())
+        write!(f, "Masking({} forms)", self.patterns.len())
     }
 }
 
-impl Mask {
+impl Masking {
     /// Of secrets and what stands in their place.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a Secret, &'a str)>) -> Self {
         let mut patterns = Vec::new();
@@ -45,37 +45,7 @@ impl Mask {
             let of = |form: Secret| Pattern { period: period(form.reveal()), form, placeholder: placeholder.clone() };
             patterns.extend(forms::of(secret).into_iter().map(of));
         }
-        Mask { patterns }
-    }
-
-    /// The text with a placeholder in the place of each secret. Where secrets overlap, the longest one's.
-    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let found = self.find(text.as_bytes());
-        if found.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let mut masked = String::with_capacity(text.len());
-        let mut from = 0;
-        for Found { at, pattern } in found {
-            // A secret is a text, and so are its forms: what is cut here is cut between letters.
-            masked.push_str(text.get(from..at.start).unwrap_or_default());
-            masked.push_str(&pattern.placeholder);
-            from = at.end;
-        }
-        masked.push_str(text.get(from..).unwrap_or_default());
-        Cow::Owned(masked)
-    }
-
-    /// True when something was replaced. Bytes of images and other files are left as they are.
-    pub fn blocks(&self, blocks: &mut [ContentBlock]) -> bool {
-        let mut masked = false;
-        for text in blocks.iter_mut().flat_map(texts) {
-            if let Cow::Owned(new) = self.text(text) {
-                *text = new;
-                masked = true;
-            }
-        }
-        masked
+        Masking { patterns }
     }
 
     /// Stretches in order, none touching the next.
@@ -107,20 +77,27 @@ impl Mask {
     }
 }
 
-fn texts(block: &mut ContentBlock) -> Vec<&mut String> {
-    match block {
-        ContentBlock::Text { text } => vec![text],
-        ContentBlock::Image { source } => source_text(source).into_iter().collect(),
-        ContentBlock::Document { source, title, context } => {
-            source_text(source).into_iter().chain(title).chain(context).collect()
+impl Mask for Masking {
+    /// Where secrets overlap, the longest one's placeholder stands.
+    fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let found = self.find(text.as_bytes());
+        if found.is_empty() {
+            return Cow::Borrowed(text);
         }
+        let mut masked = String::with_capacity(text.len());
+        let mut from = 0;
+        for Found { at, pattern } in found {
+            // A secret is a text, and so are its forms: what is cut here is cut between letters.
+            masked.push_str(text.get(from..at.start).unwrap_or_default());
+            masked.push_str(&pattern.placeholder);
+            from = at.end;
+        }
+        masked.push_str(text.get(from..).unwrap_or_default());
+        Cow::Owned(masked)
     }
-}
 
-fn source_text(source: &mut Source) -> Option<&mut String> {
-    match source {
-        Source::Text { data: text, .. } | Source::Url { url: text } => Some(text),
-        Source::Base64 { .. } | Source::File { .. } => None,
+    fn longest(&self) -> usize {
+        self.patterns.iter().map(|pattern| pattern.form.reveal().len()).max().unwrap_or(0)
     }
 }
 
@@ -149,16 +126,16 @@ mod tests {
         Secret::new(text.as_bytes().to_vec())
     }
 
-    fn mask(pairs: &[(&str, &str)]) -> Mask {
+    fn mask(pairs: &[(&str, &str)]) -> Masking {
         let secrets: Vec<(Secret, &str)> = pairs.iter().map(|(s, p)| (secret(s), *p)).collect();
-        Mask::new(secrets.iter().map(|(s, p)| (s, *p)))
+        Masking::new(secrets.iter().map(|(s, p)| (s, *p)))
     }
 
     #[test]
     fn a_text_without_secrets_is_not_copied() {
         let mask = mask(&[("hunter2hunter2", "PLACE")]);
         assert!(matches!(mask.text("nothing here, hunter2 alone is not it"), Cow::Borrowed(_)));
-        assert!(matches!(Mask::default().text("x"), Cow::Borrowed("x")));
+        assert!(matches!(Masking::default().text("x"), Cow::Borrowed("x")));
     }
 
     #[test]
@@ -189,25 +166,6 @@ mod tests {
         let header = base64::engine::general_purpose::STANDARD.encode("me:s3cr3t-token");
         let masked = mask(&[("s3cr3t-token", "PLACE")]).text(&header).into_owned();
         assert!(masked.contains("PLACE") && !masked.contains(&header[6..]), "{masked}");
-    }
-
-    #[test]
-    fn blocks_are_masked_in_all_their_texts() {
-        let mask = mask(&[("s3cr3t-token", "PLACE")]);
-        let source = |data: &str| Source::Text { media_type: "text/plain".to_owned(), data: data.to_owned() };
-        let mut blocks = vec![
-            ContentBlock::text("a s3cr3t-token"),
-            ContentBlock::Document {
-                source: source("b s3cr3t-token"),
-                title: Some("c s3cr3t-token".to_owned()),
-                context: Some("d s3cr3t-token".to_owned()),
-            },
-            ContentBlock::Image { source: Source::Url { url: "https://h/?k=s3cr3t-token".to_owned() } },
-        ];
-        assert!(mask.blocks(&mut blocks));
-        let text = serde_json::to_string(&blocks).expect("serialises");
-        assert!(!text.contains("s3cr3t-token") && text.matches("PLACE").count() == 5, "{text}");
-        assert!(!mask.blocks(&mut blocks));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`Vaults`] is made once, by the composition root. It writes what the interface wants (secrets go in and never come out
 //! there), and opens for a session what the session was given: to egress as [`crate::Credentials`], to the session's driver as
-//! [`crate::SessionSecrets`].
+//! [`crate::Placeholders`], and to the tools that the host runs for it as
+//! [`crate::Bearers`].
 //!
 //! - `kms`, `key_file`: the master key, which is never in the store. - `envelope`, `house`: what is sealed under what.
 //! - `opened`: vaults that are open for a moment. - `session`: a session's view of its vaults.
@@ -22,7 +23,7 @@ mod session;
 pub use envelope::Failed;
 pub use key_file::{Finish, KeyError, KeyPlace, KeySource};
 pub use kms::{Kms, KmsError, LocalKms, MasterKey, NoMasterKey};
-pub use mask::Mask;
+pub use mask::Masking;
 pub use rotate::{RotateError, rotate};
 
 use crate::seal::{SealError, Sealer};

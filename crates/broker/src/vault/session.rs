@@ -1,11 +1,12 @@
 //! A session's view of the vaults that it was given: the first vault that has something for a name wins.
 
-use super::mask::Mask;
+use super::mask::Masking;
 use super::mcp_url;
 use super::opened::OpenedCredential;
 use super::{VaultError, Vaults};
 use crate::client::Client;
-use crate::credentials::{Bearer, BoundCredential, Credentials, CredentialsError, Placement, SessionSecrets};
+use crate::credentials::{Bearer, Bearers, BoundCredential, Credentials, CredentialsError, Placement};
+use crate::placeholders::{Mask, Placeholders};
 use crate::secret::Secret;
 use async_trait::async_trait;
 use loopd_domain::vault::{CredentialAuth, CredentialNetworking, InjectionPlace};
@@ -21,7 +22,7 @@ pub struct View {
     bound: Vec<Arc<BoundCredential>>,
     /// By the address of the server.
     bearers: Vec<(String, Bearer)>,
-    mask: Arc<Mask>,
+    mask: Arc<Masking>,
 }
 
 impl Vaults {
@@ -58,7 +59,7 @@ impl Vaults {
                 }
             }
         }
-        let mask = Arc::new(Mask::new(masked.iter().map(|(secret, placeholder)| (secret, placeholder.as_str()))));
+        let mask = Arc::new(Masking::new(masked.iter().map(|(secret, placeholder)| (secret, placeholder.as_str()))));
         let (workspace, vaults) = (client.workspace.clone(), client.vaults.clone());
         let view = Arc::new(View { workspace, vaults, bound, bearers, mask });
         self.opened.keep_view(client.session.clone(), view.clone(), read_at);
@@ -103,16 +104,19 @@ impl Credentials for Vaults {
 }
 
 #[async_trait]
-impl SessionSecrets for Vaults {
+impl Placeholders for Vaults {
     async fn variables(&self, client: &Client) -> Result<Vec<(String, String)>, CredentialsError> {
         let view = self.view(client).await.map_err(unavailable)?;
         Ok(view.bound.iter().map(|one| (one.variable.clone(), one.placeholder.clone())).collect())
     }
 
-    async fn mask(&self, client: &Client) -> Result<Arc<Mask>, CredentialsError> {
+    async fn mask(&self, client: &Client) -> Result<Arc<dyn Mask>, CredentialsError> {
         Ok(self.view(client).await.map_err(unavailable)?.mask.clone())
     }
+}
 
+#[async_trait]
+impl Bearers for Vaults {
     async fn bearer_for(&self, client: &Client, url: &Url) -> Result<Option<Bearer>, CredentialsError> {
         let Some(wanted) = mcp_url::normal_of(url) else { return Ok(None) };
         let view = self.view(client).await.map_err(unavailable)?;
