@@ -14,7 +14,8 @@ pub trait Placeholders: Send + Sync {
     /// Variables for the programs of the room: name and placeholder, each name once.
     async fn variables(&self, client: &Client) -> Result<Vec<(String, String)>, CredentialsError>;
 
-    /// The mask as it is now. Asked for each result, so that a rotation reaches a session that runs: it is to be cheap.
+    /// The mask as it is now. Asked for each result, also of sessions that have no vault, so that a rotation reaches a session
+    /// that runs: it is to be cheap.
     async fn mask(&self, client: &Client) -> Result<Arc<dyn Mask>, CredentialsError>;
 }
 

@@ -14,6 +14,7 @@ mod listen;
 mod log;
 mod machine;
 mod master_key;
+mod no_way_out;
 mod running;
 mod screen;
 mod settings;
