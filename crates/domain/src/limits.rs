@@ -144,6 +144,8 @@ pub const ROOMS_PARKED_MAX: usize = 4;
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.
 pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
+/// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
+pub const OUTLET_WAITING_MAX: i32 = 128;
 
 /// Model requests: attempts in all, first wait and longest wait, in milliseconds.
 pub const MODEL_ATTEMPTS_MAX: u32 = 6;
