@@ -40,6 +40,9 @@ pub const GLOB_PATHS_MAX: usize = 200;
 pub const GREP_LINE_BYTES_MAX: usize = 2 << 10;
 /// Bytes of memory for one line that `grep` looks at.
 pub const GREP_HEAP_BYTES_MAX: usize = 64 << 20;
+/// Variables that the host gives to programs of the room, and bytes of one with its name.
+pub const VARIABLES_MAX: usize = 256;
+pub const VARIABLE_BYTES_MAX: usize = 64 << 10;
 
 // The network stub.
 /// Hosts that have an address at the same time; each has a listening socket per port.
@@ -61,6 +64,8 @@ pub const OUTLET_PATIENCE: Duration = Duration::from_secs(15);
 pub const OUTLET_RETRY: Duration = Duration::from_millis(50);
 /// How long a program may take to read the last of an answer.
 pub const LINGER: Duration = Duration::from_secs(5);
+/// How long nothing may come for a program that has ended its own side.
+pub const HALF_OPEN_PATIENCE: Duration = Duration::from_secs(60);
 /// Nothing is accepted for so long when descriptors or memory are used up.
 pub const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
 /// A stub that has ended is not started again before this.

@@ -23,6 +23,7 @@ mod room;
 mod sys;
 mod tool_user;
 mod tools;
+mod variables;
 
 use channel::ChannelError;
 use hosts::Hosts;

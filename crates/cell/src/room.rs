@@ -12,6 +12,7 @@ use crate::network::Network;
 use crate::processes;
 use crate::tool_user::ToolUser;
 use crate::tools::{Tools, not_run};
+use crate::variables::Variables;
 use loopd_agent_loop::{AgentLoop, Command, Input, LoopConfig, Resume};
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::RunsIn;
@@ -121,8 +122,13 @@ impl Room {
                     self.turn = None;
                     self.hosts.send(&FromCell::Hello { version: VERSION, calls: self.tools.known() })?;
                 }
-                Heard::Frame(ToCell::Begin { config, resume, now: told, variables: _ }) => {
-                    self.begin(config, resume, told, now)
+                Heard::Frame(ToCell::Begin { config, resume, now: told, variables }) => {
+                    let (variables, refused) = Variables::accept(variables);
+                    for why in refused {
+                        self.log(&why)?;
+                    }
+                    self.tools.set_variables(variables);
+                    self.begin(config, resume, told, now);
                 }
                 Heard::Frame(ToCell::Input { now: told, input }) => match &mut self.turn {
                     Some(turn) => {

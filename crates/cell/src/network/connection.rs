@@ -9,7 +9,7 @@
 //! ```
 
 use super::flow::Flow;
-use crate::limits::{ANSWER_HEAD_BYTES_MAX, LINGER, OUTLET_PATIENCE, OUTLET_RETRY};
+use crate::limits::{ANSWER_HEAD_BYTES_MAX, HALF_OPEN_PATIENCE, LINGER, OUTLET_PATIENCE, OUTLET_RETRY};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{
@@ -204,11 +204,13 @@ impl Connection {
             *outlet_is_gone = true;
             up.discard();
         }
-        if up.is_done() && down.is_done() {
-            self.state = State::Over;
-        } else if down.is_done() && up.is_discarding() && over_at.is_none() {
+        match (up.is_done(), down.is_done()) {
+            (true, true) => self.state = State::Over,
             // All has been said. To close now, with bytes of the program unread, could take the answer from it.
-            *over_at = Some(now + LINGER);
+            (false, true) if up.is_discarding() => *over_at = over_at.or(Some(now + LINGER)),
+            // The program has said all, or is gone: which of the two only an answer would show. Begun anew with each piece.
+            (true, false) => *over_at = Some(now + HALF_OPEN_PATIENCE),
+            _ => {}
         }
         Ok(())
     }
@@ -252,6 +254,47 @@ fn read_head(answer: &[u8]) -> Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn carried(now: Instant) -> (Connection, OwnedFd, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let pair = || rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let ((client, program), (outlet, host)) = (pair(), pair());
+        let state = carrying(outlet, Flow::default(), Flow::default());
+        let mut connection = Connection { client, host: None, state };
+        connection.advance(Side::Client, PollFlags::IN, &mut [0; 99], now);
+        (connection, program, host)
+    }
+
+    #[test]
+    fn a_program_that_has_said_all_may_wait_only_so_long() {
+        let start = crate::clock::now();
+        let nowhere = SocketAddrUnix::new("/nowhere").unwrap();
+        let (mut connection, program, host) = carried(start);
+        assert_eq!(connection.deadline(), None, "one that may still speak may be silent");
+        rustix::net::shutdown(&program, rustix::net::Shutdown::Write).unwrap();
+        connection.advance(Side::Client, PollFlags::IN, &mut [0; 99], start);
+        assert_eq!(connection.deadline(), Some(start + HALF_OPEN_PATIENCE));
+        // An answer on its way prolongs it.
+        send(&host, b"piece", SendFlags::NOSIGNAL).unwrap();
+        connection.advance(Side::Outlet, PollFlags::IN, &mut [0; 99], start + LINGER);
+        connection.tick(&nowhere, start + HALF_OPEN_PATIENCE);
+        assert!(!connection.is_over());
+        connection.tick(&nowhere, start + LINGER + HALF_OPEN_PATIENCE);
+        assert!(connection.is_over());
+    }
+
+    #[test]
+    fn when_the_host_is_gone_nobody_is_waited_for() {
+        let start = crate::clock::now();
+        let (mut connection, program, host) = carried(start);
+        drop(host);
+        connection.advance(Side::Outlet, PollFlags::IN | PollFlags::HUP, &mut [0; 99], start);
+        assert!(!connection.is_over() && connection.watched().iter().all(|(side, ..)| *side == Side::Client));
+        assert_eq!(connection.deadline(), Some(start + LINGER));
+        drop(program);
+        connection.advance(Side::Client, PollFlags::IN, &mut [0; 99], start);
+        assert!(connection.is_over());
+    }
 
     #[test]
     fn only_a_success_opens_the_way() {

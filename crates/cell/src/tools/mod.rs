@@ -18,6 +18,7 @@ mod worker;
 mod write;
 
 use crate::tool_user::ToolUser;
+use crate::variables::Variables;
 use bash::Bash;
 use loopd_domain::CallId;
 use loopd_domain::agent::Builtin;
@@ -118,6 +119,11 @@ impl Tools {
         if std::mem::take(&mut self.wants_runner) && self.idle.is_none() {
             self.idle = Runner::start(&self.user).ok();
         }
+    }
+
+    /// What programs find in their environment from the next command on.
+    pub fn set_variables(&mut self, variables: Variables) {
+        self.bash.set_variables(variables);
     }
 
     /// A process of the cell, or none, that is not to be killed together with what tools have started.
