@@ -82,7 +82,7 @@ fn serve(mut stream: UnixStream, asked: &Mutex<Vec<String>>) -> std::io::Result<
         "counter" => {
             let mut all = Vec::new();
             reader.read_to_end(&mut all)?;
-            write!(stream, "{} bytes\n", all.len())
+            writeln!(stream, "{} bytes", all.len())
         }
         // Says nothing, and stays as long as the program does.
         "silent" => reader.read_to_end(&mut Vec::new()).map(drop),
