@@ -117,7 +117,7 @@ impl SandboxError {
     /// Trying again does not help: something has to be changed first.
     pub fn is_permanent(&self) -> bool {
         match self {
-            SandboxError::Unavailable { .. } | SandboxError::Environment(_) => true,
+            SandboxError::Unavailable { .. } | SandboxError::Environment(_) | SandboxError::Authority { .. } => true,
             SandboxError::Directory { .. } | SandboxError::Launcher(_) | SandboxError::Fenced { .. } => false,
         }
     }
