@@ -56,6 +56,7 @@ impl House {
             egress: Arc::new(NoWayOut::new(connections.clone(), clock.clone())),
             connections,
             placeholders: vaults.clone(),
+            bearers: vaults.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),
