@@ -163,6 +163,8 @@ pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.
 pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
+/// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
+pub const OUTLET_WAITING_MAX: i32 = 128;
 
 /// Characters of a vault's or a credential's name.
 pub const VAULT_NAME_CHARS_MAX: usize = 255;
