@@ -40,7 +40,7 @@ impl House {
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
-        let sandbox = sandbox(data.path(), settings.room_orphan_seconds)?;
+        let sandbox = sandbox(data.path(), settings.room_orphan_seconds, settings.waiting_rooms)?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let parts = Parts {
@@ -66,9 +66,10 @@ pub fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-/// Rooms whose sessions keep their files below `data`, and that live for so long without a server.
-pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds)))
+/// Rooms whose sessions keep their files below `data`, that live for so long without a server, and of which so many wait.
+pub fn sandbox(data: &Path, orphan_seconds: u64, waiting: usize) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let sandbox = NamespaceSandbox::new(data)?;
+    Ok(Arc::new(sandbox.with_orphan_seconds(orphan_seconds).with_waiting_rooms(waiting)))
 }
 
 fn store(data: &DataDir) -> Result<Arc<dyn Store>> {

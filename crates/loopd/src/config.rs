@@ -5,6 +5,7 @@
 //! data = "./.loopd"
 //! room_idle_seconds = 300
 //! room_orphan_seconds = 600        # how long a room lives on without a server
+//! waiting_rooms = 16               # how many rooms may live and wait for a session, at the busiest; 0 to 16
 //!
 //! [models]
 //! silence_seconds = 300            # a provider that sends no byte for this long is given up
@@ -48,6 +49,8 @@ pub struct Config {
     pub room_idle_seconds: Option<u64>,
     /// How long a room lives on without a server.
     pub room_orphan_seconds: Option<u64>,
+    /// How many rooms may live and wait for a session.
+    pub waiting_rooms: Option<u64>,
     #[serde(default)]
     pub models: ModelsSection,
     #[serde(default)]
@@ -161,7 +164,8 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools"];
+const TOP_KEYS: &[&str] =
+    &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "waiting_rooms", "models", "host_tools"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];

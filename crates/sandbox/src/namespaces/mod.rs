@@ -131,6 +131,13 @@ impl NamespaceSandbox {
         self.rooms.orphan_seconds.store(seconds, Ordering::Relaxed);
         self
     }
+
+    /// How many rooms may live and wait for a session; 0: each is built when it is wanted.
+    #[must_use]
+    pub fn with_waiting_rooms(self, most: usize) -> Self {
+        self.rooms.waiting.shelves().limit(most);
+        self
+    }
 }
 
 /// The data directory as an absolute path without symbolic links.

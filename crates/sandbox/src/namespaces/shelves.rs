@@ -18,6 +18,8 @@ const FORGET: Duration = Duration::from_millis(ROOM_SHAPE_FORGET_MS);
 pub(super) struct Shelves<T> {
     /// Lately asked ones first. One of the usual shape is always among them.
     all: Vec<Shelf<T>>,
+    /// How many may wait, of all shapes.
+    most: usize,
 }
 
 struct Shelf<T> {
@@ -41,7 +43,17 @@ fn least(shape: &Shape) -> usize {
 
 impl<T> Shelves<T> {
     pub(super) fn new(now: Instant) -> Self {
-        Shelves { all: vec![Shelf::new(Shape::default(), now)] }
+        Shelves { all: vec![Shelf::new(Shape::default(), now)], most: ROOMS_WAITING_MAX }
+    }
+
+    /// Lets no more wait than this.
+    pub(super) fn limit(&mut self, most: usize) {
+        self.most = most.min(ROOMS_WAITING_MAX);
+    }
+
+    /// As many wait as always should.
+    pub(super) fn is_ready(&self) -> bool {
+        self.count() >= ROOMS_WAITING_MIN.min(self.most)
     }
 
     /// One of this shape for a session; the one that has waited longest.
@@ -61,11 +73,13 @@ impl<T> Shelves<T> {
         taken
     }
 
-    /// One that was taken and could not be used.
-    pub(super) fn put_back(&mut self, shape: &Shape, room: T) {
-        if let Some(shelf) = self.all.iter_mut().find(|shelf| shelf.shape == *shape) {
-            shelf.rooms.push_front(room);
+    /// One that was taken and could not be used; given back as [`Shelves::put`] does.
+    pub(super) fn put_back(&mut self, shape: &Shape, room: T) -> Result<(), T> {
+        match self.all.iter_mut().find(|shelf| shelf.shape == *shape) {
+            Some(shelf) => shelf.rooms.push_front(room),
+            None => return Err(room),
         }
+        Ok(())
     }
 
     /// A new one. Given back when nobody wants such a one any more.
@@ -82,7 +96,7 @@ impl<T> Shelves<T> {
         let short = |shelf: &&Shelf<T>| shelf.rooms.len() < shelf.wanted;
         // Those with none at all first: one that is there helps more than a second one.
         let shelf = self.all.iter().filter(short).min_by_key(|shelf| !shelf.rooms.is_empty())?;
-        (self.count() < ROOMS_WAITING_MAX).then(|| shelf.shape.clone())
+        (self.count() < self.most).then(|| shelf.shape.clone())
     }
 
     /// Those that have waited in vain, or whose shape is asked for no more.
@@ -103,7 +117,8 @@ impl<T> Shelves<T> {
                 return false;
             }
             // The newest go: the oldest are surely complete.
-            surplus.extend(shelf.rooms.drain(shelf.wanted.min(shelf.rooms.len())..));
+            let kept = shelf.wanted.min(self.most).min(shelf.rooms.len());
+            surplus.extend(shelf.rooms.drain(kept..));
             true
         });
         surplus
@@ -214,5 +229,19 @@ mod tests {
         }
         fill(&mut shelves);
         assert_eq!(shelves.count(), ROOMS_WAITING_MAX);
+    }
+
+    #[tokio::test]
+    async fn an_operator_may_want_fewer_or_none() {
+        let now = Instant::now();
+        let mut shelves = Shelves::new(now);
+        fill(&mut shelves);
+        shelves.limit(1);
+        assert_eq!(shelves.surplus(now).len(), ROOMS_WAITING_MIN - 1);
+        assert!(shelves.is_ready());
+        shelves.limit(0);
+        assert_eq!(shelves.surplus(now).len(), 1);
+        assert!(shelves.take(&Shape::default(), now).is_none() && shelves.is_ready());
+        assert_eq!(shelves.missing(), None);
     }
 }

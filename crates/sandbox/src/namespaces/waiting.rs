@@ -153,7 +153,8 @@ impl Rooms {
         match move_directory(&waiting.ground.directory, files) {
             Ok(()) => {}
             Err(errno) if is_in_the_way(errno) => {
-                self.waiting.shelves().put_back(&shape, waiting);
+                let unwanted = self.waiting.shelves().put_back(&shape, waiting);
+                unwanted.err().into_iter().for_each(|waiting| self.retire(waiting));
                 return Ok(None);
             }
             Err(errno) => return Err(SandboxError::Directory { path: files.to_owned(), source: errno.into() }),
