@@ -6,14 +6,18 @@
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::machine::{MachineIds, SystemClock};
+use crate::no_way_out::NoWayOut;
 use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
+use loopd_broker::Vaults;
+use loopd_broker::vault::{KeySource, wanted_keys};
+use loopd_domain::environment::Ports;
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_models::Registry;
-use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
+use loopd_sandbox::{RoomOutlet, Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, ServerState};
-use loopd_session::{Parts, SessionService};
+use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,14 +44,19 @@ impl House {
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
+        let vaults = vaults(&store, &settings.master_key(env, data.path())?, clock.clone()).await?;
         let sandbox = sandbox(data.path(), settings.room_orphan_seconds, settings.waiting_rooms)?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
+        let connections = Arc::new(ConnectionReports::default());
         let parts = Parts {
             store: store.clone(),
             sandbox,
             models: models.clone(),
             host_tools: Arc::new(host_tools),
+            egress: Arc::new(NoWayOut::new(connections.clone(), clock.clone())),
+            connections,
+            placeholders: vaults.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),
@@ -57,7 +66,7 @@ impl House {
             room_idle_ms: settings.room_idle_ms,
         };
         let sessions = SessionService::start(parts).await.context("sessions could not be started")?;
-        let state = ServerState { sessions: sessions.clone(), store, models, clock, ids, auth: Arc::new(auth) };
+        let state = ServerState { sessions: sessions.clone(), store, models, vaults, clock, ids, auth: Arc::new(auth) };
         Ok(House { sessions, router: loopd_server::router(state), data })
     }
 }
@@ -68,15 +77,24 @@ pub fn system_clock() -> Arc<dyn Clock> {
 
 /// Rooms whose sessions keep their files below `data`, that live for so long without a server, and of which so many wait.
 pub fn sandbox(data: &Path, orphan_seconds: u64, waiting: usize) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let sandbox = NamespaceSandbox::new(data)?;
+    // As a session gets that names no environment.
+    let usual = RoomOutlet::Open { ports: Ports::default().0 };
+    let sandbox = NamespaceSandbox::new(data)?.with_usual_outlet(usual);
     Ok(Arc::new(sandbox.with_orphan_seconds(orphan_seconds).with_waiting_rooms(waiting)))
 }
 
-fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
+pub fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
     let path = data.path().join(STORE_FILE);
     let store = SqliteStore::open_in(&path, data.hold());
     let store = store.with_context(|| format!("the store `{}` could not be opened", path.display()))?;
     Ok(Arc::new(store))
+}
+
+/// Vaults under the configured master key. A wrong or missing one is a refusal.
+async fn vaults(store: &Arc<dyn Store>, source: &KeySource, clock: Arc<dyn Clock>) -> Result<Arc<Vaults>> {
+    let wanted = wanted_keys(store.as_ref()).await.context("the store cannot be read")?;
+    let kms = Arc::new(source.load(&wanted)?);
+    Ok(Arc::new(Vaults::open(store.clone(), kms, clock).await?))
 }
 
 /// Which models can be called: what the configuration says, and what the environment has keys for.

@@ -107,6 +107,7 @@ impl SessionService {
             agent: new.agent,
             environment: new.environment,
             room: new.room,
+            vaults: new.vaults,
             title: new.title,
             metadata: new.metadata,
             created_at: now,
@@ -243,7 +244,7 @@ impl SessionService {
         fail::fail_point!("session::before_delete");
         parts.store.sessions().delete(&session.workspace, &session.id).await?;
         fail::fail_point!("session::after_delete");
-        let spec = driver::spec(parts, &session.id, session.epoch, session.room.limits);
+        let spec = driver::spec(parts, &session.id, session.epoch, &session.room);
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }

@@ -20,6 +20,7 @@ pub(super) struct Shelves<T> {
     all: Vec<Shelf<T>>,
     /// How many may wait, of all shapes.
     most: usize,
+    usual: Shape,
 }
 
 struct Shelf<T> {
@@ -31,19 +32,27 @@ struct Shelf<T> {
 }
 
 impl<T> Shelf<T> {
-    fn new(shape: Shape, now: Instant) -> Self {
-        let wanted = least(&shape);
+    fn new(shape: Shape, wanted: usize, now: Instant) -> Self {
         Shelf { shape, rooms: VecDeque::new(), wanted, asked: now, halved: now }
     }
 }
 
-fn least(shape: &Shape) -> usize {
-    if shape.is_usual() { ROOMS_WAITING_MIN } else { 1 }
+fn least(shape: &Shape, usual: &Shape) -> usize {
+    if shape == usual { ROOMS_WAITING_MIN } else { 1 }
 }
 
 impl<T> Shelves<T> {
     pub(super) fn new(now: Instant) -> Self {
-        Shelves { all: vec![Shelf::new(Shape::default(), now)], most: ROOMS_WAITING_MAX }
+        let mut shelves = Shelves { all: Vec::new(), most: ROOMS_WAITING_MAX, usual: Shape::default() };
+        shelves.expect(Shape::default(), now);
+        shelves
+    }
+
+    /// This is the usual shape from now on. What waits of the one before is like any other.
+    pub(super) fn expect(&mut self, usual: Shape, now: Instant) {
+        self.all.retain(|shelf| shelf.shape != usual && !shelf.rooms.is_empty());
+        self.all.insert(0, Shelf::new(usual.clone(), ROOMS_WAITING_MIN, now));
+        self.usual = usual;
     }
 
     /// Lets no more wait than this.
@@ -61,7 +70,7 @@ impl<T> Shelves<T> {
         let at = self.all.iter().position(|shelf| shelf.shape == *shape);
         let mut shelf = match at {
             Some(at) => self.all.remove(at),
-            None => Shelf::new(shape.clone(), now),
+            None => Shelf::new(shape.clone(), least(shape, &self.usual), now),
         };
         let taken = shelf.rooms.pop_front();
         // A shelf that is only now made has not been too small.
@@ -104,7 +113,7 @@ impl<T> Shelves<T> {
         let mut surplus = Vec::new();
         for shelf in &mut self.all {
             if now.saturating_duration_since(shelf.halved) >= HALVE {
-                shelf.wanted = (shelf.wanted / 2).max(least(&shelf.shape));
+                shelf.wanted = (shelf.wanted / 2).max(least(&shelf.shape, &self.usual));
                 shelf.halved = now;
             }
         }
@@ -112,7 +121,7 @@ impl<T> Shelves<T> {
         self.all.retain_mut(|shelf| {
             kept += 1;
             let forgotten = now.saturating_duration_since(shelf.asked) >= FORGET || kept > ROOM_SHAPES_MAX;
-            if forgotten && !shelf.shape.is_usual() {
+            if forgotten && shelf.shape != self.usual {
                 surplus.extend(shelf.rooms.drain(..));
                 return false;
             }
@@ -229,6 +238,18 @@ mod tests {
         }
         fill(&mut shelves);
         assert_eq!(shelves.count(), ROOMS_WAITING_MAX);
+    }
+
+    #[tokio::test]
+    async fn the_usual_shape_is_what_the_server_expects() {
+        let now = Instant::now();
+        let mut shelves = Shelves::new(now);
+        shelves.expect(shape(1), now);
+        assert_eq!(shelves.missing(), Some(shape(1)));
+        assert_eq!(fill(&mut shelves), ROOMS_WAITING_MIN);
+        assert!(shelves.put(&Shape::default(), 7).is_err(), "one that was on its way");
+        shelves.surplus(now + FORGET);
+        assert_eq!(shelves.count(), ROOMS_WAITING_MIN);
     }
 
     #[tokio::test]
