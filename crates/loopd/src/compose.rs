@@ -62,6 +62,7 @@ impl House {
             egress: Arc::new(egress),
             connections,
             placeholders: vaults.clone(),
+            bearers: vaults.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),

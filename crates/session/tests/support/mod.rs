@@ -416,6 +416,7 @@ impl House {
             egress: gate.clone(),
             connections,
             placeholders: secrets.clone(),
+            bearers: Arc::new(loopd_broker::NoCredentials),
             clock,
             ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
             data: directory.path().to_owned(),
