@@ -6,10 +6,11 @@
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::machine::{MachineIds, SystemClock};
-use crate::no_way_out::NoWayOut;
 use crate::settings::{Env, Settings};
+use crate::way_out;
 use anyhow::{Context, Result};
 use loopd_broker::Vaults;
+use loopd_broker::egress::Authority;
 use loopd_broker::vault::{KeySource, wanted_keys};
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
@@ -44,16 +45,21 @@ impl House {
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
         let vaults = vaults(&store, &settings.master_key(env, data.path())?, clock.clone()).await?;
-        let sandbox = sandbox(data.path(), settings.room_orphan_seconds)?;
+        let authority = Authority::open(data.path(), vaults.as_ref(), clock.now());
+        let authority = Arc::new(authority.context("the authority that rooms trust could not be opened")?);
+        let sandbox = NamespaceSandbox::with_authority(data.path(), authority.file())?;
+        let sandbox = Arc::new(sandbox.with_orphan_seconds(settings.room_orphan_seconds));
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let connections = Arc::new(ConnectionReports::default());
+        let network = &settings.config.network;
+        let egress = way_out::proxy(network, authority, vaults.clone(), connections.clone(), clock.clone())?;
         let parts = Parts {
             store: store.clone(),
             sandbox,
             models: models.clone(),
             host_tools: Arc::new(host_tools),
-            egress: Arc::new(NoWayOut::new(connections.clone(), clock.clone())),
+            egress: Arc::new(egress),
             connections,
             placeholders: vaults.clone(),
             bearers: vaults.clone(),
@@ -75,7 +81,7 @@ pub fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-/// Rooms whose sessions keep their files below `data`, and that live for so long without a server.
+/// Rooms whose sessions keep their files below `data`, and that live for so long without a server; to be tried, not to be used.
 pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
     Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds)))
 }

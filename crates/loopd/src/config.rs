@@ -34,6 +34,7 @@
 use loopd_domain::usage::Price;
 use loopd_host_tools::HostPattern;
 use loopd_models::config::{ModelsConfig, ProviderConfig};
+use loopd_policy::network::{Exception, ExceptionInvalid};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -140,6 +141,8 @@ pub enum ConfigError {
          `*.domain:port`"
     )]
     Host { path: PathBuf, value: String },
+    #[error("configuration `{path}`: [network] allow_addresses: {source}")]
+    Address { path: PathBuf, source: ExceptionInvalid },
 }
 
 impl Config {
@@ -161,6 +164,7 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(malformed)?;
         config.check_prices(path)?;
         config.check_hosts(path)?;
+        config.check_addresses(path)?;
         Ok(config)
     }
 
@@ -169,6 +173,14 @@ impl Config {
         match hosts.find(|host| HostPattern::parse(host).is_err()) {
             None => Ok(()),
             Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
+        }
+    }
+
+    fn check_addresses(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut faults = self.network.allow_addresses.iter().filter_map(|text| Exception::parse(text).err());
+        match faults.next() {
+            None => Ok(()),
+            Some(source) => Err(ConfigError::Address { path: path.to_owned(), source }),
         }
     }
 
@@ -289,6 +301,8 @@ mod tests {
         let told = parse("[host_tools]\nallow_hosts = [\"http://x\"]").expect_err("no host");
         assert!(told.contains("`http://x`") && told.contains("`*.domain`"), "{told}");
         assert!(parse("[host_tools]\nallow_host = []").expect_err("unknown").contains("did you mean `allow_hosts`?"));
+        let told = parse("[network]\nallow_addresses = [\"10.0.0.0/33\"]").expect_err("no block");
+        assert!(told.contains("allow_addresses") && told.contains("`10.0.0.0/33`"), "{told}");
         assert!(parse("[network]\nextra_root = \"x\"").expect_err("unknown").contains("did you mean `extra_roots`?"));
     }
 
