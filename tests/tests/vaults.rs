@@ -172,13 +172,15 @@ async fn a_master_key_that_is_lost_or_mistaken_is_a_refusal_and_one_that_is_repl
     );
     assert!(!key.exists(), "none is made in its place");
     let other = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    for refused in [
-        run_with(&root, &[("LOOPD_MASTER_KEY", other)], &serve),
-        run_with(&root, &[("LOOPD_MASTER_KEY", other)], &rotate),
-    ] {
+    let wrong =
+        [("LOOPD_MASTER_KEY", other), ("LOOPD_MASTER_KEY_NEXT", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")];
+    for (env, command) in [(&wrong[..1], &serve[..]), (&wrong, &rotate)] {
+        let refused = run_with(&root, env, command);
         assert_eq!(refused.code, Some(1), "{refused:?}");
-        assert!(refused.err.matches("mk_").count() >= 1 && !refused.err.contains(text.trim()), "{refused:?}");
+        assert!(refused.err.matches("`mk_").count() >= 2 && !refused.err.contains(text.trim()), "{refused:?}");
     }
+    let refused = run_with(&root, &wrong[..1], &rotate);
+    assert!(refused.code == Some(1) && refused.err.contains("LOOPD_MASTER_KEY_NEXT"), "{refused:?}");
     // The same key by another way.
     assert_eq!(
         run_with(&root, &[("LOOPD_MASTER_KEY", text.trim())], &["sessions", "list", "--data", "data"]).code,

@@ -50,6 +50,10 @@ pub enum KeyError {
         "there is no master key `{path}`; accepted: a file with 32 random bytes in base64, as `openssl rand -base64 32` writes them"
     )]
     Absent { path: PathBuf },
+    #[error(
+        "the master key is in {name}, where no new one can be put; give the new one in {name}_NEXT (32 random bytes in base64, as `openssl rand -base64 32` writes them)"
+    )]
+    NoNext { name: &'static str },
     #[error(transparent)]
     Failed(#[from] Failed),
 }
@@ -93,8 +97,7 @@ impl KeySource {
                     None => make(&path)?,
                 }
             }
-            // The caller has refused this: there is nowhere to put a new key.
-            (None, KeyPlace::Given { key, .. }) => key.clone(),
+            (None, KeyPlace::Given { name, .. }) => return Err(KeyError::NoNext { name }),
         };
         Ok(LocalKms::new(next, current))
     }
@@ -105,7 +108,7 @@ impl KeySource {
         match (&self.place, &self.next) {
             (KeyPlace::Given { name, .. }, Some((next, _))) => Ok(Finish::ByHand { set: name, from: next }),
             (KeyPlace::File { path, .. }, Some((next, _))) => Ok(Finish::Replace { path: path.clone(), from: next }),
-            (KeyPlace::Given { name, .. }, None) => Ok(Finish::ByHand { set: name, from: name }),
+            (KeyPlace::Given { name, .. }, None) => Err(KeyError::NoNext { name }),
             (KeyPlace::File { path, .. }, None) => {
                 let (next, previous) = (beside(path, "next"), beside(path, "previous"));
                 let unusable = |source| KeyError::Unusable { path: path.clone(), source };

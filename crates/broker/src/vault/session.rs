@@ -25,8 +25,19 @@ pub struct View {
     mask: Arc<Masking>,
 }
 
+impl View {
+    /// Of a session that was given nothing: made faster than found.
+    fn of_none(client: &Client) -> Self {
+        let (workspace, vaults) = (client.workspace.clone(), Vec::new());
+        View { workspace, vaults, bound: Vec::new(), bearers: Vec::new(), mask: Arc::default() }
+    }
+}
+
 impl Vaults {
     async fn view(&self, client: &Client) -> Result<Arc<View>, VaultError> {
+        if client.vaults.is_empty() {
+            return Ok(Arc::new(View::of_none(client)));
+        }
         let read_at = (self.opened.generation(), self.clock.now());
         if let Some(view) = self.opened.view(&client.session, read_at.1)
             && view.workspace == client.workspace

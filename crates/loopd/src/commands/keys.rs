@@ -7,10 +7,9 @@ use crate::args::{KeysCommand, Place};
 use crate::compose;
 use crate::data::DataDir;
 use crate::exit::Exit;
-use crate::master_key::KEY_NEXT;
 use crate::settings::{Settings, process_env};
 use anyhow::{Context, Result, bail};
-use loopd_broker::vault::{Finish, KeyPlace, Kms, rotate, wanted_keys};
+use loopd_broker::vault::{Finish, Kms, rotate, wanted_keys};
 use std::io::Write;
 
 pub async fn run(place: &Place, command: &KeysCommand) -> Result<Exit> {
@@ -23,12 +22,6 @@ async fn rotate_master(place: &Place) -> Result<Exit> {
     let settings = Settings::resolve(place, &process_env)?;
     let data = DataDir::open(&settings.data)?;
     let source = settings.master_key(&process_env, data.path())?;
-    if let (KeyPlace::Given { name, .. }, None) = (&source.place, &source.next) {
-        bail!(
-            "the master key is in {name}; give the new one in {KEY_NEXT} (32 random bytes in base64, as `openssl rand -base64 32` \
-             writes them)"
-        );
-    }
     let store = compose::store(&data)?;
     let wanted = wanted_keys(store.as_ref()).await.context("the store cannot be read")?;
     if wanted.is_empty() {
