@@ -84,6 +84,8 @@ ids! {
     CredentialId, "vcrd_";
     /// A key of the interface: its record, never itself.
     ApiKeyId, "apikey_";
+    /// One entry of the audit log.
+    AuditId, "audit_";
 }
 
 /// A tool call is named by the event that recorded its intent.

@@ -15,6 +15,7 @@ pub mod conversation;
 pub mod environment;
 pub mod event;
 pub mod fold;
+pub mod identity;
 pub mod ids;
 pub mod invalid;
 pub mod limits;
@@ -26,7 +27,7 @@ pub mod usage;
 
 pub use clock::{Clock, IdSource, Timestamp};
 pub use ids::{
-    AgentId, ApiKeyId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId, WorkspaceId,
+    AgentId, ApiKeyId, AuditId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId, WorkspaceId,
 };
 pub use invalid::Invalid;
 
