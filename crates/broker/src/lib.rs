@@ -20,7 +20,7 @@ pub mod seal;
 pub mod secret;
 pub mod vault;
 
-pub use audit::Audit;
+pub use audit::{Audit, Trail, TrailParts};
 pub use client::Client;
 pub use credentials::{BoundCredential, Credentials, Placement};
 pub use egress::Egress;

@@ -37,7 +37,7 @@ pub enum Actor {
     Subject { issuer: String, subject: String },
     /// Whoever called a server that has no keys.
     Development,
-    /// The command line, on the machine itself.
+    /// Whoever runs the server: the command line on its machine, or a key of its environment.
     Operator,
     /// A program in the room of this session.
     Session { id: SessionId },
@@ -63,9 +63,13 @@ impl Actor {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AuditResult {
     Done,
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
     /// The server failed, and it may have happened.
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
 }
 
 /// A credential was placed, or was kept from being placed, in a request.

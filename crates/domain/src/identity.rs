@@ -277,7 +277,8 @@ pub fn check_workspace_name(field: &str, name: &str) -> Result<(), Invalid> {
     match fine {
         true => Ok(()),
         false => {
-            let accepted = format!("up to {max} of `a` to `z`, digits, `-`, `_` and `.`, the first a letter or a digit");
+            let accepted =
+                format!("up to {max} of `a` to `z`, digits, `-`, `_` and `.`, the first a letter or a digit");
             Err(Invalid::new(field, name, accepted))
         }
     }

@@ -21,13 +21,15 @@ pub mod invalid;
 pub mod limits;
 pub mod mcp;
 pub mod network;
+pub mod rate;
 pub mod redaction;
 pub mod session;
 pub mod usage;
 
 pub use clock::{Clock, IdSource, Timestamp};
 pub use ids::{
-    AgentId, ApiKeyId, AuditId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId, WorkspaceId,
+    AgentId, ApiKeyId, AuditId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId,
+    WorkspaceId,
 };
 pub use invalid::Invalid;
 

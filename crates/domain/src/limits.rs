@@ -112,7 +112,7 @@ pub const RECOVERIES_MAX: u32 = 8;
 /// Times that the model is asked again when its final answer is not of `output_schema`.
 pub const OUTPUT_REPAIRS_MAX: u32 = 2;
 
-/// Workspaces of one store, and characters of a workspace's name.
+/// Workspaces of one store (and so of whose rates a server keeps in mind), and characters of a workspace's name.
 pub const WORKSPACES_MAX: u64 = 10_000;
 pub const WORKSPACE_NAME_CHARS_MAX: usize = 64;
 /// API keys of one workspace, those that were revoked included.
@@ -143,8 +143,6 @@ pub const REQUESTS_BURST_DEFAULT: u32 = 20_000;
 pub const WORKSPACE_TURNS_DEFAULT: usize = 2_048;
 pub const WORKSPACE_SESSIONS_DEFAULT: usize = 3_072;
 pub const WORKSPACE_STREAMS_DEFAULT: usize = 3_072;
-/// Workspaces whose rates are kept in mind at the same time; those that are full again are forgotten first.
-pub const RATES_MAX: usize = 4_096;
 
 /// Entries that wait to be written to the audit log, and that are written at once.
 pub const AUDIT_QUEUED_MAX: usize = 8_192;

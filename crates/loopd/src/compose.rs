@@ -5,14 +5,15 @@
 
 use crate::config::Config;
 use crate::data::DataDir;
-use crate::machine::{MachineIds, SystemClock};
+use crate::machine::{self, MachineIds, SystemClock};
 use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
+use loopd_broker::{Trail, TrailParts};
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_models::Registry;
 use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
-use loopd_server::{AuthConfig, ServerState};
+use loopd_server::{AuthConfig, Oidc, Rates, ServerState};
 use loopd_session::{Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
 use std::path::Path;
@@ -26,13 +27,15 @@ pub struct House {
     pub sessions: SessionService,
     pub router: axum::Router,
     pub data: DataDir,
+    pub auth: Arc<AuthConfig>,
+    pub audit: Arc<Trail>,
 }
 
 impl House {
     pub async fn build(
         settings: &Settings,
         data: DataDir,
-        auth: AuthConfig,
+        mut auth: AuthConfig,
         takes_up: bool,
         env: Env<'_>,
     ) -> Result<Self> {
@@ -40,6 +43,11 @@ impl House {
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
+        auth = auth.with_random(machine::key_bits).with_oidc(settings.oidc.clone().map(Oidc::new).transpose()?);
+        if store.api_keys().any().await? {
+            auth.close();
+        }
+        settings.check_exposure(!auth.is_development())?;
         let sandbox = sandbox(data.path(), settings.room_orphan_seconds)?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
@@ -56,9 +64,26 @@ impl House {
             takes_up,
             room_idle_ms: settings.room_idle_ms,
         };
-        let sessions = SessionService::start(parts).await.context("sessions could not be started")?;
-        let state = ServerState { sessions: sessions.clone(), store, models, clock, ids, auth: Arc::new(auth) };
-        Ok(House { sessions, router: loopd_server::router(state), data })
+        let sessions = SessionService::start_with(parts, settings.workspace_share).await;
+        let sessions = sessions.context("sessions could not be started")?;
+        let audit = Arc::new(Trail::start(TrailParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            retention_days: settings.audit_retention_days,
+        }));
+        let (auth, rates) = (Arc::new(auth), Arc::new(Rates::new(settings.workspace_limits)));
+        let state = ServerState {
+            sessions: sessions.clone(),
+            store,
+            models,
+            clock,
+            ids,
+            auth: auth.clone(),
+            rates,
+            audit: audit.clone(),
+        };
+        Ok(House { sessions, router: loopd_server::router(state), data, auth, audit })
     }
 }
 

@@ -18,6 +18,7 @@ mod admission;
 mod answer;
 pub mod archive;
 mod asking;
+mod census;
 mod driver;
 mod drivers;
 pub mod follow;
@@ -40,6 +41,7 @@ mod sweep;
 mod turn;
 mod verify;
 
+pub use census::Share;
 pub use follow::Follower;
 pub use fork::{Fork, Forked};
 pub use replaying::ReplayReport;

@@ -385,12 +385,8 @@ pub trait ApiKeys: Send + Sync {
     /// A key that was revoked counts as archived.
     async fn list(&self, filter: ListFilter) -> Result<Vec<ApiKey>, StoreError>;
     /// Once it returns no `find` shows the key as valid. Revoking twice keeps the first time.
-    async fn revoke(
-        &self,
-        workspace: &WorkspaceId,
-        id: &ApiKeyId,
-        at: Timestamp,
-    ) -> Result<Option<ApiKey>, StoreError>;
+    async fn revoke(&self, workspace: &WorkspaceId, id: &ApiKeyId, at: Timestamp)
+    -> Result<Option<ApiKey>, StoreError>;
     /// Notes that the key was used. The time never goes back.
     async fn used(&self, id: &ApiKeyId, at: Timestamp) -> Result<(), StoreError>;
     /// Was any key ever made here?

@@ -1,7 +1,9 @@
 //! One file per command. Each talks to the server as any client does.
 
+pub mod audit;
 pub mod doctor;
 pub mod invoke;
+pub mod keys;
 pub mod redact;
 pub mod replay;
 pub mod serve;

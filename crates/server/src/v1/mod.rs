@@ -1,12 +1,15 @@
 //! The endpoints: one noun per directory, one endpoint per file.
 
 mod agents;
+mod audit;
 mod environments;
 mod events;
 mod invoke;
+mod keys;
 mod models;
 mod sessions;
 mod threads;
+mod workspaces;
 
 use crate::error::ApiError;
 use crate::state::ServerState;
@@ -22,6 +25,9 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .merge(events::routes())
         .merge(threads::routes())
         .merge(models::routes())
+        .merge(keys::routes())
+        .merge(workspaces::routes())
+        .merge(audit::routes())
 }
 
 /// An id out of a path: one that cannot be an id is the id of nothing.

@@ -5,9 +5,11 @@
 
 pub mod agent;
 pub mod archive;
+pub mod audit;
 pub mod content;
 pub mod environment;
 pub mod event;
+pub mod identity;
 pub mod input;
 pub mod mcp;
 pub mod metadata;

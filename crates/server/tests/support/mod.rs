@@ -1,17 +1,20 @@
 //! The interface over a store that can be made to fail, spoken to without a socket.
 
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+
 pub mod moody;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use loopd_broker::{Trail, TrailParts};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
-use loopd_server::{AuthConfig, ServerState, router};
+use loopd_server::{AuthConfig, Rates, ServerState, WorkspaceLimits, router};
 use loopd_session::{Parts, SessionService};
 use loopd_store::sqlite::SqliteStore;
 use moody::MoodyStore;
@@ -29,11 +32,13 @@ impl Clock for TestClock {
     }
 }
 
-struct TestIds(AtomicU64);
+struct TestIds;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl IdSource for TestIds {
     fn ulid(&self) -> u128 {
-        u128::from(self.0.fetch_add(1, Ordering::Relaxed))
+        u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -74,7 +79,7 @@ pub struct House {
     pub store: Arc<MoodyStore>,
     pub clock: Arc<TestClock>,
     router: Router,
-    _directory: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
 }
 
 /// An answer, read to its end.
@@ -96,11 +101,15 @@ impl Reply {
 
 impl House {
     pub async fn open(auth: AuthConfig) -> House {
+        House::open_with(auth, WorkspaceLimits::default()).await
+    }
+
+    pub async fn open_with(auth: AuthConfig, limits: WorkspaceLimits) -> House {
         let directory = tempfile::tempdir().expect("a directory");
         let real = SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
         let store = Arc::new(MoodyStore::new(real));
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000_000)));
-        let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds(AtomicU64::new(1))));
+        let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds));
         let sessions = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
@@ -119,9 +128,11 @@ impl House {
             models,
             clock: clock.clone(),
             ids,
-            auth: Arc::new(auth),
+            auth: Arc::new(auth.with_random(random)),
+            rates: Arc::new(Rates::new(limits)),
+            audit: Arc::new(trail(store.clone(), clock.clone())),
         };
-        House { store, clock, router: router(state), _directory: directory }
+        House { store, clock, router: router(state), directory }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
@@ -131,6 +142,11 @@ impl House {
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         assert!(status != StatusCode::OK || !json.is_null(), "an answer that is not JSON");
         Reply { status: status.as_u16(), headers, json }
+    }
+
+    /// The answer's head; its body is read by whoever wants it.
+    pub async fn answer(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.expect("a router always answers")
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -148,6 +164,17 @@ impl House {
         }
         self.send(request.body(Body::from(body.to_string())).expect("a request")).await
     }
+}
+
+pub fn trail(store: Arc<dyn loopd_store::Store>, clock: Arc<dyn Clock>) -> Trail {
+    Trail::start(TrailParts { store, clock, ids: Arc::new(TestIds), retention_days: 400 })
+}
+
+/// Never the same twice.
+pub fn random() -> [u8; 32] {
+    let mut bits = [0x5a; 32];
+    bits[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    bits
 }
 
 fn models(clock: Arc<dyn Clock>) -> Registry {

@@ -82,7 +82,8 @@ fn revoke(
     id: &ApiKeyId,
     at: Timestamp,
 ) -> Result<Option<ApiKey>, StoreError> {
-    let sql = "UPDATE api_keys SET archived = 1, revoked_at = coalesce(revoked_at, ?3) WHERE id = ?1 AND workspace = ?2";
+    let sql =
+        "UPDATE api_keys SET archived = 1, revoked_at = coalesce(revoked_at, ?3) WHERE id = ?1 AND workspace = ?2";
     db.prepare_cached(sql)?.execute(params![id.as_str(), workspace.as_str(), at.micros()])?;
     get(db, workspace, id)
 }

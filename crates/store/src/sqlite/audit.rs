@@ -50,7 +50,8 @@ fn list(db: &Connection, filter: AuditFilter) -> Result<Vec<AuditRecord>, StoreE
 }
 
 fn expire(db: &Connection, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-    let sql = "DELETE FROM audit WHERE key IN (SELECT key FROM audit WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
+    let sql =
+        "DELETE FROM audit WHERE key IN (SELECT key FROM audit WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
     Ok(db.prepare_cached(sql)?.execute(params![before.micros(), int(limit as u64)])? as u64)
 }
 

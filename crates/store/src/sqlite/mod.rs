@@ -36,9 +36,7 @@ mod writer;
 pub use faults::{BeforeCommit, Faults};
 
 use crate::hold::{Hold, Terms};
-use crate::port::{
-    Agents, ApiKeys, AuditLog, Environments, Journal, Once, Sessions, Store, StoreError, Workspaces,
-};
+use crate::port::{Agents, ApiKeys, AuditLog, Environments, Journal, Once, Sessions, Store, StoreError, Workspaces};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
