@@ -44,7 +44,7 @@ pub enum Command {
     Replay(ReportArgs),
     /// Take the content of an event out of a session's history, for good
     Redact(RedactArgs),
-    /// Make, list and revoke API keys
+    /// Make, list and revoke API keys; rotate the master key of the vaults
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Make and list workspaces: walls between tenants
@@ -245,6 +245,9 @@ pub enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Put all vaults under a new master key; no server may run on the data directory meanwhile
+    #[command(long_about = ROTATE_MASTER)]
+    RotateMaster,
     /// End a key for good, at once
     Revoke {
         id: String,
@@ -305,6 +308,14 @@ pub struct TraceArgs {
     #[arg(long)]
     pub json: bool,
 }
+
+const ROTATE_MASTER: &str = "\
+Put all vaults under a new master key; no server may run on the data directory meanwhile.
+
+The new key is the one in LOOPD_MASTER_KEY_NEXT (32 random bytes in base64) or, where the key in use is in a file, one that is
+made beside it. The keys of the vaults are wrapped anew; secrets, placeholders and sessions stay as they are. What was cut off
+is done by the same command again, and meanwhile a server starts with both keys. The key before is kept as `<file>.previous`:
+copies of the store that were made before need it.";
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {

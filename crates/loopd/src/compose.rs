@@ -6,15 +6,17 @@
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::machine::{self, MachineIds, SystemClock};
+use crate::no_way_out::NoWayOut;
 use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
-use loopd_broker::{Trail, TrailParts};
+use loopd_broker::vault::{KeySource, wanted_keys};
+use loopd_broker::{Trail, TrailParts, Vaults};
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_models::Registry;
 use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, Oidc, Rates, ServerState};
-use loopd_session::{Parts, SessionService};
+use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,14 +50,25 @@ impl House {
             auth.close();
         }
         settings.check_exposure(!auth.is_development())?;
+        let vaults = vaults(&store, &settings.master_key(env, data.path())?, clock.clone()).await?;
         let sandbox = sandbox(data.path(), settings.room_orphan_seconds)?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
+        let connections = Arc::new(ConnectionReports::default());
+        let audit = Arc::new(Trail::start(TrailParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            retention_days: settings.audit_retention_days,
+        }));
         let parts = Parts {
             store: store.clone(),
             sandbox,
             models: models.clone(),
             host_tools: Arc::new(host_tools),
+            egress: Arc::new(NoWayOut::new(connections.clone(), clock.clone())),
+            connections,
+            placeholders: vaults.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),
@@ -66,17 +79,12 @@ impl House {
         };
         let sessions = SessionService::start_with(parts, settings.workspace_share).await;
         let sessions = sessions.context("sessions could not be started")?;
-        let audit = Arc::new(Trail::start(TrailParts {
-            store: store.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-            retention_days: settings.audit_retention_days,
-        }));
         let (auth, rates) = (Arc::new(auth), Arc::new(Rates::new(settings.workspace_limits)));
         let state = ServerState {
             sessions: sessions.clone(),
             store,
             models,
+            vaults,
             clock,
             ids,
             auth: auth.clone(),
@@ -96,11 +104,18 @@ pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, San
     Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds)))
 }
 
-fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
+pub fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
     let path = data.path().join(STORE_FILE);
     let store = SqliteStore::open_in(&path, data.hold());
     let store = store.with_context(|| format!("the store `{}` could not be opened", path.display()))?;
     Ok(Arc::new(store))
+}
+
+/// Vaults under the configured master key. A wrong or missing one is a refusal.
+async fn vaults(store: &Arc<dyn Store>, source: &KeySource, clock: Arc<dyn Clock>) -> Result<Arc<Vaults>> {
+    let wanted = wanted_keys(store.as_ref()).await.context("the store cannot be read")?;
+    let kms = Arc::new(source.load(&wanted)?);
+    Ok(Arc::new(Vaults::open(store.clone(), kms, clock).await?))
 }
 
 /// Which models can be called: what the configuration says, and what the environment has keys for.

@@ -5,6 +5,7 @@
 //! data = "./.loopd"
 //! room_idle_seconds = 300
 //! room_orphan_seconds = 600        # how long a room lives on without a server
+//! master_key_file = "/run/secrets/loopd.key"   # under it lie the vaults; absent: `master.key` in the data directory
 //!
 //! [models]
 //! silence_seconds = 300            # a provider that sends no byte for this long is given up
@@ -21,6 +22,11 @@
 //!
 //! [host_tools]                     # HTTP tools and MCP servers
 //! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
+//!
+//! [network]                        # connections of rooms
+//! allow_addresses = ["10.0.0.0/8", "127.0.0.1:8080"]    # beside the public internet
+//! extra_roots = "company-ca.pem"   # trusted beside Mozilla's list; from the working directory
+//! hosts = { "git.internal" = "10.0.0.7" }               # addresses of names, without asking anybody
 //! ```
 //!
 //! [limits]                         # of each workspace alike
@@ -50,7 +56,7 @@ use loopd_models::config::{ModelsConfig, ProviderConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use toml::Table;
@@ -68,10 +74,14 @@ pub struct Config {
     pub room_idle_seconds: Option<u64>,
     /// How long a room lives on without a server.
     pub room_orphan_seconds: Option<u64>,
+    /// Where the key is under which vaults lie.
+    pub master_key_file: Option<PathBuf>,
     #[serde(default)]
     pub models: ModelsSection,
     #[serde(default)]
     pub host_tools: HostToolsSection,
+    #[serde(default)]
+    pub network: NetworkSection,
     #[serde(default)]
     pub limits: LimitsSection,
     #[serde(default)]
@@ -103,6 +113,18 @@ pub struct OidcSection {
     pub scope_claim: Option<String>,
     #[serde(default)]
     pub scopes: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct NetworkSection {
+    /// Addresses that rooms may reach although they are not of the public internet: blocks, addresses, `host:port`.
+    #[serde(default)]
+    pub allow_addresses: Vec<String>,
+    /// Certificates (PEM) of authorities that the proxy trusts beside the usual ones.
+    pub extra_roots: Option<PathBuf>,
+    /// Addresses of names. They are judged like those that a resolver says.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, IpAddr>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -195,7 +217,7 @@ impl Config {
 
     fn check_hosts(&self, path: &Path) -> Result<(), ConfigError> {
         let mut hosts = self.host_tools.allow_hosts.iter().flatten();
-        match hosts.find(|host| HostPattern::parse(host).is_none()) {
+        match hosts.find(|host| HostPattern::parse(host).is_err()) {
             None => Ok(()),
             Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
         }
@@ -212,12 +234,24 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] =
-    &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools", "limits", "audit", "oidc"];
+const TOP_KEYS: &[&str] = &[
+    "listen",
+    "data",
+    "room_idle_seconds",
+    "room_orphan_seconds",
+    "master_key_file",
+    "models",
+    "host_tools",
+    "network",
+    "limits",
+    "audit",
+    "oidc",
+];
 const LIMITS_KEYS: &[&str] = &["requests_per_second", "requests_burst", "turns", "sessions", "streams"];
 const AUDIT_KEYS: &[&str] = &["retention_days"];
 const OIDC_KEYS: &[&str] = &["issuer", "audience", "workspace_claim", "scope_claim", "scopes"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
+const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];
 const PRICE_KEYS: &[&str] = &["input", "output", "cache_read", "cache_write"];
@@ -237,6 +271,9 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
         if let Some(section) = table.get(name).and_then(|v| v.as_table()) {
             check(section, &format!("[{name}]"), known)?;
         }
+    }
+    if let Some(section) = table.get("network").and_then(|v| v.as_table()) {
+        check(section, "[network]", NETWORK_KEYS)?;
     }
     let Some(models) = table.get("models").and_then(|v| v.as_table()) else { return Ok(()) };
     check(models, "[models]", MODELS_KEYS)?;
@@ -287,7 +324,11 @@ mod tests {
         assert_eq!(config.limits.turns.map(NonZeroU32::get), Some(2_048));
         assert_eq!(config.audit.retention_days, Some(400));
         assert_eq!(config.oidc.as_ref().map(|oidc| oidc.scopes["loopd.use"].len()), Some(2));
+        assert_eq!(config.master_key_file, Some(PathBuf::from("/run/secrets/loopd.key")));
         assert_eq!(config.host_tools.allow_hosts.map(|hosts| hosts.len()), Some(3));
+        assert_eq!(config.network.allow_addresses, ["10.0.0.0/8", "127.0.0.1:8080"]);
+        assert_eq!(config.network.hosts["git.internal"], IpAddr::from([10, 0, 0, 7]));
+        assert_eq!(config.network.extra_roots.as_deref(), Some(Path::new("company-ca.pem")));
     }
 
     #[test]
@@ -315,6 +356,7 @@ mod tests {
         let told = parse("[host_tools]\nallow_hosts = [\"http://x\"]").expect_err("no host");
         assert!(told.contains("`http://x`") && told.contains("`*.domain`"), "{told}");
         assert!(parse("[host_tools]\nallow_host = []").expect_err("unknown").contains("did you mean `allow_hosts`?"));
+        assert!(parse("[network]\nextra_root = \"x\"").expect_err("unknown").contains("did you mean `extra_roots`?"));
     }
 
     #[test]

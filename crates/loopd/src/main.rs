@@ -13,6 +13,8 @@ mod failpoints;
 mod listen;
 mod log;
 mod machine;
+mod master_key;
+mod no_way_out;
 mod running;
 mod screen;
 mod settings;

@@ -2,7 +2,7 @@
 
 use crate::auth::{AuthConfig, Rates};
 use crate::error::ApiError;
-use loopd_broker::Trail;
+use loopd_broker::{Trail, Vaults};
 use loopd_domain::{Clock, IdSource};
 use loopd_models::Registry;
 use loopd_session::SessionService;
@@ -16,6 +16,7 @@ pub struct ServerState {
     pub sessions: SessionService,
     pub store: Arc<dyn Store>,
     pub models: Arc<Registry>,
+    pub vaults: Arc<Vaults>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub auth: Arc<AuthConfig>,

@@ -155,6 +155,7 @@ async fn what_belongs_to_another_workspace_is_not_there() {
     };
     let environment = made("/v1/environments", json!({"name": "e"})).await;
     let session = made("/v1/sessions", json!({"agent": agent})).await;
+    let vault = made("/v1/vaults", json!({"display_name": "v"})).await;
     let thread = format!("sthr_{}", session.trim_start_matches("sesn_"));
     let ids = [
         ("{agent_id}", agent.as_str()),
@@ -162,6 +163,8 @@ async fn what_belongs_to_another_workspace_is_not_there() {
         ("{session_id}", &session),
         ("{thread_id}", &thread),
         ("{event_id}", "sevt_1"),
+        ("{vault_id}", &vault),
+        ("{credential_id}", "vcrd_1"),
         ("{key_id}", record["id"].as_str().expect("an id")),
     ];
     let message = json!({"type": "user.message", "content": [{"type": "text", "text": "hi"}]});
@@ -179,10 +182,11 @@ async fn what_belongs_to_another_workspace_is_not_there() {
         assert_eq!(stolen.status, 404, "{method} {path}: {}", stolen.json);
         walked += 1;
     }
-    assert!(walked > 20, "{walked}");
+    assert!(walked > 30, "{walked}");
     for (path, body) in [
         ("/v1/sessions", json!({"agent": agent})),
         ("/v1/sessions", json!({"agent": {"type": "agent_with_overrides", "id": agent, "system": "x"}})),
+        ("/v1/sessions", json!({"agent": agent, "vault_ids": [vault]})),
         ("/v1/invoke", json!({"agent": agent, "input": "hi"})),
         ("/v1/invoke", json!({"session": session, "input": "hi"})),
         ("/v1/invoke", json!({"model": "builtin/shell", "environment": environment, "input": "hi"})),
@@ -190,7 +194,7 @@ async fn what_belongs_to_another_workspace_is_not_there() {
         let stolen = call(&house, &other, "POST", path, Some(&body)).await;
         assert_eq!(stolen.status, 404, "{path} {body}: {}", stolen.json);
     }
-    for path in ["/v1/agents", "/v1/environments", "/v1/sessions"] {
+    for path in ["/v1/agents", "/v1/environments", "/v1/sessions", "/v1/vaults"] {
         let listed = call(&house, &other, "GET", path, None).await;
         assert_eq!(listed.json["data"], json!([]), "{path}");
         let listed = call(&house, &own, "GET", path, None).await;

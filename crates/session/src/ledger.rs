@@ -4,6 +4,7 @@
 //! other, until [`Ledger::commit`] has it on disk. There is one ledger per living session, and only its driver holds it.
 
 use crate::census::{Census, Presence};
+use crate::connections::Inbox;
 use loopd_domain::agent::{ResolvedTool, Tool, ToolSpec};
 use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::conversation::{Block, Conversation};
@@ -40,6 +41,8 @@ pub struct Ledger {
     pub specs: Arc<Vec<ToolSpec>>,
     /// Its place among the living.
     presence: Option<Presence>,
+    /// What the next draft tells of as well.
+    pub connections: Arc<Inbox>,
 }
 
 impl Ledger {
@@ -64,6 +67,7 @@ impl Ledger {
             tools: Vec::new(),
             specs: Arc::default(),
             presence: None,
+            connections: Arc::default(),
         };
         ledger.resolve_tools();
         ledger
@@ -162,13 +166,16 @@ impl Ledger {
         self.specs = Arc::new(self.tools.iter().map(|t| t.spec.clone()).collect());
     }
 
+    /// With the connections that have ended and that the journal does not know yet.
     pub fn draft(&self) -> Draft {
-        Draft {
+        let mut draft = Draft {
             at: self.clock.now().max(self.session.fold.last_at),
             ids: self.ids.clone(),
             fold: self.session.fold.clone(),
             events: Vec::new(),
-        }
+        };
+        self.connections.fill(&mut draft);
+        draft
     }
 
     /// Writes a draft. On an error nothing was written and the ledger is as before.
@@ -207,6 +214,7 @@ impl Ledger {
         };
         self.store.journal().append(append).await?;
         self.adopt(draft.fold.clone(), last_hash, &draft.events);
+        self.connections.written(&draft.events);
         Ok(())
     }
 

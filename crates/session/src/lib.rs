@@ -11,6 +11,7 @@
 //! - [`replay`]: the loop run again over what a journal has.
 //! - `fork`, [`archive`], `verify`: a session copied, carried away and back, and proved.
 //! - `recovery`: what was in flight when somebody vanished.
+//! - `outlet`, `connections`, `masking`, `variables`: the room's way out, and what must not come back on it.
 //! - `keeper`: leases, and sessions that have lost their owner. `sweep`: what has lost its session.
 //! - [`follow`]: journal and previews, for those who watch.
 
@@ -19,6 +20,7 @@ mod answer;
 pub mod archive;
 mod asking;
 mod census;
+mod connections;
 mod driver;
 mod drivers;
 pub mod follow;
@@ -28,6 +30,8 @@ mod hub;
 mod keeper;
 mod ledger;
 mod link;
+mod masking;
+mod outlet;
 pub mod output;
 mod recovery;
 pub mod replay;
@@ -39,9 +43,11 @@ mod service;
 mod slots;
 mod sweep;
 mod turn;
+mod variables;
 mod verify;
 
 pub use census::Share;
+pub use connections::ConnectionReports;
 pub use follow::Follower;
 pub use fork::{Fork, Forked};
 pub use replaying::ReplayReport;

@@ -427,4 +427,5 @@ pub trait Store: Send + Sync {
     fn workspaces(&self) -> &dyn Workspaces;
     fn api_keys(&self) -> &dyn ApiKeys;
     fn audit(&self) -> &dyn AuditLog;
+    fn vaults(&self) -> &dyn crate::vaults::Vaults;
 }

@@ -5,7 +5,8 @@
 //! together from them in [`starting`]:
 //!
 //! ```text
-//!  start ─► lock, end what lives ─► directory and ids ─► a room that waits ─► record ─► its session ─► Room { channel, exit, guard }
+//!  start ─► nothing there yet: a room that waits, complete ([`waiting`]) ─────────────────────────────────► Room
+//!        ─► lock, end what lives ─► directory and ids ─► one that is parked ─► record ─► its session ─► Room { channel, exit, guard }
 //!  adopt ─► lock, record ─► still there? ─► connect ─► record ─────────────────────────────────────► Room
 //! ```
 //!
@@ -21,6 +22,7 @@ mod ids;
 mod inventory;
 mod launcher;
 mod living;
+mod outlet;
 mod place;
 mod pool;
 mod probe;
@@ -28,9 +30,11 @@ mod process;
 mod record;
 mod removal;
 mod running;
+mod shelves;
 mod socket;
 mod spares;
 mod starting;
+mod waiting;
 
 use crate::files::{FileSink, FileWriter, FilesRead};
 use crate::{Check, Found, Room, RoomSpec, Sandbox, SandboxError, programs};
@@ -49,11 +53,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use waiting::Waitings;
 
 /// The launcher knows nothing of frames; it must only put the channel where the cell looks for it.
 const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
 
 const KIND: &str = "namespaces";
+/// Bytes of an authority's certificate: what is left of a packet to the launcher beside the longest path.
+const AUTHORITY_BYTES_MAX: usize = 3 << 10;
+const _: () = assert!(AUTHORITY_BYTES_MAX + 4_096 + 64 <= loopd_jail::wire::PACKET_BYTES_MAX);
 /// Where places of rooms lie in the data directory.
 const ROOMS: &str = "rooms";
 
@@ -75,6 +83,8 @@ struct Rooms {
     ids: Option<Ids>,
     cgroups: Cgroups,
     launcher: Launcher,
+    /// Before what they stand on: dropped, they end first.
+    waiting: Waitings,
     spares: Spares,
     starting: Starting,
     next: AtomicU64,
@@ -88,6 +98,15 @@ impl NamespaceSandbox {
 
     /// With another program in the cell's place: a test's, or another one that speaks `loopd_protocol`.
     pub fn with_cell(data: &Path, cell: &[u8]) -> Result<Self, SandboxError> {
+        Self::open(data, cell, Vec::new())
+    }
+
+    /// Programs of rooms trust an authority. `certificate`: the file with its certificate, in PEM, as it is now.
+    pub fn with_authority(data: &Path, certificate: &Path) -> Result<Self, SandboxError> {
+        Self::open(data, programs::CELL, read_authority(certificate)?)
+    }
+
+    fn open(data: &Path, cell: &[u8], authority: Vec<u8>) -> Result<Self, SandboxError> {
         let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
         let named = std::path::absolute(data).map_err(fault)?;
         let data = open_data(data).map_err(fault)?;
@@ -96,13 +115,15 @@ impl NamespaceSandbox {
         let places = data.join(ROOMS);
         fs::create_dir_all(&places).map_err(fault)?;
         fs::set_permissions(&places, Permissions::from_mode(0o700)).map_err(fault)?;
+        let spares = Spares::open(&data, &server, &boot).map_err(fault)?;
         let rooms = Rooms {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
             cgroups: Cgroups::open(&server),
-            launcher: Launcher::new(cell, data.clone())?,
-            spares: Spares::open(&data, &server).map_err(fault)?,
+            launcher: Launcher::new(cell, data.clone(), authority)?,
+            waiting: Waitings::new(),
+            spares,
             starting: Starting::default(),
             next: AtomicU64::new(1),
             data,
@@ -123,6 +144,18 @@ impl NamespaceSandbox {
         self.rooms.orphan_seconds.store(seconds, Ordering::Relaxed);
         self
     }
+}
+
+/// One certificate, which fits into the launcher's configuration beside a path.
+fn read_authority(certificate: &Path) -> Result<Vec<u8>, SandboxError> {
+    let fault = |source| SandboxError::Authority { path: certificate.to_owned(), source };
+    let bytes = fs::read(certificate).map_err(fault)?;
+    let begins = bytes.trim_ascii_start().starts_with(b"-----BEGIN CERTIFICATE-----");
+    if begins && bytes.len() <= AUTHORITY_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let accepted = format!("accepted: one certificate in PEM, up to {AUTHORITY_BYTES_MAX} bytes");
+    Err(fault(io::Error::new(io::ErrorKind::InvalidData, accepted)))
 }
 
 /// The data directory as an absolute path without symbolic links.

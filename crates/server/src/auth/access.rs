@@ -36,7 +36,7 @@ const fn deletes(noun: Noun, path: &'static str, action: &'static str) -> Access
     Access { method: Method::DELETE, path, scope: Some(Scope::write(noun)), action, recorded: true }
 }
 
-use Noun::{Agents, Audit, Environments, Keys, Models, Sessions, Workspaces};
+use Noun::{Agents, Audit, Environments, Keys, Models, Sessions, Vaults, Workspaces};
 
 pub const ROUTES: &[Access] = &[
     open("/healthz", "service.health"),
@@ -76,6 +76,19 @@ pub const ROUTES: &[Access] = &[
     reads(Sessions, "/v1/sessions/{session_id}/threads/{thread_id}/stream", "threads.stream"),
     reads(Models, "/v1/models", "models.list"),
     reads(Models, "/v1/models/{model_id}", "models.retrieve"),
+    reads(Vaults, "/v1/vaults", "vaults.list"),
+    posts(Vaults, "/v1/vaults", "vaults.create"),
+    reads(Vaults, "/v1/vaults/{vault_id}", "vaults.retrieve"),
+    posts(Vaults, "/v1/vaults/{vault_id}", "vaults.update"),
+    deletes(Vaults, "/v1/vaults/{vault_id}", "vaults.delete"),
+    posts(Vaults, "/v1/vaults/{vault_id}/archive", "vaults.archive"),
+    reads(Vaults, "/v1/vaults/{vault_id}/credentials", "credentials.list"),
+    posts(Vaults, "/v1/vaults/{vault_id}/credentials", "credentials.create"),
+    reads(Vaults, "/v1/vaults/{vault_id}/credentials/{credential_id}", "credentials.retrieve"),
+    posts(Vaults, "/v1/vaults/{vault_id}/credentials/{credential_id}", "credentials.update"),
+    deletes(Vaults, "/v1/vaults/{vault_id}/credentials/{credential_id}", "credentials.delete"),
+    posts(Vaults, "/v1/vaults/{vault_id}/credentials/{credential_id}/archive", "credentials.archive"),
+    posts(Vaults, "/v1/vaults/{vault_id}/credentials/{credential_id}/mcp_oauth_validate", "credentials.validate"),
     reads(Keys, "/v1/keys", "keys.list"),
     posts(Keys, "/v1/keys", "keys.create"),
     posts(Keys, "/v1/keys/{key_id}/revoke", "keys.revoke"),

@@ -9,6 +9,7 @@ mod keys;
 mod models;
 mod sessions;
 mod threads;
+mod vaults;
 mod workspaces;
 
 use crate::error::ApiError;
@@ -24,6 +25,7 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .merge(sessions::routes())
         .merge(events::routes())
         .merge(threads::routes())
+        .merge(vaults::routes())
         .merge(models::routes())
         .merge(keys::routes())
         .merge(workspaces::routes())

@@ -1,6 +1,6 @@
 //! The interface over a store that can be made to fail, spoken to without a socket.
 
-#![allow(dead_code, reason = "each file of tests uses a part of it")]
+#![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod moody;
 
@@ -8,14 +8,17 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use loopd_broker::{Trail, TrailParts};
+use loopd_broker::egress::RoomStream;
+use loopd_broker::vault::{LocalKms, MasterKey};
+use loopd_broker::{Client, Egress, NoCredentials, Trail, TrailParts, Vaults};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, Rates, ServerState, WorkspaceLimits, router};
-use loopd_session::{Parts, SessionService};
+use loopd_session::{ConnectionReports, Parts, SessionService};
+use loopd_store::Store;
 use loopd_store::sqlite::SqliteStore;
 use moody::MoodyStore;
 use serde_json::Value;
@@ -79,6 +82,7 @@ pub struct House {
     pub store: Arc<MoodyStore>,
     pub clock: Arc<TestClock>,
     router: Router,
+    /// Where the store is.
     pub directory: tempfile::TempDir,
 }
 
@@ -99,6 +103,15 @@ impl Reply {
     }
 }
 
+struct NoWayOut;
+
+#[async_trait]
+impl Egress for NoWayOut {
+    async fn serve(&self, _client: Arc<Client>, _stream: Box<dyn RoomStream>) {
+        panic!("there are no rooms");
+    }
+}
+
 impl House {
     pub async fn open(auth: AuthConfig) -> House {
         House::open_with(auth, WorkspaceLimits::default()).await
@@ -110,11 +123,15 @@ impl House {
         let store = Arc::new(MoodyStore::new(real));
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000_000)));
         let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds));
+        let connections = Arc::new(ConnectionReports::default());
         let sessions = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
             models: models.clone(),
             host_tools: Arc::new(RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client")),
+            egress: Arc::new(NoWayOut),
+            connections,
+            placeholders: Arc::new(NoCredentials),
             clock: clock.clone(),
             ids: ids.clone(),
             data: directory.path().to_owned(),
@@ -126,6 +143,7 @@ impl House {
             sessions: sessions.await.expect("a service"),
             store: store.clone(),
             models,
+            vaults: vaults(store.clone(), clock.clone()).await,
             clock: clock.clone(),
             ids,
             auth: Arc::new(auth.with_random(random)),
@@ -166,7 +184,7 @@ impl House {
     }
 }
 
-pub fn trail(store: Arc<dyn loopd_store::Store>, clock: Arc<dyn Clock>) -> Trail {
+pub fn trail(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Trail {
     Trail::start(TrailParts { store, clock, ids: Arc::new(TestIds), retention_days: 400 })
 }
 
@@ -175,6 +193,12 @@ pub fn random() -> [u8; 32] {
     let mut bits = [0x5a; 32];
     bits[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     bits
+}
+
+/// Under a key that is nowhere else.
+pub async fn vaults(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Vaults> {
+    let kms = LocalKms::new(MasterKey::random().expect("random"), Vec::new());
+    Arc::new(Vaults::open(store, Arc::new(kms), clock).await.expect("a new store"))
 }
 
 fn models(clock: Arc<dyn Clock>) -> Registry {

@@ -63,6 +63,9 @@ impl Store for MoodyStore {
     fn audit(&self) -> &dyn AuditLog {
         self.real.audit()
     }
+    fn vaults(&self) -> &dyn Vaults {
+        self.real.vaults()
+    }
 }
 
 #[async_trait]

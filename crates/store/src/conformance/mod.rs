@@ -13,6 +13,7 @@ pub mod ownership;
 pub mod sample;
 pub mod sealed;
 pub mod sessions;
+pub mod vaults;
 
 use crate::Store;
 use async_trait::async_trait;
@@ -74,6 +75,12 @@ macro_rules! conformance_suite {
             audit: [
                 entries_come_back_as_they_were_newest_first, filters_narrow_the_log,
                 the_oldest_leave_first_and_by_age_alone, a_batch_is_written_whole_or_not_at_all
+            ],
+            vaults: [
+                vaults_come_back_as_they_were, workspaces_are_walls_of_vaults, a_vault_holds_so_many_active_credentials,
+                an_active_key_is_taken_once, an_archived_credential_has_no_secret, archiving_a_vault_takes_all_secrets_along,
+                deleting_a_vault_takes_all_along, of_two_rotations_one_is_refused, vaults_and_credentials_are_made_once,
+                vaults_and_credentials_are_listed_in_pages, there_is_one_key_of_the_house, keys_are_wrapped_anew_one_by_one
             ]
         );
     };

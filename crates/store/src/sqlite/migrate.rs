@@ -13,6 +13,7 @@ const APPLICATION_ID: i64 = 0x6c6f_6f70;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_sessions_agents_environments.sql"),
     include_str!("migrations/0002_due.sql"),
+    include_str!("migrations/0003_vaults.sql"),
     include_str!("migrations/0004_keys_audit.sql"),
 ];
 

@@ -28,6 +28,7 @@ mod place;
 mod readers;
 mod redact;
 mod sessions;
+mod vaults;
 mod watches;
 mod workspaces;
 mod writer;
@@ -37,6 +38,7 @@ pub use faults::{BeforeCommit, Faults};
 
 use crate::hold::{Hold, Terms};
 use crate::port::{Agents, ApiKeys, AuditLog, Environments, Journal, Once, Sessions, Store, StoreError, Workspaces};
+use crate::vaults::Vaults;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,6 +110,9 @@ impl Store for SqliteStore {
         self
     }
     fn audit(&self) -> &dyn AuditLog {
+        self
+    }
+    fn vaults(&self) -> &dyn Vaults {
         self
     }
 }

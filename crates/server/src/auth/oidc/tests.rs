@@ -129,7 +129,10 @@ impl FakeIssuer {
 }
 
 async fn answer(mood: &Mutex<Mood>, body: impl FnOnce(&Mood) -> Value) -> Result<String, StatusCode> {
-    let (down, slow) = (mood.lock().down, mood.lock().slow);
+    let (down, slow) = {
+        let mood = mood.lock();
+        (mood.down, mood.slow)
+    };
     if slow {
         std::future::pending::<()>().await;
     }

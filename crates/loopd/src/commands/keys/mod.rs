@@ -1,6 +1,8 @@
-//! `loopd keys …` and `loopd workspaces …`: who may call.
+//! `loopd keys …` and `loopd workspaces …`: who may call. (The master key of the vaults is `master`'s.)
 //!
 //! They reach the server that uses the data directory, when there is one, and the data directory itself otherwise.
+
+mod master;
 
 use crate::args::{KeysCommand, Place, WorkspacesCommand};
 use crate::client::Client;
@@ -16,9 +18,13 @@ use std::io::Write;
 const DAY_MS: u64 = 24 * 3_600_000;
 
 pub async fn run(place: &Place, command: &KeysCommand) -> Result<Exit> {
+    if let KeysCommand::RotateMaster = command {
+        return master::rotate_master(place).await;
+    }
     let connection = Connection::operator(place).await?;
     let client = &connection.client;
     let done = match command {
+        KeysCommand::RotateMaster => Ok(()),
         KeysCommand::Create { name, workspace, scopes, expires, json } => {
             create(client, name, workspace.as_deref(), scopes, expires.as_deref(), *json).await
         }
