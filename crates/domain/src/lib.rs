@@ -25,6 +25,7 @@ pub mod rate;
 pub mod redaction;
 pub mod session;
 pub mod usage;
+pub mod variable;
 pub mod vault;
 
 pub use clock::{Clock, IdSource, Timestamp};
