@@ -56,7 +56,8 @@ impl House {
         let authority = Authority::open(data.path(), vaults.as_ref(), clock.now());
         let authority = Arc::new(authority.context("the authority that rooms trust could not be opened")?);
         let sandbox = NamespaceSandbox::with_authority(data.path(), authority.file())?;
-        let sandbox = sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
+        let sandbox =
+            sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
         // As a session gets that names no environment.
         let sandbox = Arc::new(sandbox.with_usual_outlet(RoomOutlet::Open { ports: Ports::default().0 }));
         let host_tools =
@@ -69,7 +70,8 @@ impl House {
             retention_days: settings.audit_retention_days,
         }));
         let network = &settings.config.network;
-        let egress = way_out::proxy(network, authority, vaults.clone(), connections.clone(), clock.clone())?;
+        let egress =
+            way_out::proxy(network, authority, vaults.clone(), audit.clone(), connections.clone(), clock.clone())?;
         let parts = Parts {
             store: store.clone(),
             sandbox,
