@@ -21,7 +21,7 @@ pub mod seal;
 pub mod secret;
 pub mod vault;
 
-pub use audit::Audit;
+pub use audit::{Audit, Trail, TrailParts};
 pub use client::Client;
 pub use credentials::{Bearer, Bearers, BoundCredential, Credentials, CredentialsError, Placement};
 pub use egress::Egress;

@@ -1,7 +1,18 @@
 //! Who did what to which resource, and every use of a credential. Append-only; never a secret.
 
-use crate::{ApiKeyId, CredentialId, SessionId, Timestamp, VaultId, WorkspaceId};
+use crate::{ApiKeyId, AuditId, CredentialId, RequestId, SessionId, Timestamp, VaultId, WorkspaceId};
 use serde::{Deserialize, Serialize};
+
+/// An entry as it lies in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    pub id: AuditId,
+    /// The request that it was, when it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    #[serde(flatten)]
+    pub entry: AuditEntry,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
@@ -26,17 +37,39 @@ pub enum Actor {
     Subject { issuer: String, subject: String },
     /// Whoever called a server that has no keys.
     Development,
-    /// The command line, on the machine itself.
+    /// Whoever runs the server: the command line on its machine, or a key of its environment.
     Operator,
     /// A program in the room of this session.
     Session { id: SessionId },
+    /// A caller who showed no key, or none that is known.
+    Unknown,
+}
+
+impl Actor {
+    /// One word for it, to search by.
+    pub fn name(&self) -> String {
+        match self {
+            Actor::ApiKey { id } => id.to_string(),
+            Actor::Subject { subject, .. } => subject.clone(),
+            Actor::Development => "development".to_owned(),
+            Actor::Operator => "operator".to_owned(),
+            Actor::Session { id } => id.to_string(),
+            Actor::Unknown => "unknown".to_owned(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AuditResult {
     Done,
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
+    /// The server failed, and it may have happened.
+    Failed {
+        reason: String,
+    },
 }
 
 /// A credential was placed, or was kept from being placed, in a request.

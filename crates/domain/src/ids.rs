@@ -60,7 +60,13 @@ macro_rules! ids {
                 $name::parse("id", &text).map_err(serde::de::Error::custom)
             }
         }
-    )*};
+    )*
+
+    /// Is this an id of any noun? What is not one of ours may be anything, also something that must not be repeated.
+    pub fn is_id(text: &str) -> bool {
+        [$($name::parse("id", text).is_ok()),*].contains(&true)
+    }
+    };
 }
 
 ids! {
@@ -84,6 +90,8 @@ ids! {
     CredentialId, "vcrd_";
     /// A key of the interface: its record, never itself.
     ApiKeyId, "apikey_";
+    /// One entry of the audit log.
+    AuditId, "audit_";
 }
 
 /// A tool call is named by the event that recorded its intent.
@@ -122,5 +130,7 @@ mod tests {
             assert_eq!(fault.field, "session");
         }
         assert!(SessionId::parse("session", &format!("sesn_{}", "a".repeat(100))).is_err());
+        assert!(is_id("sesn_01ABC") && is_id("apikey_1"));
+        assert!(!is_id("lpd_0123") && !is_id("") && !is_id("sesn_"));
     }
 }

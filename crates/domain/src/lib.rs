@@ -15,11 +15,13 @@ pub mod conversation;
 pub mod environment;
 pub mod event;
 pub mod fold;
+pub mod identity;
 pub mod ids;
 pub mod invalid;
 pub mod limits;
 pub mod mcp;
 pub mod network;
+pub mod rate;
 pub mod redaction;
 pub mod session;
 pub mod usage;
@@ -28,7 +30,7 @@ pub mod vault;
 
 pub use clock::{Clock, IdSource, Timestamp};
 pub use ids::{
-    AgentId, ApiKeyId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId,
+    AgentId, ApiKeyId, AuditId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId,
     WorkspaceId,
 };
 pub use invalid::Invalid;

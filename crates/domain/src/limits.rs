@@ -123,6 +123,49 @@ pub const RECOVERIES_MAX: u32 = 8;
 /// Times that the model is asked again when its final answer is not of `output_schema`.
 pub const OUTPUT_REPAIRS_MAX: u32 = 2;
 
+/// Workspaces of one store (and so of whose rates a server keeps in mind), and characters of a workspace's name.
+pub const WORKSPACES_MAX: u64 = 10_000;
+pub const WORKSPACE_NAME_CHARS_MAX: usize = 64;
+/// API keys of one workspace, those that were revoked included.
+pub const KEYS_PER_WORKSPACE_MAX: u64 = 10_000;
+/// The time of a key's last use is written again after so long, in milliseconds.
+pub const KEY_USED_GRAIN_MS: u64 = 600_000;
+/// Longest key or token that is looked at, in bytes.
+pub const BEARER_BYTES_MAX: usize = 16 << 10;
+/// Bytes of an OIDC issuer's discovery document and of its key set, and keys in it.
+pub const OIDC_DISCOVERY_BYTES_MAX: usize = 64 << 10;
+pub const OIDC_JWKS_BYTES_MAX: usize = 256 << 10;
+pub const OIDC_KEYS_MAX: usize = 64;
+/// How long an issuer may take to answer, in milliseconds.
+pub const OIDC_FETCH_MS: u64 = 5_000;
+/// Keys of an issuer are fetched again when they are so old, in milliseconds.
+pub const OIDC_FRESH_MS: u64 = 3_600_000;
+/// Keys of an issuer that cannot be reached are trusted for so long, in milliseconds.
+pub const OIDC_STALE_MS: u64 = 24 * 3_600_000;
+/// Least time between two fetches that unknown keys or failures cause, in milliseconds.
+pub const OIDC_REFETCH_MS: u64 = 10_000;
+/// How far an issuer's clock may be from ours, in seconds.
+pub const OIDC_LEEWAY_S: i64 = 60;
+
+/// Defaults of what one workspace may ask for: requests in a second, and at once after a silence.
+pub const REQUESTS_PER_SECOND_DEFAULT: u32 = 5_000;
+pub const REQUESTS_BURST_DEFAULT: u32 = 20_000;
+/// Turns that run, sessions that are alive, streams that are open: of one workspace at the same time.
+pub const WORKSPACE_TURNS_DEFAULT: usize = 2_048;
+pub const WORKSPACE_SESSIONS_DEFAULT: usize = 3_072;
+pub const WORKSPACE_STREAMS_DEFAULT: usize = 3_072;
+
+/// Entries that wait to be written to the audit log, and that are written at once.
+pub const AUDIT_QUEUED_MAX: usize = 8_192;
+pub const AUDIT_PER_WRITE_MAX: usize = 256;
+/// Refused requests that are recorded in a second, and at once after a silence; the others are counted.
+pub const AUDIT_REFUSALS_PER_SECOND: u32 = 20;
+pub const AUDIT_REFUSALS_BURST: u32 = 200;
+/// How long entries of the audit log are kept, in days, and entries that one sweep deletes at once.
+pub const AUDIT_RETENTION_DAYS_DEFAULT: u64 = 400;
+pub const AUDIT_RETENTION_DAYS_MAX: u64 = 36_500;
+pub const AUDIT_DELETED_AT_ONCE: usize = 1_000;
+
 /// Files, and bytes of all of them, of one session that is copied or archived; levels and bytes of one path.
 pub const FILES_MAX: u64 = 1_000_000;
 pub const FILES_BYTES_MAX: u64 = 64 << 30;

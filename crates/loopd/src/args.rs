@@ -44,9 +44,14 @@ pub enum Command {
     Replay(ReportArgs),
     /// Take the content of an event out of a session's history, for good
     Redact(RedactArgs),
-    /// Keep the keys of this server
+    /// Make, list and revoke API keys; rotate the master key of the vaults
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Make and list workspaces: walls between tenants
+    #[command(subcommand)]
+    Workspaces(WorkspacesCommand),
+    /// Show who did what to which resource, newest first
+    Audit(AuditArgs),
     /// Try what works on this machine and say what to do about what does not
     Doctor(DoctorArgs),
     /// Print the version
@@ -207,6 +212,94 @@ pub struct RedactArgs {
     pub reason: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+#[command(after_long_help = KEYS_HELP)]
+pub enum KeysCommand {
+    /// Make a key and print it, this once; from the first one on callers need a key
+    Create {
+        /// What people know the key by
+        #[arg(long)]
+        name: String,
+        /// Workspace of the key, by name; made if it is not there yet [default: the caller's own]
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
+        /// What the key may do, such as `sessions:write`; may be given again [default: `*`]
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// When it ends: `90d`, `12h`, or a time [default: never]
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+        /// Print key and record as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List keys, newest first; never the keys themselves
+    List {
+        /// Another workspace than the caller's own, by name
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
+        /// Also revoked ones
+        #[arg(long)]
+        revoked: bool,
+        /// Print the records as JSON, one per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put all vaults under a new master key; no server may run on the data directory meanwhile
+    #[command(long_about = ROTATE_MASTER)]
+    RotateMaster,
+    /// End a key for good, at once
+    Revoke {
+        id: String,
+        /// The key's workspace, if it is not the caller's own
+        #[arg(long, value_name = "NAME")]
+        workspace: Option<String>,
+    },
+}
+
+const KEYS_HELP: &str = "\
+Scopes are `agents`, `environments`, `sessions`, `models`, `vaults`, `keys`, `audit` and `workspaces`, each with `:read` or `:write` (which
+includes reading). `*` is all of the key's own workspace; other workspaces need `workspaces:…` beside it.
+
+The command talks to the server that uses the data directory, as its operator; without one, to the data directory itself; with
+LOOPD_URL, to that server with the key in LOOPD_API_KEY.";
+
+#[derive(Debug, Subcommand)]
+pub enum WorkspacesCommand {
+    /// Make a workspace, unless it is there; also the first key of a workspace makes it
+    Create { name: String },
+    /// List all workspaces
+    List,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only of this actor: a key's id, a token's subject, a session's id, `operator`, `development`, `unknown`
+    #[arg(long)]
+    pub actor: Option<String>,
+    /// Only this action, such as `keys.create` or `credentials.use`
+    #[arg(long)]
+    pub action: Option<String>,
+    /// Only what was done to this id
+    #[arg(long, value_name = "ID")]
+    pub resource: Option<String>,
+    /// From this time on, such as `2026-11-25T00:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Another workspace than the caller's own, by name
+    #[arg(long, value_name = "NAME")]
+    pub workspace: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// Print the entries as JSON, one per line
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// The session's id
@@ -214,13 +307,6 @@ pub struct TraceArgs {
     /// Print the trace as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Put all vaults under a new master key; no server may run on the data directory meanwhile
-    #[command(long_about = ROTATE_MASTER)]
-    RotateMaster,
 }
 
 const ROTATE_MASTER: &str = "\

@@ -5,19 +5,19 @@
 
 use crate::config::Config;
 use crate::data::DataDir;
-use crate::machine::{MachineIds, SystemClock};
+use crate::machine::{self, MachineIds, SystemClock};
 use crate::settings::{Env, Settings};
 use crate::way_out;
 use anyhow::{Context, Result};
-use loopd_broker::Vaults;
 use loopd_broker::egress::Authority;
 use loopd_broker::vault::{KeySource, wanted_keys};
+use loopd_broker::{Trail, TrailParts, Vaults};
 use loopd_domain::environment::Ports;
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_models::Registry;
 use loopd_sandbox::{RoomOutlet, Sandbox, SandboxError, namespaces::NamespaceSandbox};
-use loopd_server::{AuthConfig, ServerState};
+use loopd_server::{AuthConfig, Oidc, Rates, ServerState};
 use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
 use std::path::Path;
@@ -31,13 +31,15 @@ pub struct House {
     pub sessions: SessionService,
     pub router: axum::Router,
     pub data: DataDir,
+    pub auth: Arc<AuthConfig>,
+    pub audit: Arc<Trail>,
 }
 
 impl House {
     pub async fn build(
         settings: &Settings,
         data: DataDir,
-        auth: AuthConfig,
+        mut auth: AuthConfig,
         takes_up: bool,
         env: Env<'_>,
     ) -> Result<Self> {
@@ -45,18 +47,31 @@ impl House {
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
+        auth = auth.with_random(machine::key_bits).with_oidc(settings.oidc.clone().map(Oidc::new).transpose()?);
+        if store.api_keys().any().await? {
+            auth.close();
+        }
+        settings.check_exposure(!auth.is_development())?;
         let vaults = vaults(&store, &settings.master_key(env, data.path())?, clock.clone()).await?;
         let authority = Authority::open(data.path(), vaults.as_ref(), clock.now());
         let authority = Arc::new(authority.context("the authority that rooms trust could not be opened")?);
         let sandbox = NamespaceSandbox::with_authority(data.path(), authority.file())?;
-        let sandbox = sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
+        let sandbox =
+            sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
         // As a session gets that names no environment.
         let sandbox = Arc::new(sandbox.with_usual_outlet(RoomOutlet::Open { ports: Ports::default().0 }));
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let connections = Arc::new(ConnectionReports::default());
+        let audit = Arc::new(Trail::start(TrailParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            retention_days: settings.audit_retention_days,
+        }));
         let network = &settings.config.network;
-        let egress = way_out::proxy(network, authority, vaults.clone(), connections.clone(), clock.clone())?;
+        let egress =
+            way_out::proxy(network, authority, vaults.clone(), audit.clone(), connections.clone(), clock.clone())?;
         let parts = Parts {
             store: store.clone(),
             sandbox,
@@ -74,9 +89,21 @@ impl House {
             takes_up,
             room_idle_ms: settings.room_idle_ms,
         };
-        let sessions = SessionService::start(parts).await.context("sessions could not be started")?;
-        let state = ServerState { sessions: sessions.clone(), store, models, vaults, clock, ids, auth: Arc::new(auth) };
-        Ok(House { sessions, router: loopd_server::router(state), data })
+        let sessions = SessionService::start_with(parts, settings.workspace_share).await;
+        let sessions = sessions.context("sessions could not be started")?;
+        let (auth, rates) = (Arc::new(auth), Arc::new(Rates::new(settings.workspace_limits)));
+        let state = ServerState {
+            sessions: sessions.clone(),
+            store,
+            models,
+            vaults,
+            clock,
+            ids,
+            auth: auth.clone(),
+            rates,
+            audit: audit.clone(),
+        };
+        Ok(House { sessions, router: loopd_server::router(state), data, auth, audit })
     }
 }
 

@@ -30,6 +30,25 @@
 //! hosts = { "git.internal" = "10.0.0.7" }               # addresses of names, without asking anybody
 //! ```
 //!
+//! [limits]                         # of each workspace alike
+//! requests_per_second = 5000
+//! requests_burst = 20000
+//! turns = 2048                     # that run at the same time
+//! sessions = 3072                  # that are alive at the same time
+//! streams = 3072                   # that are open at the same time
+//!
+//! [audit]
+//! retention_days = 400
+//!
+//! [oidc]                           # callers with a token instead of a key
+//! issuer = "https://login.example.com"
+//! audience = ["loopd"]
+//! workspace_claim = "team"         # absent: every token is of the default workspace
+//! scope_claim = "scope"
+//!
+//! [oidc.scopes]                    # absent: the words of the claim are scopes of loopd
+//! "loopd.use" = ["sessions:write", "agents:read"]
+//!
 //! Keys and other secrets are not read from here: they come from the environment.
 
 use loopd_domain::usage::Price;
@@ -40,6 +59,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
@@ -66,6 +86,37 @@ pub struct Config {
     pub host_tools: HostToolsSection,
     #[serde(default)]
     pub network: NetworkSection,
+    #[serde(default)]
+    pub limits: LimitsSection,
+    #[serde(default)]
+    pub audit: AuditSection,
+    pub oidc: Option<OidcSection>,
+}
+
+/// What one workspace may ask for.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct LimitsSection {
+    pub requests_per_second: Option<NonZeroU32>,
+    pub requests_burst: Option<NonZeroU32>,
+    pub turns: Option<NonZeroU32>,
+    pub sessions: Option<NonZeroU32>,
+    pub streams: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct AuditSection {
+    pub retention_days: Option<u64>,
+}
+
+/// An issuer whose tokens are taken.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct OidcSection {
+    pub issuer: String,
+    pub audience: Vec<String>,
+    pub workspace_claim: Option<String>,
+    pub scope_claim: Option<String>,
+    #[serde(default)]
+    pub scopes: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -208,7 +259,13 @@ const TOP_KEYS: &[&str] = &[
     "models",
     "host_tools",
     "network",
+    "limits",
+    "audit",
+    "oidc",
 ];
+const LIMITS_KEYS: &[&str] = &["requests_per_second", "requests_burst", "turns", "sessions", "streams"];
+const AUDIT_KEYS: &[&str] = &["retention_days"];
+const OIDC_KEYS: &[&str] = &["issuer", "audience", "workspace_claim", "scope_claim", "scopes"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
 const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
@@ -224,8 +281,12 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
         })
     };
     check(table, "the top level", TOP_KEYS)?;
-    if let Some(section) = table.get("host_tools").and_then(|v| v.as_table()) {
-        check(section, "[host_tools]", HOST_TOOLS_KEYS)?;
+    let sections =
+        [("host_tools", HOST_TOOLS_KEYS), ("limits", LIMITS_KEYS), ("audit", AUDIT_KEYS), ("oidc", OIDC_KEYS)];
+    for (name, known) in sections {
+        if let Some(section) = table.get(name).and_then(|v| v.as_table()) {
+            check(section, &format!("[{name}]"), known)?;
+        }
     }
     if let Some(section) = table.get("network").and_then(|v| v.as_table()) {
         check(section, "[network]", NETWORK_KEYS)?;
@@ -276,6 +337,9 @@ mod tests {
         assert_eq!(config.models.providers[0].name, "vllm");
         assert_eq!(config.models.to_models_config().prices["vllm/qwen3"].output, 600_000);
         assert_eq!(config.room_idle_seconds, Some(300));
+        assert_eq!(config.limits.turns.map(NonZeroU32::get), Some(2_048));
+        assert_eq!(config.audit.retention_days, Some(400));
+        assert_eq!(config.oidc.as_ref().map(|oidc| oidc.scopes["loopd.use"].len()), Some(2));
         assert_eq!(config.master_key_file, Some(PathBuf::from("/run/secrets/loopd.key")));
         assert_eq!(config.host_tools.allow_hosts.map(|hosts| hosts.len()), Some(3));
         assert_eq!(config.network.allow_addresses, ["10.0.0.0/8", "127.0.0.1:8080"]);
@@ -295,6 +359,9 @@ mod tests {
     #[test]
     fn wrong_types_and_values_say_where() {
         assert!(parse("listen = 7007").expect_err("type").contains("line 1"));
+        assert!(parse("[limits]\nturns = 0").expect_err("nothing could run").contains("line 2"));
+        assert!(parse("[limits]\nturn = 1").expect_err("unknown").contains("did you mean `turns`?"));
+        assert!(parse("[oidc]\nissuer = \"https://x\"").expect_err("for whom?").contains("audience"));
         let told = parse("[[models.providers]]\nname=\"x\"\nkind=\"grpc\"\nbase_url=\"y\"").expect_err("kind");
         assert!(told.contains("`openai`") && told.contains("`anthropic`"), "{told}");
         assert!(parse("[models.prices.\"a/b\"]\ninput=-1.0\noutput=1.0").expect_err("price").contains("`a/b`"));

@@ -6,13 +6,14 @@
 use crate::args::Place;
 use crate::client::Client;
 use crate::compose::House;
-use crate::data::DataDir;
+use crate::data::{DataDir, DataError};
 use crate::machine;
 use crate::running::Running;
 use crate::settings::{self, Settings, process_env};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use loopd_server::AuthConfig;
 use loopd_session::StopMode;
+use loopd_store::hold::Holder;
 use std::net::{Ipv4Addr, SocketAddr};
 use url::Url;
 
@@ -37,6 +38,23 @@ impl Connection {
         let running = Running::start(house, settings.listen).await?;
         let client = Client::new(Url::parse(&running.url())?, Some(key))?;
         Ok(Connection { client, inside: Some(running) })
+    }
+
+    /// The same for whoever runs the server: when the data directory is in use, the server that uses it, with its operator's key.
+    pub async fn operator(place: &Place) -> Result<Self> {
+        let fault = match Self::open(place, false).await {
+            Ok(connection) => return Ok(connection),
+            Err(fault) => fault,
+        };
+        let Some(DataError::InUse { path, holder: Holder { url: Some(url), stopping: false, .. } }) =
+            fault.downcast_ref()
+        else {
+            return Err(fault);
+        };
+        let key = DataDir::operator_key(path).with_context(|| {
+            format!("the key of the server at {url} cannot be read; set LOOPD_URL={url} and LOOPD_API_KEY to use it as any client does")
+        })?;
+        Ok(Connection { client: Client::new(Url::parse(url)?, Some(key))?, inside: None })
     }
 
     /// Does the server end with this command?

@@ -13,14 +13,16 @@
 
 use crate::exit::Exit;
 use loopd_store::hold::{Hold, HoldError, Holder, Terms};
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The key that a running server takes as its operator's.
+const OPERATOR_FILE: &str = "operator";
 /// How long a server waits for one that stops.
 const WAIT: Duration = Duration::from_secs(60);
 /// How long a server that has been told to stop may take to say so, on a machine that is busy with the next one's start.
@@ -164,6 +166,32 @@ impl DataDir {
     /// Who was replaced, and may still be there.
     pub fn replaced(&self) -> Option<&Holder> {
         self.hold.replaced()
+    }
+
+    /// Leaves the key of whoever runs the server where only this user can read it: for commands that find the directory in use.
+    pub fn leave_operator_key(&self, key: &str) -> io::Result<()> {
+        let path = self.path.join(OPERATOR_FILE);
+        // Whatever lies there, and however it may be read, is of an earlier server.
+        match std::fs::remove_file(&path) {
+            Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(key.as_bytes())
+    }
+
+    pub fn remove_operator_key(&self) {
+        match std::fs::remove_file(self.path.join(OPERATOR_FILE)) {
+            Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%fault, "the operator's key could not be removed; it opens nothing any more");
+            }
+            _ => {}
+        }
+    }
+
+    /// The operator's key of the server that uses the directory.
+    pub fn operator_key(path: &Path) -> io::Result<String> {
+        std::fs::read_to_string(path.join(OPERATOR_FILE))
     }
 
     /// Leaves word of where this process serves, for whoever wants the directory next.

@@ -71,6 +71,15 @@ impl IdSource for MachineIds {
     }
 }
 
+/// 256 unpredictable bits, for keys that are kept.
+pub fn key_bits() -> [u8; 32] {
+    let mut bits = [0; 32];
+    let (high, low) = bits.split_at_mut(16);
+    high.copy_from_slice(&random_u128().to_be_bytes());
+    low.copy_from_slice(&random_u128().to_be_bytes());
+    bits
+}
+
 /// 128 unpredictable bits as 32 hexadecimal digits: a key that only this process and those it tells can know.
 pub fn one_time_key() -> String {
     format!("{:032x}", random_u128())
@@ -117,6 +126,8 @@ mod tests {
     #[test]
     fn keys_differ() {
         assert_ne!(one_time_key(), one_time_key());
+        assert_ne!(key_bits(), key_bits());
+        assert_ne!(key_bits()[..16], key_bits()[16..]);
         assert_eq!(one_time_key().len(), 32);
     }
 }

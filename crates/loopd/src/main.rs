@@ -60,6 +60,8 @@ async fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Replay(args) => commands::replay::run(place, args).await,
         Command::Redact(args) => commands::redact::run(place, args).await,
         Command::Keys(command) => commands::keys::run(place, command).await,
+        Command::Workspaces(command) => commands::keys::workspaces(place, command).await,
+        Command::Audit(args) => commands::audit::run(place, args).await,
         Command::Doctor(args) => commands::doctor::run(place, args).await,
         Command::Version => {
             writeln!(std::io::stdout(), "loopd {}", env!("CARGO_PKG_VERSION"))?;

@@ -60,6 +60,11 @@ impl Running {
         self.house.data.announce(Some(url)).context("the data directory's lock could not be written")
     }
 
+    /// Whoever calls needs no key.
+    pub fn is_development(&self) -> bool {
+        self.house.auth.is_development()
+    }
+
     /// Returns when the server has ended by itself, which it only does for a reason.
     pub async fn ended(&mut self) -> Result<()> {
         (&mut self.server).await.context("the server's task ended early")
@@ -77,6 +82,8 @@ impl Running {
             Ok(Err(fault)) => tracing::warn!(%fault, "the server's task ended early"),
             Err(_) => tracing::warn!("requests that did not end in {} s were cut off", DRAIN.as_secs()),
         }
+        house.data.remove_operator_key();
+        house.audit.flush().await;
     }
 }
 

@@ -1,10 +1,14 @@
 //! What holds in the end: command line over environment over configuration file over default.
 
 use crate::args::Place;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LimitsSection, OidcSection};
 use loopd_domain::limits;
+use loopd_domain::rate::Rate;
 use loopd_host_tools::{AllowHosts, HostPattern};
+use loopd_server::{OidcConfig, OidcError, WorkspaceLimits};
+use loopd_session::Share;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +33,11 @@ pub struct Settings {
     pub lease: Duration,
     /// Keys that callers must show; none: development mode.
     pub api_keys: Vec<String>,
+    /// Tokens of this issuer are taken.
+    pub oidc: Option<OidcConfig>,
+    pub workspace_limits: WorkspaceLimits,
+    pub workspace_share: Share,
+    pub audit_retention_days: u64,
     pub config: Config,
 }
 
@@ -50,10 +59,15 @@ pub enum SettingsError {
     #[error("{name} is `{text}`; accepted: a number of seconds")]
     Seconds { name: &'static str, text: String },
     #[error(
-        "refusing to listen on {listen} without an API key: everybody who reaches it could run commands here; set \
-         LOOPD_API_KEY (or LOOPD_API_KEYS, separated by commas), or listen on a loopback address"
+        "refusing to listen on {listen} without an API key: everybody who reaches it could run commands here; make one with \
+         `loopd keys create`, set LOOPD_API_KEY (or LOOPD_API_KEYS, separated by commas), configure [oidc], or listen on a loopback \
+         address"
     )]
     OpenToTheWorld { listen: SocketAddr },
+    #[error("configuration: {0}")]
+    Oidc(#[from] OidcError),
+    #[error("configuration: `audit.retention_days` is `{days}`; accepted: 1 to {}", limits::AUDIT_RETENTION_DAYS_MAX)]
+    Retention { days: u64 },
 }
 
 impl Settings {
@@ -72,6 +86,10 @@ impl Settings {
             waiting_rooms: waiting_rooms(env, config.waiting_rooms)?,
             room_idle_ms: idle_ms.unwrap_or(limits::ROOM_IDLE_MS),
             api_keys: api_keys(env),
+            oidc: config.oidc.as_ref().map(oidc).transpose()?,
+            workspace_limits: workspace_limits(&config.limits),
+            workspace_share: workspace_share(&config.limits),
+            audit_retention_days: retention(&config)?,
             config,
         })
     }
@@ -86,12 +104,48 @@ impl Settings {
         }
     }
 
-    /// Is it safe to serve there?
-    pub fn check_exposure(&self, listen: SocketAddr) -> Result<(), SettingsError> {
-        match listen.ip().is_loopback() || !self.api_keys.is_empty() {
+    /// Is it safe to serve there? `keyed`: callers need a key.
+    pub fn check_exposure(&self, keyed: bool) -> Result<(), SettingsError> {
+        match self.listen.ip().is_loopback() || keyed {
             true => Ok(()),
-            false => Err(SettingsError::OpenToTheWorld { listen }),
+            false => Err(SettingsError::OpenToTheWorld { listen: self.listen }),
         }
+    }
+}
+
+fn oidc(section: &OidcSection) -> Result<OidcConfig, OidcError> {
+    let OidcSection { issuer, audience, workspace_claim, scope_claim, scopes } = section.clone();
+    OidcConfig::new(issuer, audience, workspace_claim, scope_claim, &scopes)
+}
+
+fn workspace_limits(section: &LimitsSection) -> WorkspaceLimits {
+    let default = WorkspaceLimits::default();
+    let rate = section.requests_per_second.map_or(default.requests.per_second, NonZeroU32::get);
+    // Whoever lowers the rate alone does not mean to keep the large burst.
+    let burst = match (section.requests_burst, section.requests_per_second) {
+        (Some(burst), _) => burst.get(),
+        (None, Some(rate)) => default.requests.burst.min(rate.get()),
+        (None, None) => default.requests.burst,
+    };
+    WorkspaceLimits {
+        requests: Rate { per_second: rate, burst },
+        streams: section.streams.map_or(default.streams, |n| n.get() as usize),
+    }
+}
+
+fn workspace_share(section: &LimitsSection) -> Share {
+    let default = Share::default();
+    Share {
+        turns: section.turns.map_or(default.turns, |n| n.get() as usize),
+        sessions: section.sessions.map_or(default.sessions, |n| n.get() as usize),
+    }
+}
+
+fn retention(config: &Config) -> Result<u64, SettingsError> {
+    let days = config.audit.retention_days.unwrap_or(limits::AUDIT_RETENTION_DAYS_DEFAULT);
+    match (1..=limits::AUDIT_RETENTION_DAYS_MAX).contains(&days) {
+        true => Ok(days),
+        false => Err(SettingsError::Retention { days }),
     }
 }
 
@@ -159,17 +213,20 @@ mod tests {
 
     #[test]
     fn other_addresses_need_a_key() {
-        let listen = |text: &str| text.parse().expect("an address");
-        let open = Settings::resolve(&place(None), &env(&[])).expect("fine");
-        assert!(open.check_exposure(listen("127.0.0.1:1")).is_ok());
-        assert!(open.check_exposure(listen("[::1]:1")).is_ok());
+        let on = |text: &str| {
+            let settings = Settings::resolve(&place(None), &env(&[])).expect("fine");
+            Settings { listen: text.parse().expect("an address"), ..settings }
+        };
+        for here in ["127.0.0.1:1", "[::1]:1"] {
+            assert!(on(here).check_exposure(false).is_ok(), "{here}");
+        }
         for everywhere in ["0.0.0.0:7007", "[::]:7007", "10.1.2.3:80"] {
-            let told = open.check_exposure(listen(everywhere)).expect_err("refused").to_string();
-            assert!(told.contains("LOOPD_API_KEY"), "{told}");
+            let told = on(everywhere).check_exposure(false).expect_err("refused").to_string();
+            assert!(told.contains("LOOPD_API_KEY") && told.contains("loopd keys create"), "{told}");
+            assert!(on(everywhere).check_exposure(true).is_ok());
         }
         let closed = Settings::resolve(&place(None), &env(&[("LOOPD_API_KEYS", "a, b,,")])).expect("fine");
         assert_eq!(closed.api_keys, ["a", "b"]);
-        assert!(closed.check_exposure(listen("0.0.0.0:7007")).is_ok());
     }
 
     #[test]

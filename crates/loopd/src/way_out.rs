@@ -4,11 +4,9 @@ use crate::config::NetworkSection;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use loopd_broker::Audit;
-use loopd_broker::audit::AuditError;
 use loopd_broker::egress::{Authority, Neighbours, Proxy, Resolver, Rules, SystemResolver, roots_of};
 use loopd_broker::{Credentials, Reports};
 use loopd_domain::Clock;
-use loopd_domain::audit::AuditEntry;
 use loopd_policy::network::Exception;
 use std::collections::BTreeMap;
 use std::io;
@@ -20,6 +18,7 @@ pub fn proxy(
     network: &NetworkSection,
     authority: Arc<Authority>,
     credentials: Arc<dyn Credentials>,
+    audit: Arc<dyn Audit>,
     reports: Arc<dyn Reports>,
     clock: Arc<dyn Clock>,
 ) -> Result<Proxy> {
@@ -34,7 +33,7 @@ pub fn proxy(
     let rules =
         Rules { exceptions: exceptions.collect::<Result<_, _>>().context("[network] allow_addresses")?, extra_roots };
     let resolver = Arc::new(NamedHosts { hosts: network.hosts.clone(), others: SystemResolver });
-    let with = Neighbours { credentials, audit: Arc::new(AuditToLog), reports, clock, resolver };
+    let with = Neighbours { credentials, audit, reports, clock, resolver };
     Proxy::new(rules, authority, with).context("the way out of rooms could not be set up")
 }
 
@@ -51,17 +50,5 @@ impl Resolver for NamedHosts {
             Some((_, address)) => Ok(vec![*address]),
             None => self.others.resolve(name).await,
         }
-    }
-}
-
-/// Entries go to the server's log.
-struct AuditToLog;
-
-#[async_trait]
-impl Audit for AuditToLog {
-    async fn write(&self, entry: AuditEntry) -> Result<(), AuditError> {
-        let text = serde_json::to_string(&entry).map_err(|fault| AuditError(fault.to_string()))?;
-        tracing::info!(target: "loopd::audit", entry = %text, "audit");
-        Ok(())
     }
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use loopd_broker::vault::VaultError;
 use loopd_domain::{Invalid, RequestId};
 use loopd_session::ServiceError;
-use loopd_store::{AppendError, StoreError, UpdateError};
+use loopd_store::{AppendError, MakeError, StoreError, UpdateError};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -30,6 +30,8 @@ pub struct ApiError {
     /// Header `x-should-retry`: official clients retry every 409, 429 and 5xx unless told otherwise.
     pub retry: Option<bool>,
     pub retry_after_s: Option<u64>,
+    /// The scope that is missing; it stands in the audit log too.
+    pub scope: Option<String>,
     /// For the log only.
     pub internal: Option<String>,
 }
@@ -37,7 +39,7 @@ pub struct ApiError {
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        ApiError { status, kind, message, code: None, retry: None, retry_after_s: None, internal: None }
+        ApiError { status, kind, message, code: None, retry: None, retry_after_s: None, scope: None, internal: None }
     }
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
@@ -61,6 +63,15 @@ impl ApiError {
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "permission_error", message)
     }
+    pub fn lacks_scope(scope: &str) -> Self {
+        let error = Self::forbidden(format!("the scope `{scope}` is missing; accepted: a key that has it"));
+        ApiError { scope: Some(scope.to_owned()), code: Some("missing_scope"), ..error }
+    }
+    /// A limit of the caller's workspace; `wait_ms` is when to try again.
+    pub fn too_many(message: impl Into<String>, wait_ms: u64) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
+        ApiError { retry_after_s: Some(wait_ms.div_ceil(1_000).max(1)), ..error }
+    }
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
     }
@@ -70,7 +81,7 @@ impl ApiError {
     pub fn media_type(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message)
     }
-    fn unavailable(message: impl Into<String>, internal: Option<String>) -> Self {
+    pub fn unavailable(message: impl Into<String>, internal: Option<String>) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", message);
         ApiError { retry_after_s: Some(RETRY_AFTER_S), internal, ..error }
     }
@@ -158,6 +169,16 @@ impl From<AppendError> for ApiError {
     }
 }
 
+impl From<MakeError> for ApiError {
+    fn from(fault: MakeError) -> Self {
+        match fault {
+            MakeError::Exists | MakeError::Full { .. } => ApiError::conflict(fault.to_string()),
+            MakeError::NoWorkspace => ApiError::not_found(fault.to_string()),
+            MakeError::Store(fault) => fault.into(),
+        }
+    }
+}
+
 impl From<UpdateError> for ApiError {
     fn from(fault: UpdateError) -> Self {
         match fault {
@@ -199,10 +220,7 @@ impl From<ServiceError> for ApiError {
                 ApiError::unavailable("the session's files are not available; try again", Some(fault.to_string()))
             }
             ServiceError::KeyReused { key } => key_reused(&key),
-            ServiceError::Busy(message) => {
-                let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message);
-                ApiError { retry_after_s: Some(RETRY_AFTER_S), ..error }
-            }
+            ServiceError::Busy(message) => Self::too_many(message, RETRY_AFTER_S * 1_000),
             ServiceError::Elsewhere | ServiceError::Stopping => ApiError::unavailable(fault.to_string(), None),
             ServiceError::Store(fault) => fault.into(),
             ServiceError::Append(fault) => fault.into(),

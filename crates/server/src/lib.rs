@@ -1,7 +1,7 @@
 //! The HTTP interface: a translation between requests and the rooms behind them.
 //!
-//! A request passes, in this order: `front` (request id, panics, header bounds, the error envelope), `auth` (who calls),
-//! one file of `v1/` (one endpoint), and leaves through `wire` (what clients see of our nouns). Nothing is decided here
+//! A request passes, in this order: `front` (request id, panics, header bounds, the error envelope), `auth` (who calls,
+//! what they may ask for, and the record of it), one file of `v1/` (one endpoint), and leaves through `wire` (what clients see of our nouns). Nothing is decided here
 //! that concerns a living session: that is `loopd_session`'s. Nothing is remembered here between two requests.
 //!
 //! - `v1/<noun>/<verb>.rs`: one endpoint per file. To add one: its file, its line in the noun's `routes()`, then
@@ -29,7 +29,7 @@ mod wire;
 #[cfg(test)]
 mod testing;
 
-pub use auth::{ApiKey, AuthConfig};
+pub use auth::{AuthConfig, Oidc, OidcConfig, OidcError, OwnKey, RandomKey, Rates, WorkspaceLimits};
 pub use openapi::document as openapi_document;
 pub use state::ServerState;
 

@@ -5,6 +5,7 @@
 //! holds up only its own task: previews are dropped (from the first dropped one on, for that message), events wait. The channel
 //! is bounded in frames and in bytes, because one frame may carry a whole tool result.
 
+use crate::auth::StreamPlace;
 use crate::error::ApiError;
 use crate::wire::event;
 use axum::body::{Body, Bytes};
@@ -94,6 +95,8 @@ pub struct Outlet {
     room: Arc<Semaphore>,
     /// The message whose previews no longer reach the reader: what follows a gap would be misread.
     stalled: Option<EventId>,
+    /// Free again when the stream ends.
+    _place: Option<StreamPlace>,
 }
 
 impl Outlet {
@@ -138,11 +141,11 @@ fn weight(frame: &Bytes) -> u32 {
 }
 
 /// Both ends of a stream: what is sent into the outlet is what the response carries, with pings in the silences.
-pub fn open() -> (Outlet, Response) {
-    open_with(Duration::from_millis(STREAM_PING_MS))
+pub fn open(place: StreamPlace) -> (Outlet, Response) {
+    open_with(Duration::from_millis(STREAM_PING_MS), Some(place))
 }
 
-fn open_with(ping: Duration) -> (Outlet, Response) {
+fn open_with(ping: Duration, place: Option<StreamPlace>) -> (Outlet, Response) {
     let (frames, queue) = mpsc::channel::<Waiting>(STREAM_FRAMES_MAX);
     let body = futures_util::stream::unfold(queue, move |mut queue| async move {
         let frame = match timeout(ping, queue.recv()).await {
@@ -153,7 +156,7 @@ fn open_with(ping: Duration) -> (Outlet, Response) {
     });
     let headers = [(CONTENT_TYPE, "text/event-stream; charset=utf-8"), (CACHE_CONTROL, "no-cache")];
     let room = Arc::new(Semaphore::new(STREAM_BYTES_MAX));
-    (Outlet { frames, room, stalled: None }, (headers, Body::from_stream(body)).into_response())
+    (Outlet { frames, room, stalled: None, _place: place }, (headers, Body::from_stream(body)).into_response())
 }
 
 /// `Last-Event-ID`: the seq of the last event that the reader has.
@@ -201,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_is_filled_with_pings() {
-        let (outlet, response) = open_with(Duration::from_millis(5));
+        let (outlet, response) = open_with(Duration::from_millis(5), None);
         let mut body = response.into_body().into_data_stream();
         for _ in 0..2 {
             assert_eq!(body.next().await.expect("a ping").expect("bytes"), PING);
@@ -212,7 +215,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_loses_previews_and_never_an_event() {
-        let (mut outlet, response) = open();
+        let (mut outlet, response) = open_with(Duration::from_millis(STREAM_PING_MS), None);
         for i in 0..STREAM_FRAMES_MAX + 10 {
             outlet.preview(&event_id(1), Bytes::from(format!("{i}")));
         }
@@ -230,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_that_wait_are_bounded_whatever_the_number_of_frames() {
-        let (mut outlet, response) = open();
+        let (mut outlet, response) = open_with(Duration::from_millis(STREAM_PING_MS), None);
         let large = Bytes::from(vec![b'x'; STREAM_BYTES_MAX / 2]);
         assert!(outlet.send(large.clone()).await && outlet.send(large.clone()).await);
         let waits = timeout(Duration::from_millis(20), outlet.send(large.clone())).await;

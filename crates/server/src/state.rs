@@ -1,8 +1,8 @@
 //! What every handler is given.
 
-use crate::auth::AuthConfig;
+use crate::auth::{AuthConfig, Rates};
 use crate::error::ApiError;
-use loopd_broker::Vaults;
+use loopd_broker::{Trail, Vaults};
 use loopd_domain::{Clock, IdSource};
 use loopd_models::Registry;
 use loopd_session::SessionService;
@@ -20,6 +20,8 @@ pub struct ServerState {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub auth: Arc<AuthConfig>,
+    pub rates: Arc<Rates>,
+    pub audit: Arc<Trail>,
 }
 
 /// Runs `work` to its end even when the caller hangs up in the middle of it. A handler's future is dropped when its

@@ -66,10 +66,11 @@ impl SessionService {
     pub(crate) fn spawn(
         &self,
         held: &mut HeldSlot<'_>,
-        ledger: Ledger,
+        mut ledger: Ledger,
         room: Option<driver::StartingRoom>,
         origin: Origin,
     ) -> mpsc::Sender<Mail> {
+        ledger.enter(&self.0.census);
         let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
         **held = Some(sender.clone());
         let channel = self.0.hub.channel(&ledger.session.id);

@@ -3,6 +3,7 @@
 //! A [`Draft`] is a set of events that are legal one after the other. Nothing of it is visible, to this process or any
 //! other, until [`Ledger::commit`] has it on disk. There is one ledger per living session, and only its driver holds it.
 
+use crate::census::{Census, Presence};
 use crate::connections::Inbox;
 use loopd_domain::agent::{ResolvedTool, Tool, ToolSpec};
 use loopd_domain::chain::{Entry, Hash};
@@ -38,6 +39,8 @@ pub struct Ledger {
     pub tools: Vec<ResolvedTool>,
     /// What the model is told of them; shared, because every request needs it.
     pub specs: Arc<Vec<ToolSpec>>,
+    /// Its place among the living.
+    presence: Option<Presence>,
     /// What the next draft tells of as well.
     pub connections: Arc<Inbox>,
 }
@@ -63,6 +66,7 @@ impl Ledger {
             listed: McpListings::new(),
             tools: Vec::new(),
             specs: Arc::default(),
+            presence: None,
             connections: Arc::default(),
         };
         ledger.resolve_tools();
@@ -106,6 +110,11 @@ impl Ledger {
         self.session.fold = fold;
         events.iter().for_each(|e| self.remember(e));
         Ok(())
+    }
+
+    /// From now on the session counts as alive, for as long as this ledger is there.
+    pub fn enter(&mut self, census: &Arc<Census>) {
+        self.presence = Some(census.enter(&self.session.workspace, &self.session.fold));
     }
 
     pub fn fold(&self) -> &SessionFold {
@@ -214,6 +223,9 @@ impl Ledger {
         self.session.fold = fold;
         self.last_hash = last_hash;
         events.iter().for_each(|e| self.remember(e));
+        if let Some(presence) = &mut self.presence {
+            presence.follow(&self.session.fold);
+        }
     }
 
     fn remember(&mut self, event: &Event) {

@@ -19,6 +19,7 @@ mod admission;
 mod answer;
 pub mod archive;
 mod asking;
+mod census;
 mod connections;
 mod driver;
 mod drivers;
@@ -45,6 +46,7 @@ mod tokens;
 mod turn;
 mod verify;
 
+pub use census::Share;
 pub use connections::ConnectionReports;
 pub use follow::Follower;
 pub use fork::{Fork, Forked};

@@ -2,6 +2,7 @@
 //!
 //! How a driver is found, started and put away is `drivers`'s.
 
+use crate::census::{Census, Share};
 use crate::driver::{self, Mail, Origin, Sent};
 use crate::follow::Follower;
 use crate::hub::{Channel, Hub};
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     owner: OwnerId,
     pub(crate) hub: Hub,
     pub(crate) slots: Slots,
+    pub(crate) census: Arc<Census>,
     /// Sessions that were given up and that nobody has taken up again yet.
     abandoned: Mutex<Vec<SessionId>>,
     stopping: watch::Sender<bool>,
@@ -45,6 +47,11 @@ pub(crate) struct Inner {
 impl SessionService {
     /// Starts the service; what has lost its owner is taken up in the background.
     pub async fn start(parts: Parts) -> Result<Self, ServiceError> {
+        Self::start_with(parts, Share::default()).await
+    }
+
+    /// The same, where a workspace may have this much.
+    pub async fn start_with(parts: Parts, share: Share) -> Result<Self, ServiceError> {
         let owner = OwnerId(format!("own_{}", ids::encode_ulid(parts.ids.ulid())));
         let (sole_owner, takes_up) = (parts.sole_owner, parts.takes_up);
         let service = SessionService(Arc::new(Inner {
@@ -52,6 +59,7 @@ impl SessionService {
             owner,
             hub: Hub::default(),
             slots: Slots::default(),
+            census: Census::new(share),
             abandoned: Mutex::default(),
             stopping: watch::Sender::new(false),
         }));
@@ -120,6 +128,8 @@ impl SessionService {
         let mut draft = ledger.draft();
         let starts = !new.inputs.is_empty();
         let admitted = admission::admit(&mut draft, &ledger.session, &[], new.inputs, &new.settings)?;
+        // Until the driver is counted by itself.
+        let _share = starts.then(|| self.0.census.admit(&ledger.session.workspace, true, true)).transpose()?;
         let slot = self.slot(&ledger.session.id)?;
         let mut held = slot.lock().await;
         self.refuse_when_stopping()?;
@@ -167,10 +177,16 @@ impl SessionService {
         settings: TurnSettings,
         once: Option<OnceKey>,
     ) -> Result<Accepted, ServiceError> {
-        self.get(workspace, id).await?;
+        let session = self.get(workspace, id).await?;
         if let Some(first) = self.first_answer(workspace, once.as_ref()).await? {
             return Ok(first);
         }
+        let ends = |input: &EventBody| matches!(input, EventBody::UserInterrupt { .. });
+        let starts = session.fold.status == Status::Idle && !inputs.iter().all(ends);
+        let _share = match starts {
+            true => Some(self.0.census.admit(workspace, self.0.slots.find(id).is_none(), true)?),
+            false => None,
+        };
         let sent = self
             .ask(id, |reply| Mail::Send {
                 inputs: inputs.clone(),

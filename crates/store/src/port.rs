@@ -2,12 +2,14 @@
 
 use async_trait::async_trait;
 use loopd_domain::agent::Agent;
+use loopd_domain::audit::AuditRecord;
 use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::environment::Environment;
 use loopd_domain::event::{Event, EventBody};
 use loopd_domain::fold::{IllegalEvent, SessionFold};
+use loopd_domain::identity::{ApiKey, KeyDigest, Workspace};
 use loopd_domain::session::{Session, Status};
-use loopd_domain::{AgentId, EnvironmentId, Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId};
+use loopd_domain::{AgentId, ApiKeyId, EnvironmentId, Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -347,6 +349,74 @@ pub trait Once: Send + Sync {
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
 }
 
+/// Why a row was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MakeError {
+    /// One of this id, name or digest is there.
+    #[error("it exists already")]
+    Exists,
+    #[error("there is no such workspace")]
+    NoWorkspace,
+    #[error("there are {max} already; that is the maximum")]
+    Full { max: u64 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Workspaces. One named `default` is there from the start.
+#[async_trait]
+pub trait Workspaces: Send + Sync {
+    /// Up to `limits::WORKSPACES_MAX`; names are unique.
+    async fn create(&self, workspace: Workspace) -> Result<(), MakeError>;
+    async fn get(&self, id: &WorkspaceId) -> Result<Option<Workspace>, StoreError>;
+    async fn named(&self, name: &str) -> Result<Option<Workspace>, StoreError>;
+    /// By name, those after the given one.
+    async fn list(&self, after: Option<String>, limit: usize) -> Result<Vec<Workspace>, StoreError>;
+}
+
+/// API keys: their records, never themselves.
+#[async_trait]
+pub trait ApiKeys: Send + Sync {
+    /// Up to `limits::KEYS_PER_WORKSPACE_MAX` of one workspace.
+    async fn create(&self, key: ApiKey) -> Result<(), MakeError>;
+    /// The key of any workspace, revoked and expired ones too.
+    async fn find(&self, digest: &KeyDigest) -> Result<Option<ApiKey>, StoreError>;
+    async fn get(&self, workspace: &WorkspaceId, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError>;
+    /// A key that was revoked counts as archived.
+    async fn list(&self, filter: ListFilter) -> Result<Vec<ApiKey>, StoreError>;
+    /// Once it returns no `find` shows the key as valid. Revoking twice keeps the first time.
+    async fn revoke(&self, workspace: &WorkspaceId, id: &ApiKeyId, at: Timestamp)
+    -> Result<Option<ApiKey>, StoreError>;
+    /// Notes that the key was used. The time never goes back.
+    async fn used(&self, id: &ApiKeyId, at: Timestamp) -> Result<(), StoreError>;
+    /// Was any key ever made here?
+    async fn any(&self) -> Result<bool, StoreError>;
+}
+
+/// Which entries of the audit log; newest first.
+#[derive(Debug, Clone)]
+pub struct AuditFilter {
+    pub workspace: WorkspaceId,
+    /// An actor's `name`.
+    pub actor: Option<String>,
+    pub action: Option<String>,
+    pub resource: Option<String>,
+    pub created: TimeRange,
+    /// Continue after this row, not including it. Rows are ordered by `(at, id)` descending.
+    pub after: Option<(Timestamp, String)>,
+    pub limit: usize,
+}
+
+/// Who did what. Entries are never changed, and leave by age alone.
+#[async_trait]
+pub trait AuditLog: Send + Sync {
+    /// All or none; returns after the commit is on disk.
+    async fn append(&self, records: Vec<AuditRecord>) -> Result<(), StoreError>;
+    async fn list(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, StoreError>;
+    /// Forgets up to `limit` entries older than that, oldest first. Returns how many.
+    async fn expire(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+}
+
 /// A whole store.
 pub trait Store: Send + Sync {
     fn journal(&self) -> &dyn Journal;
@@ -354,5 +424,8 @@ pub trait Store: Send + Sync {
     fn agents(&self) -> &dyn Agents;
     fn environments(&self) -> &dyn Environments;
     fn once(&self) -> &dyn Once;
+    fn workspaces(&self) -> &dyn Workspaces;
+    fn api_keys(&self) -> &dyn ApiKeys;
+    fn audit(&self) -> &dyn AuditLog;
     fn vaults(&self) -> &dyn crate::vaults::Vaults;
 }

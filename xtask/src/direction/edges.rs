@@ -33,7 +33,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
         "loopd-broker",
         "the driver serves its room's outlet, and masks what comes back; through the port",
     ),
-    ("loopd-server", "loopd-broker", "the vaults' interface"),
+    ("loopd-server", "loopd-broker", "the vaults' interface, and the audit log"),
     ("loopd", "loopd-broker", "composition root: which master key, which way out"),
     ("loopd-server", "loopd-domain", "the wire is a projection of the domain"),
     ("loopd-server", "loopd-session", "the door to all sessions"),

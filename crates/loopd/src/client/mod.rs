@@ -50,6 +50,10 @@ impl Client {
         self.json(Method::POST, path, &[], Some(body)).await
     }
 
+    pub async fn post_with(&self, path: &[&str], query: &[(&str, String)], body: &Value) -> Result<Value, ClientError> {
+        self.json(Method::POST, path, query, Some(body)).await
+    }
+
     pub async fn delete(&self, path: &[&str]) -> Result<Value, ClientError> {
         self.json(Method::DELETE, path, &[], None).await
     }

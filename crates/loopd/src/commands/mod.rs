@@ -1,5 +1,6 @@
 //! One file per command. Each talks to the server as any client does.
 
+pub mod audit;
 pub mod doctor;
 pub mod invoke;
 pub mod keys;

@@ -6,6 +6,7 @@ use crate::args::{Place, ServeArgs};
 use crate::compose::House;
 use crate::data::DataDir;
 use crate::exit::Exit;
+use crate::machine;
 use crate::running::Running;
 use crate::settings::{Settings, process_env};
 use crate::signals::{self, Ends};
@@ -20,13 +21,15 @@ pub async fn run(place: &Place, args: &ServeArgs) -> Result<Exit> {
     let mut settings = Settings::resolve(place, &process_env)?;
     let listen = args.listen.unwrap_or(settings.listen);
     settings.listen = listen;
-    settings.check_exposure(listen)?;
     let keys = settings.api_keys.iter().map(String::as_str);
     let data = tokio::select! {
         data = DataDir::succeed(&settings.data, settings.lease, args.take_over) => data?,
         () = signals::nth(&mut ends, 1) => return Ok(Exit::Interrupted),
     };
-    let house = House::build(&settings, data, AuthConfig::with_keys(keys), true, &process_env).await?;
+    let operator = machine::one_time_key();
+    let auth = AuthConfig::with_keys(keys).with_operator(&operator);
+    let house = House::build(&settings, data, auth, true, &process_env).await?;
+    house.data.leave_operator_key(&operator).context("the operator's key could not be written")?;
     let mut running = Running::start(house, listen).await?;
     running.announce()?;
     greet(&running, &settings)?;
@@ -41,9 +44,11 @@ pub async fn run(place: &Place, args: &ServeArgs) -> Result<Exit> {
 /// The address on standard output, once it answers; everything else on standard error.
 fn greet(running: &Running, settings: &Settings) -> Result<()> {
     let url = running.url();
-    if settings.api_keys.is_empty() {
+    if running.is_development() {
         eprintln!("DEVELOPMENT MODE: no API key is set, so every program on this machine may use this server.");
-        eprintln!("Set LOOPD_API_KEY (or LOOPD_API_KEYS) before anybody else can reach it.");
+        eprintln!(
+            "Make one with `loopd keys create`, or set LOOPD_API_KEY (or LOOPD_API_KEYS), before anybody else can reach it."
+        );
     }
     tracing::info!(%url, data = %settings.data.display(), "serving");
     let mut out = std::io::stdout();

@@ -1,13 +1,16 @@
 //! The endpoints: one noun per directory, one endpoint per file.
 
 mod agents;
+mod audit;
 mod environments;
 mod events;
 mod invoke;
+mod keys;
 mod models;
 mod sessions;
 mod threads;
 mod vaults;
+mod workspaces;
 
 use crate::error::ApiError;
 use crate::state::ServerState;
@@ -24,6 +27,9 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .merge(threads::routes())
         .merge(vaults::routes())
         .merge(models::routes())
+        .merge(keys::routes())
+        .merge(workspaces::routes())
+        .merge(audit::routes())
 }
 
 /// An id out of a path: one that cannot be an id is the id of nothing.

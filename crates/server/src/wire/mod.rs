@@ -5,10 +5,12 @@
 
 pub mod agent;
 pub mod archive;
+pub mod audit;
 pub mod content;
 pub mod credential;
 pub mod environment;
 pub mod event;
+pub mod identity;
 pub mod input;
 pub mod mcp;
 pub mod metadata;

@@ -7,11 +7,11 @@ use axum::Router;
 use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::Request;
 use futures_util::StreamExt;
-use loopd_broker::Vaults;
 use loopd_broker::vault::{LocalKms, MasterKey};
+use loopd_broker::{Trail, TrailParts, Vaults};
 use loopd_domain::{Clock, IdSource};
 use loopd_models::{ModelsConfig, Registry};
-use loopd_server::{AuthConfig, ServerState, router};
+use loopd_server::{AuthConfig, Rates, ServerState, router};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,6 +68,13 @@ impl Live {
             clock,
             ids: Arc::new(Ids(AtomicU64::new(1))),
             auth: Arc::new(AuthConfig::development()),
+            rates: Arc::new(Rates::default()),
+            audit: Arc::new(Trail::start(TrailParts {
+                store: house.store.clone(),
+                clock: Arc::new(TestClock),
+                ids: Arc::new(Ids(AtomicU64::new(1 << 40))),
+                retention_days: 400,
+            })),
         };
         Live { router: router(state) }
     }

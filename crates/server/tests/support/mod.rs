@@ -10,13 +10,13 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_broker::egress::RoomStream;
 use loopd_broker::vault::{LocalKms, MasterKey};
-use loopd_broker::{Client, Egress, NoCredentials, Vaults};
+use loopd_broker::{Client, Egress, NoCredentials, Trail, TrailParts, Vaults};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
-use loopd_server::{AuthConfig, ServerState, router};
+use loopd_server::{AuthConfig, Rates, ServerState, WorkspaceLimits, router};
 use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::Store;
 use loopd_store::sqlite::SqliteStore;
@@ -35,11 +35,13 @@ impl Clock for TestClock {
     }
 }
 
-struct TestIds(AtomicU64);
+struct TestIds;
+
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 impl IdSource for TestIds {
     fn ulid(&self) -> u128 {
-        u128::from(self.0.fetch_add(1, Ordering::Relaxed))
+        u128::from(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -79,9 +81,9 @@ impl Sandbox for NoRooms {
 pub struct House {
     pub store: Arc<MoodyStore>,
     pub clock: Arc<TestClock>,
+    router: Router,
     /// Where the store is.
     pub directory: tempfile::TempDir,
-    router: Router,
 }
 
 /// An answer, read to its end.
@@ -112,11 +114,15 @@ impl Egress for NoWayOut {
 
 impl House {
     pub async fn open(auth: AuthConfig) -> House {
+        House::open_with(auth, WorkspaceLimits::default()).await
+    }
+
+    pub async fn open_with(auth: AuthConfig, limits: WorkspaceLimits) -> House {
         let directory = tempfile::tempdir().expect("a directory");
         let real = SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
         let store = Arc::new(MoodyStore::new(real));
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000_000)));
-        let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds(AtomicU64::new(1))));
+        let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds));
         let connections = Arc::new(ConnectionReports::default());
         let sessions = SessionService::start(Parts {
             store: store.clone(),
@@ -141,7 +147,9 @@ impl House {
             vaults: vaults(store.clone(), clock.clone()).await,
             clock: clock.clone(),
             ids,
-            auth: Arc::new(auth),
+            auth: Arc::new(auth.with_random(random)),
+            rates: Arc::new(Rates::new(limits)),
+            audit: Arc::new(trail(store.clone(), clock.clone())),
         };
         House { store, clock, router: router(state), directory }
     }
@@ -153,6 +161,11 @@ impl House {
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         assert!(status != StatusCode::OK || !json.is_null(), "an answer that is not JSON");
         Reply { status: status.as_u16(), headers, json }
+    }
+
+    /// The answer's head; its body is read by whoever wants it.
+    pub async fn answer(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.expect("a router always answers")
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -170,6 +183,17 @@ impl House {
         }
         self.send(request.body(Body::from(body.to_string())).expect("a request")).await
     }
+}
+
+pub fn trail(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Trail {
+    Trail::start(TrailParts { store, clock, ids: Arc::new(TestIds), retention_days: 400 })
+}
+
+/// Never the same twice.
+pub fn random() -> [u8; 32] {
+    let mut bits = [0x5a; 32];
+    bits[..8].copy_from_slice(&NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    bits
 }
 
 /// Under a key that is nowhere else.

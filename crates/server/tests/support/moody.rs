@@ -54,6 +54,15 @@ impl Store for MoodyStore {
     fn once(&self) -> &dyn Once {
         self.real.once()
     }
+    fn workspaces(&self) -> &dyn Workspaces {
+        self.real.workspaces()
+    }
+    fn api_keys(&self) -> &dyn ApiKeys {
+        self.real.api_keys()
+    }
+    fn audit(&self) -> &dyn AuditLog {
+        self.real.audit()
+    }
     fn vaults(&self) -> &dyn Vaults {
         self.real.vaults()
     }

@@ -4,7 +4,9 @@
 //! `pub async fn` in the file of its noun, and its name in the macro's list; then every backend has to follow it.
 
 pub mod agents;
+pub mod audit;
 pub mod environments;
+pub mod identity;
 pub mod journal;
 pub mod once;
 pub mod ownership;
@@ -65,6 +67,15 @@ macro_rules! conformance_suite {
                 versions_are_listed_newest_first, agents_are_created_once
             ],
             environments: [are_created_read_changed_and_deleted, environments_are_listed_in_pages, environments_are_created_once],
+            identity: [
+                workspaces_have_names_of_their_own, a_key_is_found_by_its_digest,
+                revoking_is_for_good_and_keeps_the_first_time, the_last_use_never_goes_back,
+                keys_are_listed_in_pages_of_their_workspace
+            ],
+            audit: [
+                entries_come_back_as_they_were_newest_first, filters_narrow_the_log,
+                the_oldest_leave_first_and_by_age_alone, a_batch_is_written_whole_or_not_at_all
+            ],
             vaults: [
                 vaults_come_back_as_they_were, workspaces_are_walls_of_vaults, a_vault_holds_so_many_active_credentials,
                 an_active_key_is_taken_once, an_archived_credential_has_no_secret, archiving_a_vault_takes_all_secrets_along,

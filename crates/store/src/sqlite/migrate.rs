@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_sessions_agents_environments.sql"),
     include_str!("migrations/0002_due.sql"),
     include_str!("migrations/0003_vaults.sql"),
+    include_str!("migrations/0004_keys_audit.sql"),
 ];
 
 /// Applies what is missing. Reads first and writes only to a file that is empty or ours.

@@ -7,7 +7,9 @@
 //! are in docs/adr/0002-sqlite-and-postgres.md.
 
 mod agents;
+mod api_keys;
 mod append;
+mod audit;
 mod checkpoint;
 mod columns;
 mod connection;
@@ -28,13 +30,14 @@ mod redact;
 mod sessions;
 mod vaults;
 mod watches;
+mod workspaces;
 mod writer;
 
 #[cfg(feature = "testing")]
 pub use faults::{BeforeCommit, Faults};
 
 use crate::hold::{Hold, Terms};
-use crate::port::{Agents, Environments, Journal, Once, Sessions, Store, StoreError};
+use crate::port::{Agents, ApiKeys, AuditLog, Environments, Journal, Once, Sessions, Store, StoreError, Workspaces};
 use crate::vaults::Vaults;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,6 +101,15 @@ impl Store for SqliteStore {
         self
     }
     fn once(&self) -> &dyn Once {
+        self
+    }
+    fn workspaces(&self) -> &dyn Workspaces {
+        self
+    }
+    fn api_keys(&self) -> &dyn ApiKeys {
+        self
+    }
+    fn audit(&self) -> &dyn AuditLog {
         self
     }
     fn vaults(&self) -> &dyn Vaults {

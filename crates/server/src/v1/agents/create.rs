@@ -49,5 +49,7 @@ pub async fn create(
             Err(fault) => Err(ApiError::from(fault)),
         }
     });
-    Ok(Json(agent::write(&done.await?.value)))
+    let done = done.await?.value;
+    caller.made(&done.id);
+    Ok(Json(agent::write(&done)))
 }

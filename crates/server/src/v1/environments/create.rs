@@ -48,5 +48,7 @@ pub async fn create(
             Err(fault) => Err(ApiError::from(fault)),
         }
     });
-    Ok(Json(environment::write(&done.await?.value)))
+    let done = done.await?.value;
+    caller.made(&done.id);
+    Ok(Json(environment::write(&done)))
 }

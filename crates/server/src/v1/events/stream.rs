@@ -47,7 +47,8 @@ pub async fn open(
     let from = sse::last_event_id(headers)?.map_or(FollowFrom::Live, FollowFrom::After);
     // Attached before the answer's head is sent: whoever sends next and listens here misses nothing.
     let follower = state.sessions.follow(&caller.workspace, &id, from).await?;
-    let (outlet, response) = sse::open();
+    let place = state.rates.stream(&caller.workspace, state.clock.now())?;
+    let (outlet, response) = sse::open(place);
     tokio::spawn(pump(state, follower, outlet, previews));
     Ok(response)
 }

@@ -6,7 +6,7 @@ use super::resolve;
 use super::run::{self, Place};
 use crate::auth::Caller;
 use crate::body::JsonBody;
-use crate::error::{Answer, ErrorBody};
+use crate::error::{Answer, ApiError, ErrorBody};
 use crate::idempotency::{Done, Request};
 use crate::sse;
 use crate::state::{ServerState, detached};
@@ -45,7 +45,13 @@ pub async fn invoke(
     let seen = sse::last_event_id(&headers)?;
     let invocation = request::read(body.value)?;
     let (mode, settings) = (invocation.mode, resolve::settings(&invocation, &headers));
+    // Before anything is done: whoever finds no place to read the turn has not started it.
+    let open = match mode {
+        Mode::Stream(_) => Some(state.rates.stream(&caller.workspace, state.clock.now())?),
+        Mode::Wait | Mode::Background => None,
+    };
     let accepted = accept(&state, &caller, &request, invocation, &settings).await?;
+    caller.made(&accepted.session.id);
     let place = Place {
         workspace: caller.workspace,
         before: accepted.seq,
@@ -56,10 +62,11 @@ pub async fn invoke(
             output_schema: settings.output_schema,
         },
     };
-    match mode {
-        Mode::Wait => Ok(Json(run::wait(&state, &place).await?).into_response()),
-        Mode::Stream(previews) => run::stream(state, place, previews, seen).await,
-        Mode::Background => {
+    match (mode, open) {
+        (Mode::Wait, _) => Ok(Json(run::wait(&state, &place).await?).into_response()),
+        (Mode::Stream(previews), Some(open)) => run::stream(state, place, open, previews, seen).await,
+        (Mode::Stream(_), None) => Err(ApiError::internal("a stream without a place")),
+        (Mode::Background, _) => {
             let answer = AnswerFold::new(place.head).answer();
             Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }

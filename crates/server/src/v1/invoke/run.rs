@@ -1,6 +1,7 @@
 //! Waiting for an invocation's turn, or streaming it. Neither owns the turn: it goes on when nobody listens.
 
 use super::answer::{AnswerFold, Head, InvokeAnswer};
+use crate::auth::StreamPlace;
 use crate::error::{Answer, ApiError};
 use crate::sse::{self, Outlet, Previews};
 use crate::state::ServerState;
@@ -64,9 +65,15 @@ async fn complete(state: &ServerState, place: &Place, mut fold: AnswerFold) -> A
 }
 
 /// The turn's events as they come, then the answer as `loopd.invoke_result`. `seen`: the reader has these already.
-pub async fn stream(state: ServerState, place: Place, previews: Previews, seen: Option<Seq>) -> Answer<Response> {
+pub async fn stream(
+    state: ServerState,
+    place: Place,
+    open: StreamPlace,
+    previews: Previews,
+    seen: Option<Seq>,
+) -> Answer<Response> {
     let follower = place.follow(&state).await?;
-    let (outlet, response) = sse::open();
+    let (outlet, response) = sse::open(open);
     tokio::spawn(pump(state, place, follower, outlet, previews, seen.unwrap_or(0)));
     Ok(response)
 }

@@ -53,7 +53,9 @@ pub async fn create(
         let accepted = detached(async move { sessions.create(new, key).await }).await?;
         Ok(Done { repeated: accepted.repeated, value: accepted.session })
     });
-    Ok(Json(session::write(&done.await?.value, state.clock.now())))
+    let done = done.await?.value;
+    caller.made(&done.id);
+    Ok(Json(session::write(&done, state.clock.now())))
 }
 
 async fn read(state: &ServerState, caller: &Caller, body: Value) -> Answer<NewSession> {

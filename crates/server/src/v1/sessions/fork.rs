@@ -90,6 +90,7 @@ pub async fn fork(
         Ok(Done { repeated: forked.repeated, value: forked })
     });
     let forked = done.await?.value;
+    caller.made(&forked.session.id);
     let facts = ForkFacts {
         from_session_id: id.to_string(),
         at_event_id: forked.at.map(|id| id.to_string()),

@@ -31,6 +31,7 @@ pub async fn import(State(state): State<ServerState>, caller: Caller, request: R
     let importing = tokio::spawn(imported);
     pump(request.into_body(), sender).await;
     let session = importing.await.map_err(|e| ApiError::internal(format!("an import ended early: {e}")))??;
+    caller.made(&session.id);
     Ok(Json(session::write(&session, state.clock.now())))
 }
 

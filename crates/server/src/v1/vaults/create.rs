@@ -49,5 +49,7 @@ pub async fn create(
             Err(fault) => Err(ApiError::from(fault)),
         }
     });
-    Ok(Json(vault::write(&done.await?.value)))
+    let done = done.await?.value;
+    caller.made(&done.id);
+    Ok(Json(vault::write(&done)))
 }

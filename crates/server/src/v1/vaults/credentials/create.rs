@@ -58,5 +58,7 @@ pub async fn create(
             Err(fault) => Err(ApiError::from(fault)),
         }
     });
-    Ok(Json(credential::write(&done.await?.value)))
+    let done = done.await?.value;
+    caller.made(&done.id);
+    Ok(Json(credential::write(&done)))
 }

@@ -1,9 +1,9 @@
-//! `loopd keys`: the master key of the vaults.
+//! `loopd keys rotate-master`: the master key of the vaults.
 //!
 //! Rotating it needs the data directory to itself: a server that runs has the old key in its hands, and would go on wrapping
 //! with it.
 
-use crate::args::{KeysCommand, Place};
+use crate::args::Place;
 use crate::compose;
 use crate::data::DataDir;
 use crate::exit::Exit;
@@ -12,13 +12,7 @@ use anyhow::{Context, Result, bail};
 use loopd_broker::vault::{Finish, Kms, rotate, wanted_keys};
 use std::io::Write;
 
-pub async fn run(place: &Place, command: &KeysCommand) -> Result<Exit> {
-    match command {
-        KeysCommand::RotateMaster => rotate_master(place).await,
-    }
-}
-
-async fn rotate_master(place: &Place) -> Result<Exit> {
+pub async fn rotate_master(place: &Place) -> Result<Exit> {
     let settings = Settings::resolve(place, &process_env)?;
     let data = DataDir::open(&settings.data)?;
     let source = settings.master_key(&process_env, data.path())?;

@@ -1,5 +1,9 @@
 //! Who did what; every use of a credential.
 
+mod trail;
+
+pub use trail::{Trail, TrailParts};
+
 use async_trait::async_trait;
 use loopd_domain::audit::AuditEntry;
 
