@@ -38,10 +38,12 @@ pub struct Start {
     pub ids: Option<u32>,
     pub open_files: u64,
     pub file_bytes: u64,
-    /// Bytes of each file system that the room keeps in memory.
+    /// Bytes of `/tmp`, which the room keeps in memory; `/dev/shm` has half as many.
     pub tmp_bytes: u64,
     /// Processes of one uid, where no cgroup limits them.
     pub processes: Option<u64>,
+    /// Memory that each process may call its own, where no cgroup limits what they have together.
+    pub memory_bytes: Option<u64>,
     /// How long the cell waits for a host that is gone.
     pub orphan_seconds: u64,
 }
@@ -91,6 +93,7 @@ impl Order {
                 out.number(start.file_bytes);
                 out.number(start.tmp_bytes);
                 out.option(start.processes);
+                out.option(start.memory_bytes);
                 out.number(start.orphan_seconds);
             }
         }
@@ -110,6 +113,7 @@ impl Order {
                 file_bytes: from.number()?,
                 tmp_bytes: from.number()?,
                 processes: from.option()?,
+                memory_bytes: from.option()?,
                 orphan_seconds: from.number()?,
             }),
             _ => return Err(Malformed),
@@ -267,9 +271,10 @@ mod tests {
             file_bytes: u64::MAX,
             tmp_bytes: 0,
             processes: None,
+            memory_bytes: None,
             orphan_seconds: 600,
         };
-        let user = Start { ids: None, processes: Some(512), ..start.clone() };
+        let user = Start { ids: None, processes: Some(512), memory_bytes: Some(2 << 30), ..start.clone() };
         let configure = Order::Configure { data: b"/data/\xff".to_vec() };
         vec![configure, Order::Park { room: 7 }, Order::Start(start), Order::Start(user)]
     }

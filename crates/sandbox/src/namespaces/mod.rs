@@ -16,11 +16,13 @@
 mod cgroup;
 mod copy;
 mod directory;
+mod disk;
 mod guard;
 mod ids;
 mod inventory;
 mod launcher;
 mod living;
+mod meter;
 mod place;
 mod pool;
 mod probe;
@@ -100,7 +102,7 @@ impl NamespaceSandbox {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
-            cgroups: Cgroups::open(&server),
+            cgroups: Cgroups::open(&server, &data),
             launcher: Launcher::new(cell, data.clone())?,
             spares: Spares::open(&data, &server).map_err(fault)?,
             starting: Starting::default(),

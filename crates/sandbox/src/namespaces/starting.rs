@@ -5,11 +5,12 @@
 
 use super::guard::Guard;
 use super::living;
+use super::meter::Meter;
 use super::place::Place;
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
-use super::{Rooms, cgroup::RoomCgroup, directory, pool};
+use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool};
 use crate::{Room, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
@@ -61,14 +62,16 @@ impl Rooms {
             // A file in memory counts as memory: full before the room is killed for it.
             tmp_bytes: spec.limits.memory_bytes / 2,
             processes: (!self.cgroups.limits("pids")).then_some(spec.limits.pids),
+            memory_bytes: (!self.cgroups.limits("memory")).then_some(spec.limits.memory_bytes),
             orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
         };
         running.start(start, listener).await?;
-        Ok(Room { channel, outlet: None, exit: seat.exit.clone(), guard: Box::new(guard) })
+        let meter = Box::new(Meter::new(Counters::new(&record.cgroups), files, spec.limits.disk_bytes));
+        Ok(Room { channel, outlet: None, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
     }
 
     pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
-        self.locate(spec)?;
+        let files = self.locate(spec)?;
         let path = self.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
         let Some(place) = Place::find(&path).await.map_err(unusable)? else { return Ok(None) };
@@ -85,10 +88,12 @@ impl Rooms {
         };
         let process = record.process;
         let cgroup = RoomCgroup::recorded(record.cgroups.clone());
+        let meter = Box::new(Meter::new(Counters::adopted(&record.cgroups), files, spec.limits.disk_bytes));
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
-        Ok(Some(Room { channel, outlet: None, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
+        let guard = Box::new(Guard::new(path, spec.epoch, process, pidfd));
+        Ok(Some(Room { channel, outlet: None, exit, meter, guard }))
     }
 
     /// A hold on the recorded room, if it lives.

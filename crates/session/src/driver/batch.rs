@@ -47,7 +47,8 @@ impl From<IllegalEvent> for Violation {
 }
 
 impl Driver {
-    pub(super) async fn on_batch(&mut self, results: Vec<CallResult>, commands: Vec<Command>) -> Result<(), Halt> {
+    pub(super) async fn on_batch(&mut self, mut results: Vec<CallResult>, commands: Vec<Command>) -> Result<(), Halt> {
+        self.name_limits(&mut results);
         let mut draft = self.ledger.draft();
         let after = match self.plan(&mut draft, results, commands) {
             Ok(after) => after,

@@ -13,7 +13,7 @@ use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
-use loopd_sandbox::port::RoomGuard;
+use loopd_sandbox::port::{RoomGuard, RoomMeter};
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
 use std::future::Future;
 use std::pin::Pin;
@@ -52,12 +52,13 @@ pub struct ReadyRoom {
     pub(super) link: Link,
     exit: watch::Receiver<Option<RoomExit>>,
     guard: Box<dyn RoomGuard>,
+    pub(super) meter: Box<dyn RoomMeter>,
 }
 
 impl ReadyRoom {
     pub(super) fn new(room: Room) -> Self {
-        let Room { channel, outlet: _, exit, guard } = room;
-        ReadyRoom { link: Link::new(channel), exit, guard }
+        let Room { channel, outlet: _, exit, meter, guard } = room;
+        ReadyRoom { link: Link::new(channel), exit, guard, meter }
     }
 
     /// Says who we are. The cell answers with `Hello`, or hangs up.
@@ -67,7 +68,8 @@ impl ReadyRoom {
 }
 
 impl RoomState {
-    pub(super) async fn wake(&mut self) -> Wake {
+    /// `busy`: calls run in it.
+    pub(super) async fn wake(&mut self, busy: bool) -> Wake {
         match self {
             RoomState::None => std::future::pending().await,
             RoomState::Pausing(at) => {
@@ -75,7 +77,10 @@ impl RoomState {
                 Wake::Restart
             }
             RoomState::Starting(start) => Wake::Room(start.as_mut().await),
-            RoomState::Ready(room) => Wake::Frame(room.link.next().await),
+            RoomState::Ready(room) => tokio::select! {
+                frame = room.link.next() => Wake::Frame(frame),
+                bytes = room.meter.disk_full(busy) => Wake::DiskFull(bytes),
+            },
         }
     }
 }
@@ -152,6 +157,7 @@ impl Driver {
             turn::run(&mut draft, &self.ledger.session, &TurnSettings::default())?;
             self.commit(&draft).await?;
         }
+        let limits = self.call_limits();
         let Some(turn) = self.ledger.fold().turn.as_ref() else { return Ok(()) };
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         let frame = ToCell::Begin {
@@ -159,6 +165,7 @@ impl Driver {
             resume: resume::resume(&self.ledger, turn),
             now: self.ledger.now(),
             variables: Vec::new(),
+            limits,
         };
         let sent = room.link.send(&frame);
         fail::fail_point!("session::after_dispatch");

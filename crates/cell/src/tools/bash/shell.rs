@@ -34,7 +34,8 @@ impl Shell {
     /// Starts one. That `/bin/bash` cannot be executed shows as its output and exit status 127.
     pub fn start(user: &ToolUser) -> io::Result<Self> {
         let (input_end, input) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (output, output_end) = pipe_with(PipeFlags::CLOEXEC)?;
+        // Theirs, so that programs can open it once more, as `/dev/stdout` and `/dev/stderr`.
+        let (output, output_end) = user.with_files(|| pipe_with(PipeFlags::CLOEXEC))?;
         let (status, status_end) = pipe_with(PipeFlags::CLOEXEC)?;
         for ours in [&input, &output, &status] {
             rustix::io::ioctl_fionbio(ours, true)?;
