@@ -27,7 +27,11 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-session", "loopd-host-tools", "the driver sends the host's calls; through the port"),
     ("loopd-session", "loopd-sandbox", "the driver holds the room; through the port"),
     ("loopd-session", "loopd-store", "the driver writes the journal; through the port"),
-    ("loopd-session", "loopd-broker", "the driver serves its room's outlet, and masks what comes back; through the port"),
+    (
+        "loopd-session",
+        "loopd-broker",
+        "the driver serves its room's outlet, and masks what comes back; through the port",
+    ),
     ("loopd-server", "loopd-broker", "the vaults' interface"),
     ("loopd", "loopd-broker", "composition root: which master key, which way out"),
     ("loopd-server", "loopd-domain", "the wire is a projection of the domain"),

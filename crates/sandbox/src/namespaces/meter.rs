@@ -30,6 +30,12 @@ pub(super) struct Meter {
     looking: Option<JoinHandle<io::Result<Look>>>,
 }
 
+/// A session's directory, and how many bytes may be in there.
+pub(super) struct Disk {
+    pub files: PathBuf,
+    pub limit: u64,
+}
+
 struct Look {
     bytes: u64,
     took: Duration,
@@ -46,8 +52,8 @@ struct Watch {
 }
 
 impl Meter {
-    pub(super) fn new(counters: Counters, directory: PathBuf, limit: u64) -> Self {
-        Meter { counters, directory, watch: Watch::new(limit, Instant::now()), looking: None }
+    pub(super) fn new(counters: Counters, disk: Disk) -> Self {
+        Meter { counters, directory: disk.files, watch: Watch::new(disk.limit, Instant::now()), looking: None }
     }
 
     fn look(&self) -> JoinHandle<io::Result<Look>> {
@@ -168,7 +174,7 @@ mod tests {
         let session = tempfile::tempdir().unwrap();
         let workspace = session.path().join("workspace");
         std::fs::create_dir(&workspace).unwrap();
-        let mut meter = Meter::new(Counters::default(), session.path().to_owned(), 1 << 20);
+        let mut meter = Meter::new(Counters::default(), Disk { files: session.path().to_owned(), limit: 1 << 20 });
         std::fs::write(workspace.join("large"), vec![1; 3 << 20]).unwrap();
         // Woken for something else again and again, it still comes to its look.
         let bytes = loop {

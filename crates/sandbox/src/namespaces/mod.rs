@@ -5,7 +5,8 @@
 //! together from them in [`starting`]:
 //!
 //! ```text
-//!  start ─► lock, end what lives ─► directory and ids ─► a room that waits ─► record ─► its session ─► Room { channel, exit, guard }
+//!  start ─► nothing there yet: a room that waits, complete ([`waiting`]) ─────────────────────────────────► Room
+//!        ─► lock, end what lives ─► directory and ids ─► one that is parked ─► record ─► its session ─► Room { channel, exit, guard }
 //!  adopt ─► lock, record ─► still there? ─► connect ─► record ─────────────────────────────────────► Room
 //! ```
 //!
@@ -30,9 +31,11 @@ mod process;
 mod record;
 mod removal;
 mod running;
+mod shelves;
 mod socket;
 mod spares;
 mod starting;
+mod waiting;
 
 use crate::files::{FileSink, FileWriter, FilesRead};
 use crate::{Check, Found, Room, RoomSpec, Sandbox, SandboxError, programs};
@@ -51,6 +54,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use waiting::Waitings;
 
 /// The launcher knows nothing of frames; it must only put the channel where the cell looks for it.
 const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
@@ -77,6 +81,8 @@ struct Rooms {
     ids: Option<Ids>,
     cgroups: Cgroups,
     launcher: Launcher,
+    /// Before what they stand on: dropped, they end first.
+    waiting: Waitings,
     spares: Spares,
     starting: Starting,
     next: AtomicU64,
@@ -98,13 +104,15 @@ impl NamespaceSandbox {
         let places = data.join(ROOMS);
         fs::create_dir_all(&places).map_err(fault)?;
         fs::set_permissions(&places, Permissions::from_mode(0o700)).map_err(fault)?;
+        let spares = Spares::open(&data, &server, &boot).map_err(fault)?;
         let rooms = Rooms {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
             cgroups: Cgroups::open(&server, &data),
             launcher: Launcher::new(cell, data.clone())?,
-            spares: Spares::open(&data, &server).map_err(fault)?,
+            waiting: Waitings::new(),
+            spares,
             starting: Starting::default(),
             next: AtomicU64::new(1),
             data,

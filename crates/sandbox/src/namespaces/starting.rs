@@ -5,11 +5,12 @@
 
 use super::guard::Guard;
 use super::living;
-use super::meter::Meter;
+use super::meter::{Disk, Meter};
 use super::place::Place;
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
+use super::waiting::Shape;
 use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool};
 use crate::{Room, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
@@ -40,34 +41,52 @@ impl Rooms {
         let files = self.locate(spec)?;
         let path = self.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
-        let mut place = Place::make(&path, &self.spares).await.map_err(unusable)?;
+        let found = Place::find(&path).await.map_err(unusable)?;
+        if found.is_none()
+            && let Some(room) = self.claim_waiting(spec, &files, &path)?
+        {
+            return Ok(room);
+        }
+        let mut place = match found {
+            Some(place) => place,
+            None => Place::make(&path, &self.spares).await.map_err(unusable)?,
+        };
         if let Some(record) = own(&place, spec.epoch, &path)? {
             self.end(&record).await?;
         }
         let ids = self.directory(&files).await?;
         let (running, mut seat) = self.seat(&spec.limits).await?;
         let (listener, channel) = place.socket().map_err(unusable)?;
-        let (process, cgroups) = (seat.process, std::mem::take(&mut seat.cgroups));
-        let record = Record { epoch: spec.epoch, boot: self.boot.clone(), process, cgroups };
-        place.write(&record).map_err(unusable)?;
+        let start = self.order(&Shape::of(spec), &seat, &files, ids)?;
+        place.write(&self.record(spec.epoch, &seat)).map_err(unusable)?;
         seat.take();
-        let guard = Guard::new(path, spec.epoch, process, Arc::clone(&seat.pidfd));
+        let guard = Guard::new(path, spec.epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
-        let start = Start {
-            room: seat.room,
-            directory: directory::relative(&self.data, &files)?,
-            ids,
-            open_files: spec.limits.open_files,
-            file_bytes: spec.limits.file_bytes,
-            // A file in memory counts as memory: full before the room is killed for it.
-            tmp_bytes: spec.limits.memory_bytes / 2,
-            processes: (!self.cgroups.limits("pids")).then_some(spec.limits.pids),
-            memory_bytes: (!self.cgroups.limits("memory")).then_some(spec.limits.memory_bytes),
-            orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
-        };
         running.start(start, listener).await?;
-        let meter = Box::new(Meter::new(Counters::new(&record.cgroups), files, spec.limits.disk_bytes));
+        let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
         Ok(Room { channel, outlet: None, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
+    }
+
+    /// What a parked room is told, to come to life on these files.
+    pub(super) fn order(
+        &self,
+        shape: &Shape,
+        seat: &Seat,
+        files: &Path,
+        ids: Option<u32>,
+    ) -> Result<Start, SandboxError> {
+        Ok(Start {
+            room: seat.room,
+            directory: directory::relative(&self.data, files)?,
+            ids,
+            open_files: shape.limits.open_files,
+            file_bytes: shape.limits.file_bytes,
+            // A file in memory counts as memory: full before the room is killed for it.
+            tmp_bytes: shape.limits.memory_bytes / 2,
+            processes: (!self.cgroups.limits("pids")).then_some(shape.limits.pids),
+            memory_bytes: (!self.cgroups.limits("memory")).then_some(shape.limits.memory_bytes),
+            orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
+        })
     }
 
     pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
@@ -88,7 +107,8 @@ impl Rooms {
         };
         let process = record.process;
         let cgroup = RoomCgroup::recorded(record.cgroups.clone());
-        let meter = Box::new(Meter::new(Counters::adopted(&record.cgroups), files, spec.limits.disk_bytes));
+        let meter =
+            Box::new(Meter::new(Counters::adopted(&record.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
