@@ -8,7 +8,7 @@ use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{DISK_LOOK_EVERY_MS, ROOMS_PARKED_MAX, ROOMS_WAITING_MIN};
 use loopd_domain::{Epoch, SessionId};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ const ALLOW_CONTROLLER: &str = "use a kernel with CONFIG_CFS_BANDWIDTH and CONFI
      under systemd hand the controllers down: `Delegate=cpu io memory pids` for user@.service";
 const OTHER_DISK: &str = "put the data directory on a local file system such as ext4 or xfs";
 const ALLOW_LANDLOCK: &str =
-    "use a kernel from 6.2 on with CONFIG_SECURITY_LANDLOCK, and `landlock` in its `lsm=` list";
+    "use a kernel from 5.19 on with CONFIG_SECURITY_LANDLOCK, and `landlock` in its `lsm=` list";
 const BECOME_ROOT: &str = "run loopd as root to give every session ids of its own";
 
 pub(super) async fn run(sandbox: &NamespaceSandbox) -> Vec<Check> {
@@ -46,7 +46,7 @@ async fn on_disk(sandbox: &NamespaceSandbox) -> Vec<Check> {
     let rooms = Arc::clone(&sandbox.rooms);
     let looked = tokio::task::spawn_blocking(move || {
         let mut checks = limits(&rooms);
-        checks.push(disk_use(&rooms.data));
+        checks.push(disk_use(&rooms.data, rooms.number()));
         checks
     });
     looked.await.unwrap_or_else(|stopped| vec![broken("limits", format!("trying them: {stopped}"), "")])
@@ -112,33 +112,27 @@ fn remedy(controller: &str, rooms: &Rooms) -> &'static str {
 }
 
 /// How disk use is limited: looked at, by a look at a session that has written something.
-fn disk_use(data: &Path) -> Check {
+fn disk_use(data: &Path, number: u64) -> Check {
     const NAME: &str = "disk use limit";
     const TRIED_BYTES: usize = 1 << 20;
+    // Beside the directories of sessions, and unlike any of theirs.
+    let session = data.join(format!("probe-{}-{number}", std::process::id()));
     let tried = || -> std::io::Result<u64> {
-        let session = tempfile_in(data)?;
         let workspace = session.join("workspace");
-        std::fs::create_dir(&workspace)?;
+        std::fs::create_dir_all(&workspace)?;
         let before = disk::used(&session)?;
         std::fs::write(workspace.join("file"), vec![1; TRIED_BYTES])?;
-        let after = disk::used(&session);
-        std::fs::remove_dir_all(&session)?;
-        Ok(after?.saturating_sub(before))
+        Ok(disk::used(&session)?.saturating_sub(before))
     };
-    match tried() {
+    let tried = tried();
+    let removed = std::fs::remove_dir_all(&session);
+    match tried.and_then(|bytes| removed.map(|()| bytes)) {
         Ok(bytes) if bytes > 0 => {
             works(NAME, format!("looked at every {DISK_LOOK_EVERY_MS} ms at most while a room is at work"))
         }
         Ok(_) => degraded(NAME, "this file system does not say what a file takes on it at once".to_owned(), OTHER_DISK),
         Err(fault) => degraded(NAME, format!("sessions can fill the disk: {fault}"), OTHER_DISK),
     }
-}
-
-/// A directory beside those of sessions, unlike any of theirs.
-fn tempfile_in(data: &Path) -> std::io::Result<PathBuf> {
-    let path = data.join(format!("probe-{}-{:?}", std::process::id(), std::thread::current().id()));
-    std::fs::create_dir(&path)?;
-    Ok(path)
 }
 
 async fn whole_room(sandbox: &NamespaceSandbox) -> Check {

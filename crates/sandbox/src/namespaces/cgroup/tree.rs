@@ -68,6 +68,21 @@ impl Tree {
         }
     }
 
+    /// All rooms together weigh as much as a program that is at work on each processor; they would else share the weight of a
+    /// single thread. What cannot be set makes them slower under load, and no weaker.
+    fn weigh(&self, files: &dyn Files, processors: usize) {
+        let (file, one, most) = match self.version {
+            Version::One => ("cpu.shares", 1_024, 262_144),
+            Version::Two => ("cpu.weight", 100, 10_000),
+        };
+        if self.controls("cpu") {
+            let weight = processors.saturating_mul(one).min(most);
+            if let Err(fault) = files.write(&self.directory.join(file), &weight.to_string()) {
+                tracing::debug!(directory = %self.directory.display(), %fault, "rooms weigh as little as one thread");
+            }
+        }
+    }
+
     pub(super) fn settings(&self, limits: &RoomLimits, device: Option<&str>) -> Vec<Setting> {
         settings::of(self.version, &self.controllers, limits, device)
     }
@@ -121,6 +136,7 @@ fn open(files: &dyn Files, mounted: &Mounted, name: &str) -> Tree {
     let refused = mounted.controllers.iter().filter(|name| !tree.controllers.contains(name));
     tree.refusals = refused.map(|name| (*name, why.clone())).collect();
     tree.forgo_what_is_missing(files);
+    tree.weigh(files, std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     tree
 }
 
@@ -509,5 +525,9 @@ mod tests {
         assert_eq!(tree.controllers, ["memory", "pids", "cpu"]);
         assert!(tree.why_not("io").unwrap().contains("io.max"), "{tree:?}");
         assert_eq!(tree.why_not("cpu"), None);
+        for (processors, weight) in [(1, "100"), (8, "800"), (4_096, "10000")] {
+            tree.weigh(&kernel, processors);
+            assert_eq!(kernel.read(Path::new("/c/loopd-1/cpu.weight")).unwrap(), weight);
+        }
     }
 }
