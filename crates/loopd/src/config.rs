@@ -5,6 +5,7 @@
 //! data = "./.loopd"
 //! room_idle_seconds = 300
 //! room_orphan_seconds = 600        # how long a room lives on without a server
+//! master_key_file = "/run/secrets/loopd.key"   # under it lie the vaults; absent: `master.key` in the data directory
 //!
 //! [models]
 //! silence_seconds = 300            # a provider that sends no byte for this long is given up
@@ -33,6 +34,7 @@
 use loopd_domain::usage::Price;
 use loopd_host_tools::HostPattern;
 use loopd_models::config::{ModelsConfig, ProviderConfig};
+use loopd_policy::network::{Exception, ExceptionInvalid};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -53,6 +55,8 @@ pub struct Config {
     pub room_idle_seconds: Option<u64>,
     /// How long a room lives on without a server.
     pub room_orphan_seconds: Option<u64>,
+    /// Where the key is under which vaults lie.
+    pub master_key_file: Option<PathBuf>,
     #[serde(default)]
     pub models: ModelsSection,
     #[serde(default)]
@@ -137,6 +141,8 @@ pub enum ConfigError {
          `*.domain:port`"
     )]
     Host { path: PathBuf, value: String },
+    #[error("configuration `{path}`: [network] allow_addresses: {source}")]
+    Address { path: PathBuf, source: ExceptionInvalid },
 }
 
 impl Config {
@@ -158,6 +164,7 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(malformed)?;
         config.check_prices(path)?;
         config.check_hosts(path)?;
+        config.check_addresses(path)?;
         Ok(config)
     }
 
@@ -166,6 +173,14 @@ impl Config {
         match hosts.find(|host| HostPattern::parse(host).is_err()) {
             None => Ok(()),
             Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
+        }
+    }
+
+    fn check_addresses(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut faults = self.network.allow_addresses.iter().filter_map(|text| Exception::parse(text).err());
+        match faults.next() {
+            None => Ok(()),
+            Some(source) => Err(ConfigError::Address { path: path.to_owned(), source }),
         }
     }
 
@@ -180,8 +195,16 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] =
-    &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools", "network"];
+const TOP_KEYS: &[&str] = &[
+    "listen",
+    "data",
+    "room_idle_seconds",
+    "room_orphan_seconds",
+    "master_key_file",
+    "models",
+    "host_tools",
+    "network",
+];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
 const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
@@ -249,6 +272,7 @@ mod tests {
         assert_eq!(config.models.providers[0].name, "vllm");
         assert_eq!(config.models.to_models_config().prices["vllm/qwen3"].output, 600_000);
         assert_eq!(config.room_idle_seconds, Some(300));
+        assert_eq!(config.master_key_file, Some(PathBuf::from("/run/secrets/loopd.key")));
         assert_eq!(config.host_tools.allow_hosts.map(|hosts| hosts.len()), Some(3));
         assert_eq!(config.network.allow_addresses, ["10.0.0.0/8", "127.0.0.1:8080"]);
         assert_eq!(config.network.hosts["git.internal"], IpAddr::from([10, 0, 0, 7]));
@@ -277,6 +301,8 @@ mod tests {
         let told = parse("[host_tools]\nallow_hosts = [\"http://x\"]").expect_err("no host");
         assert!(told.contains("`http://x`") && told.contains("`*.domain`"), "{told}");
         assert!(parse("[host_tools]\nallow_host = []").expect_err("unknown").contains("did you mean `allow_hosts`?"));
+        let told = parse("[network]\nallow_addresses = [\"10.0.0.0/33\"]").expect_err("no block");
+        assert!(told.contains("allow_addresses") && told.contains("`10.0.0.0/33`"), "{told}");
         assert!(parse("[network]\nextra_root = \"x\"").expect_err("unknown").contains("did you mean `extra_roots`?"));
     }
 

@@ -137,6 +137,8 @@ pub enum SandboxError {
     Unavailable { kind: &'static str, reason: String },
     #[error("the room's directory `{path}`: {source}")]
     Directory { path: PathBuf, source: std::io::Error },
+    #[error("the certificate of the authority that rooms trust, `{path}`: {source}")]
+    Authority { path: PathBuf, source: std::io::Error },
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
@@ -152,7 +154,7 @@ impl SandboxError {
     /// Trying again does not help: something has to be changed first.
     pub fn is_permanent(&self) -> bool {
         match self {
-            SandboxError::Unavailable { .. } | SandboxError::Environment(_) => true,
+            SandboxError::Unavailable { .. } | SandboxError::Environment(_) | SandboxError::Authority { .. } => true,
             SandboxError::Directory { .. } | SandboxError::Launcher(_) | SandboxError::Fenced { .. } => false,
         }
     }

@@ -41,6 +41,7 @@ mod resume;
 mod service;
 mod slots;
 mod sweep;
+mod tokens;
 mod turn;
 mod variables;
 mod verify;

@@ -37,6 +37,7 @@ use crate::ledger::{Draft, Ledger};
 use crate::masking::Preview;
 use crate::recovery;
 use crate::requests::{Parts, StopMode};
+use crate::tokens::SessionTokens;
 use host_calls::{Finished, HostCalls};
 use listing::{Listed, Listing};
 use loopd_broker::Client;
@@ -177,10 +178,12 @@ enum Wake {
 impl Driver {
     pub fn new(parts: Arc<Parts>, mut ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
         ledger.connections = parts.connections.inbox(&ledger.session.id);
+        let client = watch::Sender::new(Arc::new(broker::client_of(&ledger.session)));
+        let tokens = SessionTokens { bearers: parts.bearers.clone(), client: client.subscribe() };
         Driver {
-            client: watch::Sender::new(Arc::new(broker::client_of(&ledger.session))),
+            client,
             previews: HashMap::new(),
-            host: HostCalls::new(parts.host_tools.for_session()),
+            host: HostCalls::new(parts.host_tools.for_session(Arc::new(tokens))),
             parts,
             ledger,
             channel,

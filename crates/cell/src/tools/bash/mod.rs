@@ -19,6 +19,7 @@ use crate::output::Output;
 use crate::processes;
 use crate::tool_user::ToolUser;
 use crate::tools::{Ending, INTERRUPTED, failed};
+use crate::variables::Variables;
 use loopd_domain::CallId;
 use loopd_domain::environment::size;
 use loopd_domain::event::Outcome;
@@ -39,6 +40,8 @@ pub struct Bash {
     shell: Option<Shell>,
     running: Option<Running>,
     waiting: VecDeque<(CallId, Request)>,
+    /// For the next command.
+    variables: Variables,
     /// What the current command, or the jobs in the background, printed.
     output: Output,
     limits: CallLimits,
@@ -63,6 +66,7 @@ impl Bash {
             shell: None,
             running: None,
             waiting: VecDeque::new(),
+            variables: Variables::default(),
             output: Output::default(),
             limits: CallLimits::default(),
         }
@@ -70,6 +74,11 @@ impl Bash {
 
     pub fn limit(&mut self, limits: CallLimits) {
         self.limits = limits;
+    }
+
+    /// What the shell finds in its environment from the next command on.
+    pub fn set_variables(&mut self, variables: Variables) {
+        self.variables = variables;
     }
 
     /// Takes a call on. It is run when those before it have ended.
@@ -209,14 +218,14 @@ impl Bash {
     fn submit(&mut self, id: &CallId, command: &str) -> std::io::Result<()> {
         let shell = match &mut self.shell {
             Some(shell) => shell,
-            none => none.insert(Shell::start(&self.user)?),
+            none => none.insert(Shell::start(&self.user, &self.variables)?),
         };
         shell.read(&mut self.output);
         // Nobody watched until now.
         self.output.take_preview();
         self.output.spill_as(id.as_str(), &self.user);
         self.output.count_anew();
-        shell.submit(command, id.as_str());
+        shell.submit(command, id.as_str(), &self.variables);
         Ok(())
     }
 
