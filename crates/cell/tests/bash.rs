@@ -287,7 +287,7 @@ fn a_tool_of_another_user_can_open_its_output_by_name() {
         return;
     }
     let mut host = Host::start_as("1000", "");
-    assert_eq!(host.prints("id -u; echo out > /dev/stdout; echo err > /dev/stderr"), "1000\nout\nerr\n");
+    assert_eq!(host.prints("id -u; echo out > /proc/self/fd/1; echo err > /proc/self/fd/2"), "1000\nout\nerr\n");
 }
 
 #[test]
