@@ -191,6 +191,23 @@ pub const ROOM_MEMORY_BYTES_DEFAULT: u64 = 2 << 30;
 pub const ROOM_PIDS_DEFAULT: u64 = 512;
 pub const ROOM_OPEN_FILES_DEFAULT: u64 = 4_096;
 pub const ROOM_FILE_BYTES_DEFAULT: u64 = 8 << 30;
+pub const ROOM_CPU_MILLIS_DEFAULT: u64 = 2_000;
+pub const ROOM_DISK_BYTES_DEFAULT: u64 = 10 << 30;
+pub const ROOM_IO_BYTES_PER_SECOND_DEFAULT: u64 = 1 << 30;
+pub const ROOM_OUTPUT_BYTES_DEFAULT: u64 = 256 << 20;
+pub const ROOM_CALL_SECONDS_DEFAULT: u64 = 3_600;
+/// Longest that an environment may allow one tool call.
+pub const ROOM_CALL_SECONDS_MAX: u64 = 3_600;
+
+/// Times between two looks at what a session has on disk while its room is at work: the first and shortest, and the longest,
+/// in milliseconds. Between them, it is so many times as long as a look takes.
+pub const DISK_LOOK_EVERY_MS: u64 = 1_000;
+pub const DISK_LOOK_EVERY_MS_MAX: u64 = 60_000;
+pub const DISK_LOOK_REST: u32 = 20;
+/// Looks at the same time, over all sessions.
+pub const DISK_LOOKS_MAX: usize = 4;
+/// Entries that one look counts. A session that has more counts as full.
+pub const DISK_LOOK_ENTRIES_MAX: u64 = 4_000_000;
 
 /// Rooms without a session that a host keeps ready, and as many directories for new sessions.
 pub const ROOMS_PARKED_MAX: usize = 4;

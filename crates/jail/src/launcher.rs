@@ -11,6 +11,7 @@
 
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
+use crate::landlock::Landlock;
 use crate::room::{self, Plan};
 use crate::stage::{self, Stage};
 use crate::sys::{self, Side};
@@ -48,6 +49,7 @@ struct Launcher {
     cell: OwnedFd,
     stage: Stage,
     filter: Filter,
+    landlock: Option<Landlock>,
     /// By process id.
     children: HashMap<i32, Living>,
     /// News that the host was too slow to take, and the descriptor that goes with it.
@@ -83,6 +85,7 @@ fn open() -> Result<Launcher, Fault> {
         cell,
         stage,
         filter: Filter::compile(),
+        landlock: Landlock::here(),
         children: HashMap::new(),
         outbox: VecDeque::new(),
     };
@@ -166,6 +169,7 @@ impl Launcher {
                 let plan = Plan {
                     stage: &self.stage,
                     filter: &self.filter,
+                    landlock: self.landlock,
                     cell: self.cell.as_fd(),
                     cgroups,
                     link: child_link.as_fd(),

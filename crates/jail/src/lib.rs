@@ -33,6 +33,7 @@ pub mod wire;
 
 mod entry;
 pub mod ids;
+mod landlock;
 mod mounts;
 mod network;
 mod room;

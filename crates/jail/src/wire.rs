@@ -40,10 +40,12 @@ pub struct Start {
     pub ids: Option<u32>,
     pub open_files: u64,
     pub file_bytes: u64,
-    /// Bytes of each file system that the room keeps in memory.
+    /// Bytes of `/tmp`, which the room keeps in memory; `/dev/shm` has half as many.
     pub tmp_bytes: u64,
     /// Processes of one uid, where no cgroup limits them.
     pub processes: Option<u64>,
+    /// Memory that each process may call its own, where no cgroup limits what they have together.
+    pub memory_bytes: Option<u64>,
     /// How long the cell waits for a host that is gone.
     pub orphan_seconds: u64,
     /// `None`: no way out.
@@ -105,6 +107,7 @@ impl Order {
                 out.number(start.file_bytes);
                 out.number(start.tmp_bytes);
                 out.option(start.processes);
+                out.option(start.memory_bytes);
                 out.number(start.orphan_seconds);
                 out.number(u64::from(start.outlet.is_some()));
                 if let Some(outlet) = &start.outlet {
@@ -129,6 +132,7 @@ impl Order {
                 file_bytes: from.number()?,
                 tmp_bytes: from.number()?,
                 processes: from.option()?,
+                memory_bytes: from.option()?,
                 orphan_seconds: from.number()?,
                 outlet: match from.number()? {
                     0 => None,
@@ -297,11 +301,18 @@ mod tests {
             file_bytes: u64::MAX,
             tmp_bytes: 0,
             processes: None,
+            memory_bytes: None,
             orphan_seconds: 600,
             outlet: None,
         };
         let outlet = Outlet { directory: b"rooms/sesn_1/outlet".to_vec(), ports: vec![80, 65_535] };
-        let user = Start { ids: None, processes: Some(512), outlet: Some(outlet), ..start.clone() };
+        let user = Start {
+            ids: None,
+            processes: Some(512),
+            memory_bytes: Some(2 << 30),
+            outlet: Some(outlet),
+            ..start.clone()
+        };
         let configure = Order::Configure { data: b"/data/\xff".to_vec(), authority: b"-----BEGIN".to_vec() };
         vec![configure, Order::Park { room: 7 }, Order::Start(start), Order::Start(user)]
     }

@@ -68,6 +68,8 @@ pub struct Room {
     pub outlet: Option<Box<dyn Outlet>>,
     /// Becomes `Some` when the room is gone.
     pub exit: watch::Receiver<Option<RoomExit>>,
+    /// What the room uses up, as far as that is only seen from outside.
+    pub meter: Box<dyn RoomMeter>,
     /// Kills the room when dropped.
     pub guard: Box<dyn RoomGuard>,
 }
@@ -80,6 +82,41 @@ pub trait RoomGuard: Send + Sync {
     fn pid(&self) -> Option<u32>;
     /// Lets the room live on without this process, for [`Sandbox::adopt`].
     fn leave(self: Box<Self>);
+}
+
+/// Looks at what a room uses up.
+#[async_trait]
+pub trait RoomMeter: Send {
+    /// The limits of which the kernel says that they were reached since this was asked last. Reads; does not wait.
+    fn reached(&mut self) -> Reached;
+    /// Waits until what the session keeps on disk is above its limit, and again each time that it has grown beyond what was told;
+    /// answers how many bytes it is. Looks at the disk only while somebody waits, more seldom when the room is not `busy`.
+    /// Safe to cancel.
+    async fn disk_full(&mut self, busy: bool) -> u64;
+}
+
+/// Limits that a room has reached. Its processes were refused what they asked for, or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reached {
+    /// The kernel ended a process to get its memory back.
+    pub memory: bool,
+    /// A process or thread could not be started.
+    pub processes: bool,
+}
+
+/// The meter of a room whose backend cannot look at it from outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unmetered;
+
+#[async_trait]
+impl RoomMeter for Unmetered {
+    fn reached(&mut self) -> Reached {
+        Reached::default()
+    }
+
+    async fn disk_full(&mut self, _busy: bool) -> u64 {
+        std::future::pending().await
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,6 +30,8 @@ pub async fn all(subject: &Subject) {
     walls::tools_have_no_powers(subject).await;
     walls::attacks_fail(subject).await;
     walls::system_calls_are_refused(subject).await;
+    walls::another_architecture_has_no_calls(subject).await;
+    walls::files_move_and_devices_are_not_made(subject).await;
     walls::ordinary_programs_work(subject).await;
     outlet::a_closed_room_has_no_way_out(subject).await;
     outlet::wishes_come_out_at_the_host(subject).await;
@@ -37,5 +39,7 @@ pub async fn all(subject: &Subject) {
     outlet::a_next_server_has_the_way_out(subject).await;
     limits::a_memory_bomb_ends_in_the_room(subject).await;
     limits::a_fork_bomb_ends_in_the_room(subject).await;
+    limits::a_busy_room_gets_its_part_of_the_processor(subject).await;
+    limits::a_disk_filler_is_noticed(subject).await;
     limits::files_are_bounded(subject).await;
 }

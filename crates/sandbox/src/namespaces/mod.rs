@@ -17,11 +17,13 @@
 mod cgroup;
 mod copy;
 mod directory;
+mod disk;
 mod guard;
 mod ids;
 mod inventory;
 mod launcher;
 mod living;
+mod meter;
 mod outlet;
 mod place;
 mod pool;
@@ -121,7 +123,7 @@ impl NamespaceSandbox {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
-            cgroups: Cgroups::open(&server),
+            cgroups: Cgroups::open(&server, &data),
             launcher: Launcher::new(cell, data.clone(), authority)?,
             waiting: Waitings::new(),
             spares,

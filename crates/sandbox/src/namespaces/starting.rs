@@ -5,13 +5,14 @@
 
 use super::guard::Guard;
 use super::living;
+use super::meter::{Disk, Meter};
 use super::outlet::RoomConnections;
 use super::place::Place;
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
 use super::waiting::Shape;
-use super::{Rooms, cgroup::RoomCgroup, directory, pool};
+use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool};
 use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
@@ -65,7 +66,8 @@ impl Rooms {
         let guard = Guard::new(path, spec.epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
         running.start(start, listener).await?;
-        Ok(Room { channel, outlet, exit: seat.exit.clone(), guard: Box::new(guard) })
+        let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
+        Ok(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
     }
 
     /// What a parked room is told, to come to life on these files and in this place.
@@ -93,6 +95,7 @@ impl Rooms {
             // A file in memory counts as memory: full before the room is killed for it.
             tmp_bytes: shape.limits.memory_bytes / 2,
             processes: (!self.cgroups.limits("pids")).then_some(shape.limits.pids),
+            memory_bytes: (!self.cgroups.limits("memory")).then_some(shape.limits.memory_bytes),
             orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
             outlet,
         })
@@ -118,10 +121,13 @@ impl Rooms {
         let outlet = self.open_outlet(&mut place, &spec.outlet, ids).map_err(unusable)?;
         let process = record.process;
         let cgroup = RoomCgroup::recorded(record.cgroups.clone());
+        let meter =
+            Box::new(Meter::new(Counters::adopted(&record.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
-        Ok(Some(Room { channel, outlet, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
+        let guard = Box::new(Guard::new(path, spec.epoch, process, pidfd));
+        Ok(Some(Room { channel, outlet, exit, meter, guard }))
     }
 
     /// Listens for the room's wishes for connections, if it may have some. `ids`: the first of the session's.

@@ -13,7 +13,9 @@
 //! session has an empty directory and no room, and the room ends with the spares. The other way round it would have a room on
 //! record whose directory is removed under it.
 
+use super::cgroup::Counters;
 use super::guard::Guard;
+use super::meter::{Disk, Meter};
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
@@ -159,11 +161,12 @@ impl Rooms {
             Err(errno) => return Err(SandboxError::Directory { path: files.to_owned(), source: errno.into() }),
         }
         fail::fail_point!("sandbox::directory_moved");
-        self.hand_over(waiting, spec.epoch, path)
+        let disk = Disk { files: files.to_owned(), limit: spec.limits.disk_bytes };
+        self.hand_over(waiting, spec.epoch, path, disk)
     }
 
     /// The rest of a claim, when the directory is the session's.
-    fn hand_over(&self, waiting: Waiting, epoch: Epoch, path: &Path) -> Result<Option<Room>, SandboxError> {
+    fn hand_over(&self, waiting: Waiting, epoch: Epoch, path: &Path, disk: Disk) -> Result<Option<Room>, SandboxError> {
         let Waiting { mut seat, ground, channel, outlet } = waiting;
         let unusable = |source| SandboxError::Directory { path: path.to_owned(), source };
         ground.place.write(&self.record(epoch, &seat)).map_err(unusable)?;
@@ -181,7 +184,8 @@ impl Rooms {
         seat.take();
         let guard = Guard::new(path.to_owned(), epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
-        Ok(Some(Room { channel, outlet, exit: seat.exit.clone(), guard: Box::new(guard) }))
+        let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), disk));
+        Ok(Some(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) }))
     }
 
     pub(super) fn record(&self, epoch: Epoch, seat: &Seat) -> Record {

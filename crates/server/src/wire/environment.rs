@@ -6,7 +6,7 @@ use crate::wire::metadata;
 use loopd_domain::environment::{
     Environment as Definition, EnvironmentConfig, Isolation, Networking, Ports, RoomLimits,
 };
-use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX};
+use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, ROOM_CALL_SECONDS_MAX};
 use loopd_domain::{Invalid, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -171,12 +171,29 @@ fn read_limits(at: &str, value: Value, base: RoomLimits) -> Result<RoomLimits, I
     if !value.is_object() {
         return Err(Invalid::new(at, describe(&value), "an object"));
     }
-    let mut fields = Fields::open(at, value, &["memory_bytes", "pids", "open_files", "file_bytes"])?;
+    let names = [
+        "memory_bytes",
+        "pids",
+        "open_files",
+        "file_bytes",
+        "cpu_millis",
+        "disk_bytes",
+        "io_bytes_per_second",
+        "output_bytes",
+        "call_seconds",
+    ];
+    let mut fields = Fields::open(at, value, &names)?;
+    let mut read = |name: &str, accepted, base| Ok::<_, Invalid>(fields.integer(name, accepted)?.unwrap_or(base));
     Ok(RoomLimits {
-        memory_bytes: fields.integer("memory_bytes", 16 * MIB..=MIB * MIB)?.unwrap_or(base.memory_bytes),
-        pids: fields.integer("pids", 8..=65_536)?.unwrap_or(base.pids),
-        open_files: fields.integer("open_files", 16..=1_048_576)?.unwrap_or(base.open_files),
-        file_bytes: fields.integer("file_bytes", MIB..=MIB * MIB)?.unwrap_or(base.file_bytes),
+        memory_bytes: read("memory_bytes", 16 * MIB..=MIB * MIB, base.memory_bytes)?,
+        pids: read("pids", 8..=65_536, base.pids)?,
+        open_files: read("open_files", 16..=1_048_576, base.open_files)?,
+        file_bytes: read("file_bytes", MIB..=MIB * MIB, base.file_bytes)?,
+        cpu_millis: read("cpu_millis", 10..=1_024_000, base.cpu_millis)?,
+        disk_bytes: read("disk_bytes", MIB..=16 * MIB * MIB, base.disk_bytes)?,
+        io_bytes_per_second: read("io_bytes_per_second", MIB..=MIB * MIB, base.io_bytes_per_second)?,
+        output_bytes: read("output_bytes", 64 << 10..=MIB * MIB, base.output_bytes)?,
+        call_seconds: read("call_seconds", 1..=ROOM_CALL_SECONDS_MAX, base.call_seconds)?,
     })
 }
 
@@ -254,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_not_named_stays() {
+        let config = json!({"limits": {"cpu_millis": 500, "call_seconds": 60}});
+        let first = read_config("config", config, EnvironmentConfig::default()).expect("valid");
+        let expected = RoomLimits { cpu_millis: 500, call_seconds: 60, ..RoomLimits::default() };
+        assert_eq!(first.limits, expected);
+        let second = read_config("config", json!({"limits": {"pids": 9}}), first).expect("valid");
+        assert_eq!(second.limits, RoomLimits { pids: 9, ..expected });
+    }
+
+    #[test]
     fn ports_are_a_set_and_go_with_their_networking() {
         let read = |networking: Value| {
             read_config("config", json!({"networking": networking}), EnvironmentConfig::default()).expect("valid")
@@ -283,6 +310,12 @@ mod tests {
             (json!({"networking": {"type": "limited", "ports": []}}), "config.networking.ports"),
             (json!({"networking": {"type": "limited", "ports": vec![1; 17]}}), "config.networking.ports"),
             (json!({"limits": {"memory_bytes": 1}}), "config.limits.memory_bytes"),
+            (json!({"limits": {"cpu_millis": 9}}), "config.limits.cpu_millis"),
+            (json!({"limits": {"disk_bytes": "10 GiB"}}), "config.limits.disk_bytes"),
+            (json!({"limits": {"io_bytes_per_second": 0}}), "config.limits.io_bytes_per_second"),
+            (json!({"limits": {"output_bytes": 1024}}), "config.limits.output_bytes"),
+            (json!({"limits": {"call_seconds": 3_601}}), "config.limits.call_seconds"),
+            (json!({"limits": {"swap_bytes": 1}}), "config.limits.swap_bytes"),
             (json!({"isolation": "microvm"}), "config.isolation"),
         ];
         for (value, field) in cases {

@@ -14,7 +14,7 @@ use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, Seq, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
-use loopd_sandbox::port::{Outlet, RoomGuard, RoomOutlet};
+use loopd_sandbox::port::{Outlet, RoomGuard, RoomMeter, RoomOutlet};
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
 use std::future::Future;
 use std::pin::Pin;
@@ -69,12 +69,13 @@ pub struct ReadyRoom {
     /// Until it is served.
     pub(super) outlet: Option<Box<dyn Outlet>>,
     pub(super) serving: Option<Serving>,
+    pub(super) meter: Box<dyn RoomMeter>,
 }
 
 impl ReadyRoom {
     pub(super) fn new(room: Room) -> Self {
-        let Room { channel, outlet, exit, guard } = room;
-        ReadyRoom { link: Link::new(channel), exit, guard, outlet, serving: None }
+        let Room { channel, outlet, exit, meter, guard } = room;
+        ReadyRoom { link: Link::new(channel), exit, guard, meter, outlet, serving: None }
     }
 
     /// Says who we are. The cell answers with `Hello`, or hangs up.
@@ -84,7 +85,8 @@ impl ReadyRoom {
 }
 
 impl RoomState {
-    pub(super) async fn wake(&mut self) -> Wake {
+    /// `busy`: calls run in it.
+    pub(super) async fn wake(&mut self, busy: bool) -> Wake {
         match self {
             RoomState::None => std::future::pending().await,
             RoomState::Pausing(at) => {
@@ -92,7 +94,10 @@ impl RoomState {
                 Wake::Restart
             }
             RoomState::Starting(start) => Wake::Room(start.as_mut().await),
-            RoomState::Ready(room) => Wake::Frame(room.link.next().await),
+            RoomState::Ready(room) => tokio::select! {
+                frame = room.link.next() => Wake::Frame(frame),
+                bytes = room.meter.disk_full(busy) => Wake::DiskFull(bytes),
+            },
         }
     }
 }
@@ -126,7 +131,8 @@ fn begins_at_once(ledger: &Ledger) -> bool {
 fn first_words(ledger: &Ledger, variables: Vec<(String, String)>) -> Option<ToCell> {
     let turn = ledger.fold().turn.as_ref()?;
     let (config, resume) = (resume::config(ledger), resume::resume(ledger, turn));
-    Some(ToCell::Begin { config, resume, now: ledger.now(), variables })
+    let limits = super::limits::of_calls(&ledger.session.room.limits);
+    Some(ToCell::Begin { config, resume, now: ledger.now(), variables, limits })
 }
 
 pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> RoomSpec {
