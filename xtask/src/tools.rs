@@ -8,8 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 3] =
-    [("python3", "--version", "python3"), ("node", "--version", "nodejs"), ("npm", "--version", "npm")];
+const PROGRAMS: [(&str, &str, &str); 5] = [
+    ("python3", "--version", "python3"),
+    ("node", "--version", "nodejs"),
+    ("npm", "--version", "npm"),
+    ("curl", "--version", "curl"),
+    ("git", "--version", "git"),
+];
 
 pub struct Python {
     pub program: PathBuf,
@@ -30,6 +35,9 @@ pub fn packages() -> Result<()> {
     // Debian ships Python without the part that makes environments.
     if missing.contains(&"python3") || !has_venv() {
         missing.push("python3-venv");
+    }
+    if !place::command("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|done| done.status.success()) {
+        missing.push("python3-pip");
     }
     if missing.is_empty() {
         return Ok(());
