@@ -86,6 +86,17 @@ pub const STREAM_BYTES_MAX: usize = 1 << 20;
 pub const STREAM_PING_MS: u64 = 15_000;
 /// Events of one session that a trace is made of.
 pub const TRACE_EVENTS_MAX: usize = 100_000;
+/// Connections of a room's programs that are served at the same time; more wait.
+pub const OUTLET_CONNECTIONS_MAX: usize = 256;
+/// Connections of one turn, and between it and the next, that the journal tells of one by one; more are counted.
+pub const CONNECTIONS_PER_TURN_MAX: usize = 512;
+/// How long a connection that has ended may wait to be written while nothing else is, in milliseconds.
+pub const CONNECTION_REPORT_MS: u64 = 1_000;
+/// Characters of a connection's host in the journal, and credentials that are named there.
+pub const CONNECTION_HOST_CHARS_MAX: usize = 255;
+pub const CONNECTION_CREDENTIALS_MAX: usize = 64;
+/// Ports of an environment on which programs that know of no proxy are served.
+pub const NETWORK_PORTS_MAX: usize = 16;
 /// Previews (text deltas) that wait for one follower before it is told to re-read.
 pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
 /// Appends that wait for the journal's writer, over all sessions.
@@ -117,7 +128,7 @@ pub const FILES_MAX: u64 = 1_000_000;
 pub const FILES_BYTES_MAX: u64 = 64 << 30;
 pub const FILE_DEPTH_MAX: usize = 128;
 pub const FILE_PATH_BYTES_MAX: usize = 4_096;
-/// Characters of the reason for a redaction.
+/// Characters of a reason: for a redaction, or of what became of a connection.
 pub const REASON_CHARS_MAX: usize = 1_000;
 /// Bytes of an archive that is imported, unpacked, and of its manifest.
 pub const ARCHIVE_BYTES_MAX: u64 = FILES_BYTES_MAX + (4 << 30);
@@ -152,6 +163,34 @@ pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.
 pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
+/// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
+pub const OUTLET_WAITING_MAX: i32 = 128;
+
+/// Characters of a vault's or a credential's name.
+pub const VAULT_NAME_CHARS_MAX: usize = 255;
+/// Vaults that a session is given.
+pub const SESSION_VAULTS_MAX: usize = 50;
+/// Credentials of one vault that are not archived.
+pub const CREDENTIALS_MAX: usize = 20;
+/// Bytes of a secret.
+pub const SECRET_BYTES_MAX: usize = 16 << 10;
+/// Characters of the name of the variable that a secret stands for.
+pub const SECRET_NAME_CHARS_MAX: usize = 128;
+/// Hosts that one credential names.
+pub const CREDENTIAL_HOSTS_MAX: usize = 16;
+/// Characters of the shortest placeholder: as short as it can be and never stand somewhere by chance.
+pub const PLACEHOLDER_CHARS_MIN: usize = 20;
+/// Bytes of the shortest secret that is masked in what comes back: a shorter one stands in texts by chance.
+pub const MASKED_SECRET_BYTES_MIN: usize = 8;
+/// How long an opened vault is taken for what the store holds, in milliseconds; changes made by this process show at once.
+pub const OPENED_VAULT_MS: u64 = 5_000;
+/// Opened vaults, and sessions' views of them, that one process keeps.
+pub const OPENED_VAULTS_MAX: usize = 256;
+pub const OPENED_SESSIONS_MAX: usize = 1_024;
+/// Data keys that are read at a time while they are wrapped anew.
+pub const DATA_KEYS_PER_READ: usize = 256;
+/// Times that a change of a credential is tried when its secret is changed by somebody else meanwhile.
+pub const CREDENTIAL_TRIES_MAX: u32 = 8;
 
 /// Model requests: attempts in all, first wait and longest wait, in milliseconds.
 pub const MODEL_ATTEMPTS_MAX: u32 = 6;
@@ -189,7 +228,5 @@ pub const EGRESS_BODY_HELD_BYTES_MAX: usize = 64 << 10;
 /// Leaf certificates that are kept, and how long one is valid, in milliseconds.
 pub const EGRESS_LEAVES_MAX: usize = 1_024;
 pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
-/// Shortest secret that is looked for in answers; a shorter one would be found where it is not.
-pub const EGRESS_MASKED_BYTES_MIN: usize = 8;
 /// Bytes of one chunk of a body that is signed chunk by chunk.
 pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;

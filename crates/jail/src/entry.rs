@@ -35,13 +35,20 @@ pub(crate) fn high(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
     rustix::io::fcntl_dupfd_cloexec(descriptor, FIRST_DESCRIPTOR).while_doing("moving a descriptor")
 }
 
-pub(crate) fn configuration(control: &OwnedFd) -> Result<(Vec<u8>, OwnedFd), Fault> {
+/// What a launcher is told once.
+pub(crate) struct Configuration {
+    pub data: Vec<u8>,
+    pub authority: Vec<u8>,
+    pub cell: OwnedFd,
+}
+
+pub(crate) fn configuration(control: &OwnedFd) -> Result<Configuration, Fault> {
     let (packet, descriptors) = channel::receive(control, true)
         .while_doing("waiting for the configuration")?
         .ok_or_else(|| Fault::new("waiting for the configuration", Errno::PIPE))?;
     let mut descriptors = descriptors.into_iter();
     match (Order::decode(&packet), descriptors.next()) {
-        (Ok(Order::Configure { data }), Some(cell)) => Ok((data, cell)),
+        (Ok(Order::Configure { data, authority }), Some(cell)) => Ok(Configuration { data, authority, cell }),
         _ => Err(Fault::new("reading the configuration", Errno::BADMSG)),
     }
 }

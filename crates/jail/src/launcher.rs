@@ -70,12 +70,12 @@ fn open() -> Result<Launcher, Fault> {
     entry::fill_low_descriptors()?;
     entry::raise_descriptor_limit()?;
     let control = entry::high(std::io::stdin().as_fd())?;
-    let (data, cell) = entry::configuration(&control)?;
-    let cell = entry::high(cell.as_fd())?;
+    let configuration = entry::configuration(&control)?;
+    let cell = entry::high(configuration.cell.as_fd())?;
     if !rustix::process::geteuid().is_root() {
         entry::become_root_of_own_namespace()?;
     }
-    let stage = stage::set(Path::new(OsStr::from_bytes(&data)))?;
+    let stage = stage::set(Path::new(OsStr::from_bytes(&configuration.data)), &configuration.authority)?;
     let signals = sys::child_signals().while_doing("watching for the end of children")?;
     let mut launcher = Launcher {
         control,

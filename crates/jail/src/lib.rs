@@ -38,6 +38,7 @@ mod network;
 mod room;
 mod stage;
 mod sys;
+mod trust;
 mod walls;
 
 /// The descriptor on which the cell listens for hosts.

@@ -11,7 +11,7 @@
 //! with a thousand mounts does not make rooms slow, because a new mount namespace copies only these few.
 
 use crate::fault::{Fault, While};
-use crate::{ids, sys};
+use crate::{ids, sys, trust};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
@@ -40,7 +40,7 @@ const ETC_FILES: [&str; 9] = [
 /// Bound from the host where they exist; only `null` is needed to build a room.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Mount points, and the plainest of what programs expect.
-const DIRECTORIES: [&str; 16] = [
+const DIRECTORIES: [&str; 17] = [
     "dev/pts",
     "dev/shm",
     "etc",
@@ -52,6 +52,7 @@ const DIRECTORIES: [&str; 16] = [
     "proc",
     "root",
     "run",
+    "run/loopd",
     "srv",
     "sys",
     "tmp",
@@ -80,13 +81,13 @@ pub(crate) struct Stage {
     pub masked: Vec<&'static str>,
 }
 
-/// Leaves the host's tree for the stage. `data` is bound to `/data`.
-pub(crate) fn set(data: &Path) -> Result<Stage, Fault> {
+/// Leaves the host's tree for the stage. `data` is bound to `/data`. `authority`: a certificate that rooms trust, or nothing.
+pub(crate) fn set(data: &Path, authority: &[u8]) -> Result<Stage, Fault> {
     sys::unshare(UnshareFlags::NEWNS).while_doing("making a mount namespace")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .while_doing("making mounts private")?;
     let masked = PROC_MASKED.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect();
-    let parts = Parts::take(data)?;
+    let parts = Parts::take(data, authority)?;
     // Anywhere will do: the mount becomes the root in a moment. The data directory is the one that surely exists.
     in_memory(data, "mode=0755").while_doing("mounting the stage")?;
     rustix::process::chdir(data).while_doing("entering the stage")?;
@@ -112,7 +113,7 @@ enum Point {
 }
 
 impl Parts {
-    fn take(data: &Path) -> Result<Self, Fault> {
+    fn take(data: &Path, authority: &[u8]) -> Result<Self, Fault> {
         let mut parts = Parts { mounts: Vec::new(), links: Vec::new(), files: own_files() };
         let fixed = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let read_only = fixed | MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -126,9 +127,15 @@ impl Parts {
                 Err(_) => {}
             }
         }
+        if !authority.is_empty() {
+            let trusted = trust::with_authority(authority)?;
+            parts.links.extend(trusted.links);
+            parts.files.extend(trusted.files);
+        }
         for name in ETC_DIRECTORIES {
             let path = Path::new("/etc").join(name);
-            if path.is_dir() {
+            let is_copied = !authority.is_empty() && name == trust::DIRECTORY;
+            if path.is_dir() && !is_copied {
                 parts.bind(&path, &format!("room/etc/{name}"), read_only, Point::Directory)?;
             }
         }
@@ -168,6 +175,7 @@ impl Parts {
             symlink(target, Path::new("room").join(link)).while_doing(&format!("making {link}"))?;
         }
         for (target, link) in &self.links {
+            make_parent(link).while_doing(&format!("making {link}"))?;
             symlink(target, link).while_doing(&format!("making {link}"))?;
         }
         for (path, bytes) in &self.files {
@@ -187,10 +195,12 @@ impl Parts {
 }
 
 fn write(path: &str, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(parent) = Path::new(path).parent() {
-        fs::create_dir_all(parent)?;
-    }
+    make_parent(path)?;
     fs::write(path, bytes)
+}
+
+fn make_parent(path: &str) -> std::io::Result<()> {
+    Path::new(path).parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 fn in_memory(at: &Path, options: &str) -> rustix::io::Result<()> {

@@ -17,6 +17,8 @@ pub enum Order {
     Configure {
         /// The directory under which all sessions' directories lie.
         data: Vec<u8>,
+        /// The certificate of an authority that programs of rooms are to trust, in PEM; empty: none.
+        authority: Vec<u8>,
     },
     /// Make a room that waits for its session. With it: the `cgroup.procs` files that its first process writes itself into.
     Park {
@@ -44,6 +46,17 @@ pub struct Start {
     pub processes: Option<u64>,
     /// How long the cell waits for a host that is gone.
     pub orphan_seconds: u64,
+    /// `None`: no way out.
+    pub outlet: Option<Outlet>,
+}
+
+/// Where a room's way out begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlet {
+    /// The directory with the host's socket, relative to `data`.
+    pub directory: Vec<u8>,
+    /// On which programs that know of no proxy are served.
+    pub ports: Vec<u16>,
 }
 
 /// From the launcher to the host.
@@ -74,9 +87,10 @@ impl Order {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         match self {
-            Order::Configure { data } => {
+            Order::Configure { data, authority } => {
                 out.number(0);
                 out.bytes(data);
+                out.bytes(authority);
             }
             Order::Park { room } => {
                 out.number(1);
@@ -92,6 +106,11 @@ impl Order {
                 out.number(start.tmp_bytes);
                 out.option(start.processes);
                 out.number(start.orphan_seconds);
+                out.number(u64::from(start.outlet.is_some()));
+                if let Some(outlet) = &start.outlet {
+                    out.bytes(&outlet.directory);
+                    out.bytes(&outlet.ports.iter().flat_map(|port| port.to_le_bytes()).collect::<Vec<u8>>());
+                }
             }
         }
         out.0
@@ -100,7 +119,7 @@ impl Order {
     pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader(packet);
         let order = match from.number()? {
-            0 => Order::Configure { data: from.bytes()? },
+            0 => Order::Configure { data: from.bytes()?, authority: from.bytes()? },
             1 => Order::Park { room: from.number()? },
             2 => Order::Start(Start {
                 room: from.number()?,
@@ -111,6 +130,11 @@ impl Order {
                 tmp_bytes: from.number()?,
                 processes: from.option()?,
                 orphan_seconds: from.number()?,
+                outlet: match from.number()? {
+                    0 => None,
+                    1 => Some(Outlet { directory: from.bytes()?, ports: from.ports()? }),
+                    _ => return Err(Malformed),
+                },
             }),
             _ => return Err(Malformed),
         };
@@ -243,6 +267,12 @@ impl Reader<'_> {
         Ok(head.to_vec())
     }
 
+    fn ports(&mut self) -> Result<Vec<u16>, Malformed> {
+        let bytes = self.bytes()?;
+        let (ports, []) = bytes.as_chunks::<2>() else { return Err(Malformed) };
+        Ok(ports.iter().map(|port| u16::from_le_bytes(*port)).collect())
+    }
+
     fn fault(&mut self) -> Result<Fault, Malformed> {
         let errno = self.signed()?;
         let doing = String::from_utf8(self.bytes()?).map_err(|_| Malformed)?;
@@ -268,9 +298,11 @@ mod tests {
             tmp_bytes: 0,
             processes: None,
             orphan_seconds: 600,
+            outlet: None,
         };
-        let user = Start { ids: None, processes: Some(512), ..start.clone() };
-        let configure = Order::Configure { data: b"/data/\xff".to_vec() };
+        let outlet = Outlet { directory: b"rooms/sesn_1/outlet".to_vec(), ports: vec![80, 65_535] };
+        let user = Start { ids: None, processes: Some(512), outlet: Some(outlet), ..start.clone() };
+        let configure = Order::Configure { data: b"/data/\xff".to_vec(), authority: b"-----BEGIN".to_vec() };
         vec![configure, Order::Park { room: 7 }, Order::Start(start), Order::Start(user)]
     }
 

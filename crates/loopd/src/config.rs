@@ -5,6 +5,7 @@
 //! data = "./.loopd"
 //! room_idle_seconds = 300
 //! room_orphan_seconds = 600        # how long a room lives on without a server
+//! master_key_file = "/run/secrets/loopd.key"   # under it lie the vaults; absent: `master.key` in the data directory
 //!
 //! [models]
 //! silence_seconds = 300            # a provider that sends no byte for this long is given up
@@ -21,6 +22,11 @@
 //!
 //! [host_tools]                     # HTTP tools and MCP servers
 //! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
+//!
+//! [network]                        # connections of rooms
+//! allow_addresses = ["10.0.0.0/8", "127.0.0.1:8080"]    # beside the public internet
+//! extra_roots = "company-ca.pem"   # trusted beside Mozilla's list; from the working directory
+//! hosts = { "git.internal" = "10.0.0.7" }               # addresses of names, without asking anybody
 //! ```
 //!
 //! Keys and other secrets are not read from here: they come from the environment.
@@ -28,10 +34,11 @@
 use loopd_domain::usage::Price;
 use loopd_host_tools::HostPattern;
 use loopd_models::config::{ModelsConfig, ProviderConfig};
+use loopd_policy::network::{Exception, ExceptionInvalid};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use toml::Table;
 
@@ -48,10 +55,26 @@ pub struct Config {
     pub room_idle_seconds: Option<u64>,
     /// How long a room lives on without a server.
     pub room_orphan_seconds: Option<u64>,
+    /// Where the key is under which vaults lie.
+    pub master_key_file: Option<PathBuf>,
     #[serde(default)]
     pub models: ModelsSection,
     #[serde(default)]
     pub host_tools: HostToolsSection,
+    #[serde(default)]
+    pub network: NetworkSection,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct NetworkSection {
+    /// Addresses that rooms may reach although they are not of the public internet: blocks, addresses, `host:port`.
+    #[serde(default)]
+    pub allow_addresses: Vec<String>,
+    /// Certificates (PEM) of authorities that the proxy trusts beside the usual ones.
+    pub extra_roots: Option<PathBuf>,
+    /// Addresses of names. They are judged like those that a resolver says.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, IpAddr>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -118,6 +141,8 @@ pub enum ConfigError {
          `*.domain:port`"
     )]
     Host { path: PathBuf, value: String },
+    #[error("configuration `{path}`: [network] allow_addresses: {source}")]
+    Address { path: PathBuf, source: ExceptionInvalid },
 }
 
 impl Config {
@@ -139,6 +164,7 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(malformed)?;
         config.check_prices(path)?;
         config.check_hosts(path)?;
+        config.check_addresses(path)?;
         Ok(config)
     }
 
@@ -147,6 +173,14 @@ impl Config {
         match hosts.find(|host| HostPattern::parse(host).is_err()) {
             None => Ok(()),
             Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
+        }
+    }
+
+    fn check_addresses(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut faults = self.network.allow_addresses.iter().filter_map(|text| Exception::parse(text).err());
+        match faults.next() {
+            None => Ok(()),
+            Some(source) => Err(ConfigError::Address { path: path.to_owned(), source }),
         }
     }
 
@@ -161,8 +195,18 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools"];
+const TOP_KEYS: &[&str] = &[
+    "listen",
+    "data",
+    "room_idle_seconds",
+    "room_orphan_seconds",
+    "master_key_file",
+    "models",
+    "host_tools",
+    "network",
+];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
+const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];
 const PRICE_KEYS: &[&str] = &["input", "output", "cache_read", "cache_write"];
@@ -178,6 +222,9 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
     check(table, "the top level", TOP_KEYS)?;
     if let Some(section) = table.get("host_tools").and_then(|v| v.as_table()) {
         check(section, "[host_tools]", HOST_TOOLS_KEYS)?;
+    }
+    if let Some(section) = table.get("network").and_then(|v| v.as_table()) {
+        check(section, "[network]", NETWORK_KEYS)?;
     }
     let Some(models) = table.get("models").and_then(|v| v.as_table()) else { return Ok(()) };
     check(models, "[models]", MODELS_KEYS)?;
@@ -225,7 +272,11 @@ mod tests {
         assert_eq!(config.models.providers[0].name, "vllm");
         assert_eq!(config.models.to_models_config().prices["vllm/qwen3"].output, 600_000);
         assert_eq!(config.room_idle_seconds, Some(300));
+        assert_eq!(config.master_key_file, Some(PathBuf::from("/run/secrets/loopd.key")));
         assert_eq!(config.host_tools.allow_hosts.map(|hosts| hosts.len()), Some(3));
+        assert_eq!(config.network.allow_addresses, ["10.0.0.0/8", "127.0.0.1:8080"]);
+        assert_eq!(config.network.hosts["git.internal"], IpAddr::from([10, 0, 0, 7]));
+        assert_eq!(config.network.extra_roots.as_deref(), Some(Path::new("company-ca.pem")));
     }
 
     #[test]
@@ -250,6 +301,9 @@ mod tests {
         let told = parse("[host_tools]\nallow_hosts = [\"http://x\"]").expect_err("no host");
         assert!(told.contains("`http://x`") && told.contains("`*.domain`"), "{told}");
         assert!(parse("[host_tools]\nallow_host = []").expect_err("unknown").contains("did you mean `allow_hosts`?"));
+        let told = parse("[network]\nallow_addresses = [\"10.0.0.0/33\"]").expect_err("no block");
+        assert!(told.contains("allow_addresses") && told.contains("`10.0.0.0/33`"), "{told}");
+        assert!(parse("[network]\nextra_root = \"x\"").expect_err("unknown").contains("did you mean `extra_roots`?"));
     }
 
     #[test]

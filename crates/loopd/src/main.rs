@@ -13,10 +13,12 @@ mod failpoints;
 mod listen;
 mod log;
 mod machine;
+mod master_key;
 mod running;
 mod screen;
 mod settings;
 mod signals;
+mod way_out;
 
 use anyhow::Result;
 use args::{Cli, Command};
@@ -57,6 +59,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Verify(args) => commands::verify::run(place, args).await,
         Command::Replay(args) => commands::replay::run(place, args).await,
         Command::Redact(args) => commands::redact::run(place, args).await,
+        Command::Keys(command) => commands::keys::run(place, command).await,
         Command::Doctor(args) => commands::doctor::run(place, args).await,
         Command::Version => {
             writeln!(std::io::stdout(), "loopd {}", env!("CARGO_PKG_VERSION"))?;

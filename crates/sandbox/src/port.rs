@@ -100,12 +100,27 @@ pub enum SandboxError {
     Unavailable { kind: &'static str, reason: String },
     #[error("the room's directory `{path}`: {source}")]
     Directory { path: PathBuf, source: std::io::Error },
+    #[error("the certificate of the authority that rooms trust, `{path}`: {source}")]
+    Authority { path: PathBuf, source: std::io::Error },
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
+    /// What the environment wants of a room cannot be had: an image that is not there, a package that does not install.
+    #[error("the environment cannot give a room: {0}")]
+    Environment(String),
     /// A later owner has the session: whoever meets this stops.
     #[error("a later owner has the session's room: epoch {}", .epoch.0)]
     Fenced { epoch: Epoch },
+}
+
+impl SandboxError {
+    /// Trying again does not help: something has to be changed first.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            SandboxError::Unavailable { .. } | SandboxError::Environment(_) | SandboxError::Authority { .. } => true,
+            SandboxError::Directory { .. } | SandboxError::Launcher(_) | SandboxError::Fenced { .. } => false,
+        }
+    }
 }
 
 /// What a backend has of a session.

@@ -1,10 +1,12 @@
 //! What the server may ask of sessions, in types.
 
+use crate::connections::ConnectionReports;
+use loopd_broker::{Bearers, Egress, Placeholders};
 use loopd_domain::agent::Metadata;
 use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::{Event, EventBody};
 use loopd_domain::session::{Session, SessionAgent, TurnSettings};
-use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, Timestamp, WorkspaceId};
+use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, Timestamp, VaultId, WorkspaceId};
 use loopd_host_tools::HostTools;
 use loopd_models::Registry;
 use loopd_sandbox::Sandbox;
@@ -19,6 +21,12 @@ pub struct Parts {
     pub sandbox: Arc<dyn Sandbox>,
     pub models: Arc<Registry>,
     pub host_tools: Arc<dyn HostTools>,
+    /// Serves what comes out of a room's outlet, and tells `connections` of it.
+    pub egress: Arc<dyn Egress>,
+    pub connections: Arc<ConnectionReports>,
+    pub placeholders: Arc<dyn Placeholders>,
+    /// What MCP servers are shown.
+    pub bearers: Arc<dyn Bearers>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     /// Directories of sessions live under `<data>/sessions/<id>`.
@@ -39,6 +47,8 @@ pub struct NewSession {
     pub agent: SessionAgent,
     pub environment: Option<EnvironmentId>,
     pub room: EnvironmentConfig,
+    /// Its own, and not archived: the caller has looked.
+    pub vaults: Vec<VaultId>,
     pub title: Option<String>,
     pub metadata: Metadata,
     /// `user.message` only; may be empty. A non-empty list starts the first turn.

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod invoke;
+pub mod keys;
 pub mod redact;
 pub mod replay;
 pub mod serve;

@@ -4,18 +4,20 @@
 //!  rooms/<session>          its lock is held by whoever starts, adopts, kills or removes the room, and never for long
 //!                 /record   see [`super::record`]
 //!                 /cell     the socket on which the cell listens; hosts connect
+//!                 /outlet/  the room's way out, see [`super::outlet`]; the only part that a room is given
 //! ```
 //!
 //! The place outlives the room, as the epoch in its record is what refuses an owner of the past.
 
+use super::outlet;
 use super::record::{self, Record};
 use super::spares::Spares;
 use loopd_domain::limits::CELL_HOSTS_WAITING_MAX;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketAddrUnix;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -35,6 +37,7 @@ pub(super) struct Place {
     path: PathBuf,
     /// Made in advance, for the first room.
     socket: Option<(OwnedFd, OwnedFd)>,
+    outlet: Option<OwnedFd>,
 }
 
 /// What came of trying to take a place.
@@ -70,6 +73,7 @@ impl Place {
         };
         let listener = place.listen()?;
         place.socket = Some((listener, place.connect()?));
+        place.outlet = Some(outlet::listen(place.directory.as_fd())?);
         rustix::fs::openat(&place.directory, RECORD, WRITE, Mode::RUSR | Mode::WUSR)?;
         Ok(place)
     }
@@ -116,7 +120,7 @@ impl Place {
             }
             // Removed between opening and locking: then this is the lock of nothing.
             if rustix::fs::fstat(&directory)?.st_nlink > 0 {
-                return Ok(Taken::Held(Place { directory, path: path.to_owned(), socket: None }));
+                return Ok(Taken::Held(Place { directory, path: path.to_owned(), socket: None, outlet: None }));
             }
         }
     }
@@ -147,6 +151,22 @@ impl Place {
         Ok((listener, UnixStream::from_std(channel.into())?))
     }
 
+    /// A socket at which the room's wishes for connections arrive, and which only `owner` may connect to: the cell's user, where
+    /// it has one of its own.
+    pub(super) fn outlet(&mut self, owner: Option<u32>) -> io::Result<OwnedFd> {
+        let listener = match self.outlet.take() {
+            Some(spare) => spare,
+            None => outlet::listen(self.directory.as_fd())?,
+        };
+        outlet::give(self.directory.as_fd(), owner)?;
+        Ok(listener)
+    }
+
+    /// Where the socket for that is.
+    pub(super) fn outlet_directory(&self) -> PathBuf {
+        self.path.join(outlet::DIRECTORY)
+    }
+
     /// A connection to the cell that listens here.
     pub(super) fn reach(&self) -> io::Result<UnixStream> {
         UnixStream::from_std(self.connect()?.into())
@@ -157,14 +177,14 @@ impl Place {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let socket = socket()?;
+        let socket = outlet::socket()?;
         rustix::net::bind(&socket, &self.address()?)?;
         rustix::net::listen(&socket, CELL_HOSTS_WAITING_MAX)?;
         Ok(socket)
     }
 
     fn connect(&self) -> io::Result<OwnedFd> {
-        let socket = socket()?;
+        let socket = outlet::socket()?;
         rustix::net::connect(&socket, &self.address()?)?;
         Ok(socket)
     }
@@ -176,6 +196,7 @@ impl Place {
 
     /// Removes the place with all that is in it. The room must be gone.
     pub(super) fn remove(self) -> io::Result<()> {
+        outlet::remove(self.directory.as_fd())?;
         for name in [SOCKET, RECORD] {
             match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
@@ -195,11 +216,6 @@ fn read(opened: rustix::io::Result<OwnedFd>) -> io::Result<Option<Record>> {
     let mut bytes = vec![0; record::BYTES + 1];
     let length = rustix::io::pread(&file, &mut bytes, 0)?;
     Record::parse(&bytes[..length])
-}
-
-fn socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
 #[cfg(test)]

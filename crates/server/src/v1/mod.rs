@@ -7,6 +7,7 @@ mod invoke;
 mod models;
 mod sessions;
 mod threads;
+mod vaults;
 
 use crate::error::ApiError;
 use crate::state::ServerState;
@@ -21,6 +22,7 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .merge(sessions::routes())
         .merge(events::routes())
         .merge(threads::routes())
+        .merge(vaults::routes())
         .merge(models::routes())
 }
 

@@ -1,18 +1,24 @@
 //! The interface over a store that can be made to fail, spoken to without a socket.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 pub mod moody;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use loopd_broker::egress::RoomStream;
+use loopd_broker::vault::{LocalKms, MasterKey};
+use loopd_broker::{Client, Egress, NoCredentials, Vaults};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, ServerState, router};
-use loopd_session::{Parts, SessionService};
+use loopd_session::{ConnectionReports, Parts, SessionService};
+use loopd_store::Store;
 use loopd_store::sqlite::SqliteStore;
 use moody::MoodyStore;
 use serde_json::Value;
@@ -73,8 +79,9 @@ impl Sandbox for NoRooms {
 pub struct House {
     pub store: Arc<MoodyStore>,
     pub clock: Arc<TestClock>,
+    /// Where the store is.
+    pub directory: tempfile::TempDir,
     router: Router,
-    _directory: tempfile::TempDir,
 }
 
 /// An answer, read to its end.
@@ -94,6 +101,15 @@ impl Reply {
     }
 }
 
+struct NoWayOut;
+
+#[async_trait]
+impl Egress for NoWayOut {
+    async fn serve(&self, _client: Arc<Client>, _stream: Box<dyn RoomStream>) {
+        panic!("there are no rooms");
+    }
+}
+
 impl House {
     pub async fn open(auth: AuthConfig) -> House {
         let directory = tempfile::tempdir().expect("a directory");
@@ -101,11 +117,16 @@ impl House {
         let store = Arc::new(MoodyStore::new(real));
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000_000)));
         let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds(AtomicU64::new(1))));
+        let connections = Arc::new(ConnectionReports::default());
         let sessions = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
             models: models.clone(),
             host_tools: Arc::new(RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client")),
+            egress: Arc::new(NoWayOut),
+            connections,
+            placeholders: Arc::new(NoCredentials),
+            bearers: Arc::new(NoCredentials),
             clock: clock.clone(),
             ids: ids.clone(),
             data: directory.path().to_owned(),
@@ -117,11 +138,12 @@ impl House {
             sessions: sessions.await.expect("a service"),
             store: store.clone(),
             models,
+            vaults: vaults(store.clone(), clock.clone()).await,
             clock: clock.clone(),
             ids,
             auth: Arc::new(auth),
         };
-        House { store, clock, router: router(state), _directory: directory }
+        House { store, clock, router: router(state), directory }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
@@ -148,6 +170,12 @@ impl House {
         }
         self.send(request.body(Body::from(body.to_string())).expect("a request")).await
     }
+}
+
+/// Under a key that is nowhere else.
+pub async fn vaults(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Vaults> {
+    let kms = LocalKms::new(MasterKey::random().expect("random"), Vec::new());
+    Arc::new(Vaults::open(store, Arc::new(kms), clock).await.expect("a new store"))
 }
 
 fn models(clock: Arc<dyn Clock>) -> Registry {

@@ -72,6 +72,7 @@ impl Driver {
                 let open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls).filter(|c| !c.settled);
                 let now = Instant::now();
                 self.dispatched = open.filter(|c| calls.contains(&c.id)).map(|c| (c.id.clone(), now)).collect();
+                self.serve_outlet();
                 Ok(true)
             }
             Err(reason) => {
