@@ -222,3 +222,40 @@ async fn a_connection_that_was_closed_between_two_requests_is_made_again() {
     assert_eq!(*server.connections.lock(), 5);
     assert_eq!(world.names.asked.lock().len(), 1, "the address is the one that was judged");
 }
+
+/// The other end says goodbye after its first answer, as HTTP/2 does; the room's connection goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_2_connection_that_says_goodbye_is_made_again() {
+    let mut world = World::new();
+    world.vault.hold(vec![token()]);
+    let config = world.authorities.config(&["api.test"], Flaw::None, &["h2"]);
+    let server = Server::scripted(move |stream| {
+        let config = config.clone();
+        Box::pin(async move {
+            let stream = tokio_rustls::TlsAcceptor::from(config).accept(stream).await.expect("TLS");
+            let answered = Arc::new(tokio::sync::Notify::new());
+            let told = answered.clone();
+            let service = hyper::service::service_fn(move |_| {
+                told.notify_one();
+                async { Ok::<_, std::convert::Infallible>(text_of(StatusCode::OK, "ok")) }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = answered.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            // How it ends is the other side's to say.
+            let _ = connection.await;
+        })
+    });
+    let server = world.server(server).await;
+    let mut sender = world.line().https2("api.test", server.port()).await;
+    let uri = format!("https://api.test:{}/", server.port());
+    for _ in 0..5 {
+        let asked = request("GET", &uri, &[("x-key", PLACEHOLDER)], "");
+        let told = body_of(sender.send_request(asked).await.expect("an answer")).await;
+        assert_eq!((told.status, told.body.as_str()), (200, "ok"));
+    }
+    assert!(*server.connections.lock() > 1);
+}
