@@ -12,10 +12,11 @@ use anyhow::{Context, Result};
 use loopd_broker::Vaults;
 use loopd_broker::egress::Authority;
 use loopd_broker::vault::{KeySource, wanted_keys};
+use loopd_domain::environment::Ports;
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_models::Registry;
-use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
+use loopd_sandbox::{RoomOutlet, Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, ServerState};
 use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
@@ -48,7 +49,9 @@ impl House {
         let authority = Authority::open(data.path(), vaults.as_ref(), clock.now());
         let authority = Arc::new(authority.context("the authority that rooms trust could not be opened")?);
         let sandbox = NamespaceSandbox::with_authority(data.path(), authority.file())?;
-        let sandbox = Arc::new(sandbox.with_orphan_seconds(settings.room_orphan_seconds));
+        let sandbox = sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
+        // As a session gets that names no environment.
+        let sandbox = Arc::new(sandbox.with_usual_outlet(RoomOutlet::Open { ports: Ports::default().0 }));
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let connections = Arc::new(ConnectionReports::default());
@@ -83,7 +86,7 @@ pub fn system_clock() -> Arc<dyn Clock> {
 
 /// Rooms whose sessions keep their files below `data`, and that live for so long without a server; to be tried, not to be used.
 pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds)))
+    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds).with_waiting_rooms(0)))
 }
 
 pub fn store(data: &DataDir) -> Result<Arc<dyn Store>> {

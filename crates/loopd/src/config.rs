@@ -5,6 +5,7 @@
 //! data = "./.loopd"
 //! room_idle_seconds = 300
 //! room_orphan_seconds = 600        # how long a room lives on without a server
+//! waiting_rooms = 16               # how many rooms may live and wait for a session, at the busiest; 0 to 16
 //! master_key_file = "/run/secrets/loopd.key"   # under it lie the vaults; absent: `master.key` in the data directory
 //!
 //! [models]
@@ -55,6 +56,8 @@ pub struct Config {
     pub room_idle_seconds: Option<u64>,
     /// How long a room lives on without a server.
     pub room_orphan_seconds: Option<u64>,
+    /// How many rooms may live and wait for a session.
+    pub waiting_rooms: Option<u64>,
     /// Where the key is under which vaults lie.
     pub master_key_file: Option<PathBuf>,
     #[serde(default)]
@@ -200,6 +203,7 @@ const TOP_KEYS: &[&str] = &[
     "data",
     "room_idle_seconds",
     "room_orphan_seconds",
+    "waiting_rooms",
     "master_key_file",
     "models",
     "host_tools",

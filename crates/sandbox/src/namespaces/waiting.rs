@@ -47,10 +47,6 @@ impl Shape {
     pub(super) fn of(spec: &RoomSpec) -> Self {
         Shape { limits: spec.limits, root: spec.root.clone(), outlet: spec.outlet.clone() }
     }
-
-    pub(super) fn is_usual(&self) -> bool {
-        *self == Shape::default()
-    }
 }
 
 /// Dropping it ends it; see also [`Rooms::retire`].
@@ -156,7 +152,8 @@ impl Rooms {
         match move_directory(&waiting.ground.directory, files) {
             Ok(()) => {}
             Err(errno) if is_in_the_way(errno) => {
-                self.waiting.shelves().put_back(&shape, waiting);
+                let unwanted = self.waiting.shelves().put_back(&shape, waiting);
+                unwanted.err().into_iter().for_each(|waiting| self.retire(waiting));
                 return Ok(None);
             }
             Err(errno) => return Err(SandboxError::Directory { path: files.to_owned(), source: errno.into() }),

@@ -28,7 +28,7 @@ mod room;
 
 pub use mail::{Mail, Sent};
 pub use model::{session_error, spent};
-pub use room::{NOBODYS, StartingRoom, spec, start};
+pub use room::{NOBODYS, StartedRoom, StartingRoom, spec, start};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
@@ -44,7 +44,7 @@ use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
 use loopd_protocol::FromCell;
-use loopd_sandbox::{Room, SandboxError};
+use loopd_sandbox::SandboxError;
 use loopd_store::{AppendError, StoreError};
 use room::RoomState;
 use std::collections::HashMap;
@@ -158,7 +158,7 @@ pub struct Driver {
 enum Wake {
     Mail(Option<Mail>),
     Frame(Result<FromCell, crate::link::LinkError>),
-    Room(Result<Room, SandboxError>),
+    Room(Result<StartedRoom, SandboxError>),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
     HostCall(Finished),

@@ -1,7 +1,7 @@
 //! The driver and its room: starting it, telling its loop where the turn stands, and going on when it is lost.
 
 use super::{Driver, HURRY, Halt, Wake, until};
-use crate::ledger::Draft;
+use crate::ledger::{Draft, Ledger};
 use crate::link::{Link, LinkError};
 use crate::outlet::Serving;
 use crate::requests::Parts;
@@ -12,7 +12,7 @@ use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::{EnvironmentConfig, Networking};
 use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
-use loopd_domain::{CallId, Epoch, SessionId};
+use loopd_domain::{CallId, Epoch, Seq, SessionId};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::{Outlet, RoomGuard, RoomOutlet};
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
@@ -39,7 +39,20 @@ const START_WAIT: Duration = Duration::from_secs(10);
 /// Above every claim: whatever is left of a session that is not there is removed in its name.
 pub const NOBODYS: Epoch = Epoch(u64::MAX);
 
-pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Room, SandboxError>> + Send>>;
+pub type StartingRoom = Pin<Box<dyn Future<Output = Result<StartedRoom, SandboxError>> + Send>>;
+
+/// A room that has just been built, or claimed.
+pub struct StartedRoom {
+    room: ReadyRoom,
+    /// What its loop was begun with already: everything up to this seq.
+    begun: Option<Result<Seq, LinkError>>,
+}
+
+impl From<Room> for StartedRoom {
+    fn from(room: Room) -> Self {
+        StartedRoom { room: ReadyRoom::new(room), begun: None }
+    }
+}
 
 pub enum RoomState {
     None,
@@ -84,11 +97,36 @@ impl RoomState {
     }
 }
 
-/// Starts a session's room; needs nothing of the session but its id and environment, so it can run beside its creation.
-pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> StartingRoom {
+/// Starts the room of a session that is being written, and begins its loop. All that a loop can want at a turn's beginning is
+/// the model, and the driver asks that for it only when the question is on disk, after the session. So the room may be built
+/// and the loop may think while the session is on its way there; if it does not arrive, the room ends with what it wanted.
+pub fn start(parts: &Arc<Parts>, ledger: &Ledger) -> StartingRoom {
+    let session = &ledger.session;
     let sandbox = parts.sandbox.clone();
-    let spec = spec(parts, session, epoch, room);
-    Box::pin(async move { sandbox.start(&spec).await })
+    let spec = spec(parts, &session.id, session.epoch, &session.room);
+    let begin = begins_at_once(ledger).then(|| first_words(ledger, Vec::new())).flatten();
+    let seq = ledger.fold().last_seq;
+    Box::pin(async move {
+        let mut started = StartedRoom::from(sandbox.start(&spec).await?);
+        started.begun = begin.map(|begin| {
+            started.room.attach(&spec.session, spec.epoch)?;
+            started.room.link.send(&begin)?;
+            Ok(seq)
+        });
+        Ok(started)
+    })
+}
+
+/// No server has to be asked for its tools before, and no vault for what is in the environment.
+fn begins_at_once(ledger: &Ledger) -> bool {
+    ledger.session.agent.spec.mcp_servers.is_empty() && ledger.session.vaults.is_empty()
+}
+
+/// What the loop of the open turn must know.
+fn first_words(ledger: &Ledger, variables: Vec<(String, String)>) -> Option<ToCell> {
+    let turn = ledger.fold().turn.as_ref()?;
+    let (config, resume) = (resume::config(ledger), resume::resume(ledger, turn));
+    Some(ToCell::Begin { config, resume, now: ledger.now(), variables })
 }
 
 pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> RoomSpec {
@@ -104,24 +142,36 @@ impl Driver {
     pub(super) fn start_room(&mut self) {
         let spec = self.spec();
         let sandbox = self.parts.sandbox.clone();
-        self.room = RoomState::Starting(Box::pin(async move { sandbox.start(&spec).await }));
+        self.room = RoomState::Starting(Box::pin(async move { Ok(sandbox.start(&spec).await?.into()) }));
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
         spec(&self.parts, self.id(), self.epoch(), &self.ledger.session.room)
     }
 
-    pub(super) async fn on_room(&mut self, outcome: Result<Room, SandboxError>) -> Result<(), Halt> {
+    pub(super) async fn on_room(&mut self, outcome: Result<StartedRoom, SandboxError>) -> Result<(), Halt> {
         match outcome {
-            Ok(room) => {
-                let mut room = ReadyRoom::new(room);
-                let attached = room.attach(self.id(), self.epoch());
+            Ok(StartedRoom { mut room, begun }) => {
+                let attached = match &begun {
+                    None => room.attach(self.id(), self.epoch()),
+                    Some(_) => Ok(()),
+                };
                 self.room = RoomState::Ready(Box::new(room));
                 self.room_is_fresh = true;
                 self.serve_outlet();
-                match attached {
-                    Ok(()) => self.begin().await,
-                    Err(fault) => self.on_link_fault(fault).await,
+                match (attached, begun) {
+                    (Ok(()), None) => self.begin().await,
+                    (Ok(()), Some(Ok(seq))) if seq == self.ledger.fold().last_seq && !self.time_up => {
+                        self.begun = true;
+                        self.mark_dispatched();
+                        Ok(())
+                    }
+                    (Ok(()), Some(Ok(_))) => {
+                        // Somebody was quicker than the room, and its loop has begun without knowing that.
+                        self.end_room().await;
+                        self.go_on().await
+                    }
+                    (Err(fault), _) | (_, Some(Err(fault))) => self.on_link_fault(fault).await,
                 }
             }
             Err(SandboxError::Fenced { .. }) => Err(Halt::Fenced),
@@ -169,14 +219,8 @@ impl Driver {
             return Ok(());
         }
         let variables = self.variables().await?;
-        let Some(turn) = self.ledger.fold().turn.as_ref() else { return Ok(()) };
+        let Some(frame) = first_words(&self.ledger, variables) else { return Ok(()) };
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
-        let frame = ToCell::Begin {
-            config: resume::config(&self.ledger),
-            resume: resume::resume(&self.ledger, turn),
-            now: self.ledger.now(),
-            variables,
-        };
         let sent = room.link.send(&frame);
         fail::fail_point!("session::after_dispatch");
         self.begun = true;
@@ -334,7 +378,7 @@ impl Driver {
             RoomState::Ready(room) => (room.exit, room.guard),
             // Half built, it could come to life beside the next one.
             RoomState::Starting(start) => match tokio::time::timeout(START_WAIT, start).await {
-                Ok(Ok(room)) => (room.exit, room.guard),
+                Ok(Ok(started)) => (started.room.exit, started.room.guard),
                 Ok(Err(_)) => return,
                 Err(_) => {
                     tracing::warn!(session = %self.id(), "a room that is no longer wanted is still starting");

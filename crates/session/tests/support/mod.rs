@@ -69,6 +69,8 @@ pub struct OpenRoom {
 pub struct Mishaps {
     /// How long a cell takes to say what it has decided.
     pub lag_ms: AtomicU64,
+    /// How long a room takes to be built.
+    pub start_lag_ms: AtomicU64,
     /// Starts that fail, and starts that panic, from now on.
     pub failing_starts: AtomicUsize,
     pub panicking_starts: AtomicUsize,
@@ -153,6 +155,7 @@ impl Sandbox for OpenRoom {
             return Err(SandboxError::Launcher("the test wants it so".to_owned()));
         }
         assert!(!Mishaps::takes_one(&self.mishaps.panicking_starts), "the test wants it so");
+        tokio::time::sleep(Duration::from_millis(self.mishaps.start_lag_ms.load(Ordering::Relaxed))).await;
         let (host, cell) = UnixStream::pair().expect("a socket pair");
         let (exit, exited) = watch::channel(None);
         let kill = watch::Sender::new(false);
