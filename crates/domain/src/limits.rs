@@ -288,7 +288,5 @@ pub const EGRESS_BODY_HELD_BYTES_MAX: usize = 64 << 10;
 /// Leaf certificates that are kept, and how long one is valid, in milliseconds.
 pub const EGRESS_LEAVES_MAX: usize = 1_024;
 pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
-/// Shortest secret that is looked for in answers; a shorter one would be found where it is not.
-pub const EGRESS_MASKED_BYTES_MIN: usize = 8;
 /// Bytes of one chunk of a body that is signed chunk by chunk.
 pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;
