@@ -35,13 +35,20 @@ pub(crate) fn high(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
     rustix::io::fcntl_dupfd_cloexec(descriptor, FIRST_DESCRIPTOR).while_doing("moving a descriptor")
 }
 
-pub(crate) fn configuration(control: &OwnedFd) -> Result<(Vec<u8>, OwnedFd), Fault> {
+pub(crate) struct Configuration {
+    pub data: Vec<u8>,
+    pub shelves: Vec<Vec<u8>>,
+    /// The cell's program.
+    pub cell: OwnedFd,
+}
+
+pub(crate) fn configuration(control: &OwnedFd) -> Result<Configuration, Fault> {
     let (packet, descriptors) = channel::receive(control, true)
         .while_doing("waiting for the configuration")?
         .ok_or_else(|| Fault::new("waiting for the configuration", Errno::PIPE))?;
     let mut descriptors = descriptors.into_iter();
     match (Order::decode(&packet), descriptors.next()) {
-        (Ok(Order::Configure { data }), Some(cell)) => Ok((data, cell)),
+        (Ok(Order::Configure { data, shelves }), Some(cell)) => Ok(Configuration { data, shelves, cell }),
         _ => Err(Fault::new("reading the configuration", Errno::BADMSG)),
     }
 }

@@ -9,12 +9,13 @@
 //! When the control socket closes, the host is gone, and the launcher ends. Rooms go on without it; children that have not
 //! become rooms see their link close, and end.
 
+use crate::entry::Configuration;
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
 use crate::room::{self, Plan};
 use crate::stage::{self, Stage};
 use crate::sys::{self, Side};
-use crate::wire::{End, News, Order, Start};
+use crate::wire::{End, News, Order, Root, Start};
 use crate::{CHANNEL, channel, entry, ids, mounts};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -70,12 +71,13 @@ fn open() -> Result<Launcher, Fault> {
     entry::fill_low_descriptors()?;
     entry::raise_descriptor_limit()?;
     let control = entry::high(std::io::stdin().as_fd())?;
-    let (data, cell) = entry::configuration(&control)?;
+    let Configuration { data, shelves, cell } = entry::configuration(&control)?;
     let cell = entry::high(cell.as_fd())?;
     if !rustix::process::geteuid().is_root() {
         entry::become_root_of_own_namespace()?;
     }
-    let stage = stage::set(Path::new(OsStr::from_bytes(&data)))?;
+    let shelves: Vec<&Path> = shelves.iter().map(|path| Path::new(OsStr::from_bytes(path))).collect();
+    let stage = stage::set(Path::new(OsStr::from_bytes(&data)), &shelves)?;
     let signals = sys::child_signals().while_doing("watching for the end of children")?;
     let mut launcher = Launcher {
         control,
@@ -146,8 +148,8 @@ impl Launcher {
             Err(errno) => return Err(Fault::new("reading an order", errno)),
         };
         match Order::decode(&packet) {
-            Ok(Order::Park { room }) => {
-                if let Err(fault) = self.park(room, &descriptors) {
+            Ok(Order::Park { room, root }) => {
+                if let Err(fault) = self.park(room, &root, &descriptors) {
                     self.say(&News::Ended { room, end: End::Failed(fault) }, None)?;
                 }
             }
@@ -158,7 +160,7 @@ impl Launcher {
     }
 
     /// Clones the first process of a room that waits for its session.
-    fn park(&mut self, room: u64, cgroups: &[OwnedFd]) -> Result<(), Fault> {
+    fn park(&mut self, room: u64, root: &Root, cgroups: &[OwnedFd]) -> Result<(), Fault> {
         let (link, child_link) = channel::pair().while_doing("making a link to the room")?;
         // The child makes its other namespaces itself: this thread is every room's.
         match sys::clone(libc::CLONE_NEWPID).while_doing("cloning a process with ids of its own")? {
@@ -166,6 +168,7 @@ impl Launcher {
                 let plan = Plan {
                     stage: &self.stage,
                     filter: &self.filter,
+                    root,
                     cell: self.cell.as_fd(),
                     cgroups,
                     link: child_link.as_fd(),

@@ -36,6 +36,7 @@ pub mod ids;
 mod mounts;
 mod network;
 mod room;
+mod root;
 mod stage;
 mod sys;
 mod walls;

@@ -11,8 +11,8 @@
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
 use crate::stage::{self, Stage};
-use crate::wire::{Order, Start};
-use crate::{CHANNEL, channel, ids, mounts, network, sys, walls};
+use crate::wire::{Order, Root, Start};
+use crate::{CHANNEL, channel, ids, mounts, network, root, sys, walls};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
@@ -33,6 +33,7 @@ const NAMESPACES: UnshareFlags =
 pub(crate) struct Plan<'a> {
     pub stage: &'a Stage,
     pub filter: &'a Filter,
+    pub root: &'a Root,
     pub cell: BorrowedFd<'a>,
     pub cgroups: &'a [OwnedFd],
     /// To the launcher.
@@ -61,8 +62,12 @@ fn park(plan: &Plan<'_>) -> Result<(), Fault> {
     sys::unshare(NAMESPACES).while_doing("making namespaces")?;
     rustix::system::sethostname(stage::HOST_NAME.as_bytes()).while_doing("naming the room")?;
     network::loopback_up()?;
-    mounts::furnish(plan.stage)?;
-    mounts::move_in()
+    let place = match plan.root {
+        Root::Stage => stage::ROOM,
+        Root::Layers(layers) => root::build(layers)?,
+    };
+    mounts::furnish(plan.stage, place)?;
+    mounts::move_in(place)
 }
 
 /// Puts the null device of this path in place of the standard three.

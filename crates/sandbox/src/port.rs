@@ -100,6 +100,9 @@ pub enum SandboxError {
     Unavailable { kind: &'static str, reason: String },
     #[error("the room's directory `{path}`: {source}")]
     Directory { path: PathBuf, source: std::io::Error },
+    /// No room can be made of such a root here.
+    #[error("the room's root: {0}")]
+    Root(String),
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
@@ -116,6 +119,8 @@ pub struct Found {
     pub room: bool,
     /// A directory.
     pub files: bool,
+    /// What its room is made of, if it is not the host's `/usr`. As long as the session has a room's record.
+    pub layers: Vec<PathBuf>,
 }
 
 /// One fact that `loopd doctor` found out by trying.

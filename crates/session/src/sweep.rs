@@ -64,7 +64,7 @@ impl SessionService {
     }
 
     async fn sweep_one(&self, found: &Found, report: &mut SweepReport) -> Result<(), ServiceError> {
-        let Found { session, room, files } = found;
+        let Found { session, room, files, layers: _ } = found;
         if self.exists(session).await? {
             return Ok(());
         }

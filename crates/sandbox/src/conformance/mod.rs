@@ -3,6 +3,7 @@
 
 mod life;
 mod limits;
+mod roots;
 mod subject;
 mod succession;
 mod walls;
@@ -30,6 +31,8 @@ pub async fn all(subject: &Subject) {
     walls::attacks_fail(subject).await;
     walls::system_calls_are_refused(subject).await;
     walls::ordinary_programs_work(subject).await;
+    roots::a_room_is_made_of_layers(subject).await;
+    roots::a_root_that_cannot_be_had_says_why(subject).await;
     limits::a_memory_bomb_ends_in_the_room(subject).await;
     limits::a_fork_bomb_ends_in_the_room(subject).await;
     limits::files_are_bounded(subject).await;

@@ -27,6 +27,7 @@ mod probe;
 mod process;
 mod record;
 mod removal;
+mod root;
 mod running;
 mod socket;
 mod spares;
@@ -68,6 +69,8 @@ struct Rooms {
     data: PathBuf,
     /// As the caller names it.
     named: PathBuf,
+    /// Where roots of rooms may lie as well.
+    shelves: Vec<PathBuf>,
     /// Of the machine, now.
     boot: String,
     orphan_seconds: AtomicU64,
@@ -88,6 +91,11 @@ impl NamespaceSandbox {
 
     /// With another program in the cell's place: a test's, or another one that speaks `loopd_protocol`.
     pub fn with_cell(data: &Path, cell: &[u8]) -> Result<Self, SandboxError> {
+        Self::with_shelves(data, cell, Vec::new())
+    }
+
+    /// With directories of the host, absolute and without symbolic links, below which rooms' roots may lie besides `data`.
+    pub fn with_shelves(data: &Path, cell: &[u8], shelves: Vec<PathBuf>) -> Result<Self, SandboxError> {
         let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
         let named = std::path::absolute(data).map_err(fault)?;
         let data = open_data(data).map_err(fault)?;
@@ -101,12 +109,13 @@ impl NamespaceSandbox {
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
             cgroups: Cgroups::open(&server),
-            launcher: Launcher::new(cell, data.clone())?,
+            launcher: Launcher::new(cell, data.clone(), shelves.clone())?,
             spares: Spares::open(&data, &server).map_err(fault)?,
             starting: Starting::default(),
             next: AtomicU64::new(1),
             data,
             named,
+            shelves,
         };
         let rooms = Arc::new(rooms);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -9,11 +9,11 @@ use super::place::Place;
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
-use super::{Rooms, cgroup::RoomCgroup, directory, pool};
+use super::{Rooms, cgroup::RoomCgroup, directory, pool, root};
 use crate::{Room, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
-use loopd_jail::wire::Start;
+use loopd_jail::wire::{Root, Start};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -44,11 +44,13 @@ impl Rooms {
             self.end(&record).await?;
         }
         let ids = self.directory(&files).await?;
-        let (running, mut seat) = self.seat(&spec.limits).await?;
+        let root = root::on_stage(&self.data, &self.shelves, &spec.root)?;
+        let (running, mut seat) = self.seat(&spec.limits, root).await?;
         let (listener, channel) = place.socket().map_err(unusable)?;
         let (process, cgroups) = (seat.process, std::mem::take(&mut seat.cgroups));
         let record = Record { epoch: spec.epoch, boot: self.boot.clone(), process, cgroups };
         place.write(&record).map_err(unusable)?;
+        place.write_layers(&spec.root).map_err(unusable)?;
         seat.take();
         let guard = Guard::new(path, spec.epoch, process, Arc::clone(&seat.pidfd));
         drop(place);
@@ -111,10 +113,12 @@ impl Rooms {
     }
 
     /// A room that waits for its session, with these limits: one that was kept ready, or a new one.
-    async fn seat(self: &Arc<Self>, limits: &RoomLimits) -> Result<(Arc<Running>, Seat), SandboxError> {
+    async fn seat(self: &Arc<Self>, limits: &RoomLimits, root: Root) -> Result<(Arc<Running>, Seat), SandboxError> {
         let running = self.running().await?;
-        let Some(seat) = running.claim() else {
-            let seat = pool::make(self, &running, *limits).await?;
+        // Those that wait have the stage's root.
+        let waiting = if root == Root::Stage { running.claim() } else { None };
+        let Some(seat) = waiting else {
+            let seat = pool::make(self, &running, *limits, root).await?;
             return Ok((running, seat));
         };
         if *limits != RoomLimits::default() {
