@@ -92,6 +92,8 @@ impl Images {
         limits: Limits,
     ) -> Result<Self, ImageError> {
         let root = data.join("images");
+        fs::create_dir_all(&root).map_err(|fault| ImageError::disk(&root, fault))?;
+        settings.keep_apart(data)?;
         let layers = Layers::open(root.clone()).map_err(|fault| ImageError::disk(&root, fault))?;
         let pins = Mutex::new(Pins::open(root.join("pins.json"))?);
         let registry = Registry::new(&settings);
@@ -126,6 +128,17 @@ impl Images {
             RootSource::Archive { path } => {
                 self.archive(path).await.map_err(|fault| fault.of(&format!("image archive `{path}`")))
             }
+        }
+    }
+
+    /// Whether this host would try: what an environment says can be read, and its operator allows it. Asks no registry.
+    pub fn check(&self, source: &RootSource) -> Result<(), ImageError> {
+        let settings = &self.0.settings;
+        match source {
+            RootSource::Host => Ok(()),
+            RootSource::Image { reference } => parse(reference).and_then(|reference| self.0.allow(&reference)),
+            RootSource::Directory { path } => self.directory(path).map(drop),
+            RootSource::Archive { path } => settings.locate(path).map(drop),
         }
     }
 
@@ -334,11 +347,6 @@ fn parse(reference: &str) -> Result<Reference, ImageError> {
         }
         _ => Ok(parsed),
     }
-}
-
-/// Whether an image's reference can be read, and the sentence that says why not.
-pub fn check_reference(reference: &str) -> Result<(), String> {
-    parse(reference).map(drop).map_err(|fault| fault.to_string())
 }
 
 async fn blocking<T: Send + 'static>(

@@ -28,6 +28,19 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// A room must never be made of what other sessions wrote.
+    pub(crate) fn keep_apart(&self, data: &Path) -> Result<(), ImageError> {
+        let data = std::fs::canonicalize(data).map_err(|fault| ImageError::disk(data, fault))?;
+        match self.directories.iter().find(|allowed| data.starts_with(allowed) || allowed.starts_with(&data)) {
+            None => Ok(()),
+            Some(allowed) => Err(ImageError::refused(format!(
+                "`{}` in `[images] allow_directories` and the data directory `{}` hold one another; accepted: directories apart from it",
+                allowed.display(),
+                data.display()
+            ))),
+        }
+    }
+
     /// Where a path of an environment really is, if that lies where the operator allows it.
     pub(crate) fn locate(&self, path: &str) -> Result<PathBuf, ImageError> {
         let asked = Path::new(path);

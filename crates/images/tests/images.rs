@@ -6,7 +6,7 @@ mod support;
 
 use loopd_domain::environment::{Packages, RootSource};
 use loopd_domain::limits::{IMAGE_UNUSED_MS, LAYER_GRACE_MS};
-use loopd_images::{ImageErrorKind, Resolved};
+use loopd_images::{ImageErrorKind, Images, Resolved, Settings};
 use loopd_sandbox::RoomRoot;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -175,6 +175,19 @@ async fn only_registries_and_directories_that_are_allowed_are_asked() {
         let (kind, fault) = directory(&path).await.unwrap_err();
         assert!(fault.contains(told), "{path}: {fault}");
         assert_eq!(kind, ImageErrorKind::Refused);
+    }
+}
+
+#[tokio::test]
+async fn directories_that_hold_what_sessions_wrote_are_no_roots() {
+    let server = Server::start().await;
+    let host = Host::new(&server);
+    for name in ["", "data", "data/sessions"] {
+        let directory = host.allowed.parent().unwrap().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let settings = Settings { directories: vec![directory], ..Settings::default() };
+        let told = Images::open(&host.data(), settings, host.clock.clone()).err().unwrap().to_string();
+        assert!(told.contains("accepted: directories apart from it"), "{told}");
     }
 }
 

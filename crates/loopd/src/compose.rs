@@ -10,12 +10,13 @@ use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
+use loopd_images::Images;
 use loopd_models::Registry;
-use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
+use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox, programs};
 use loopd_server::{AuthConfig, ServerState};
 use loopd_session::{Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Journal, sessions, agents, environments: one file and what SQLite keeps beside it.
@@ -40,12 +41,15 @@ impl House {
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
-        let sandbox = sandbox(data.path(), settings.room_orphan_seconds)?;
+        let roots = settings.images(env)?;
+        let sandbox = sandbox(data.path(), settings.room_orphan_seconds, roots.directories.clone())?;
+        let images = Images::open(data.path(), roots, clock.clone()).context("images could not be set up")?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let parts = Parts {
             store: store.clone(),
             sandbox,
+            images,
             models: models.clone(),
             host_tools: Arc::new(host_tools),
             clock: clock.clone(),
@@ -66,9 +70,11 @@ pub fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-/// Rooms whose sessions keep their files below `data`, and that live for so long without a server.
-pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds)))
+/// Rooms whose sessions keep their files below `data`, that live for so long without a server, and whose roots may lie below
+/// `roots`.
+pub fn sandbox(data: &Path, orphan_seconds: u64, roots: Vec<PathBuf>) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let sandbox = NamespaceSandbox::with_shelves(data, programs::CELL, roots)?;
+    Ok(Arc::new(sandbox.with_orphan_seconds(orphan_seconds)))
 }
 
 fn store(data: &DataDir) -> Result<Arc<dyn Store>> {

@@ -19,6 +19,11 @@
 //! input = 0.20
 //! output = 0.60
 //!
+//! [images]                         # what rooms may be made of besides this machine's `/usr`
+//! allow_directories = ["/srv/roots"]           # roots and archives of images may lie below
+//! allow_registries = ["docker.io", "registry.example.com:5000"]
+//! plain_registries = ["registry.example.com:5000"]  # of those, the ones without TLS
+//!
 //! [host_tools]                     # HTTP tools and MCP servers
 //! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
 //! ```
@@ -52,6 +57,19 @@ pub struct Config {
     pub models: ModelsSection,
     #[serde(default)]
     pub host_tools: HostToolsSection,
+    #[serde(default)]
+    pub images: ImagesSection,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct ImagesSection {
+    /// Directories of this machine below which roots and archives may lie. Absent: none.
+    #[serde(default)]
+    pub allow_directories: Vec<PathBuf>,
+    /// Registries that may be asked. Absent: the well-known public ones.
+    pub allow_registries: Option<Vec<String>>,
+    #[serde(default)]
+    pub plain_registries: Vec<String>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -161,8 +179,10 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] = &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools"];
+const TOP_KEYS: &[&str] =
+    &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools", "images"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
+const IMAGES_KEYS: &[&str] = &["allow_directories", "allow_registries", "plain_registries"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];
 const PRICE_KEYS: &[&str] = &["input", "output", "cache_read", "cache_write"];
@@ -178,6 +198,9 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
     check(table, "the top level", TOP_KEYS)?;
     if let Some(section) = table.get("host_tools").and_then(|v| v.as_table()) {
         check(section, "[host_tools]", HOST_TOOLS_KEYS)?;
+    }
+    if let Some(section) = table.get("images").and_then(|v| v.as_table()) {
+        check(section, "[images]", IMAGES_KEYS)?;
     }
     let Some(models) = table.get("models").and_then(|v| v.as_table()) else { return Ok(()) };
     check(models, "[models]", MODELS_KEYS)?;

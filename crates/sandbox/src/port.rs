@@ -119,7 +119,7 @@ pub struct Found {
     pub room: bool,
     /// A directory.
     pub files: bool,
-    /// What its room is made of, if it is not the host's `/usr`. As long as the session has a room's record.
+    /// What its living room is made of, if that is not the host's `/usr`.
     pub layers: Vec<PathBuf>,
 }
 

@@ -6,6 +6,7 @@ use loopd_domain::event::{Event, EventBody};
 use loopd_domain::session::{Session, SessionAgent, TurnSettings};
 use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, Timestamp, WorkspaceId};
 use loopd_host_tools::HostTools;
+use loopd_images::Images;
 use loopd_models::Registry;
 use loopd_sandbox::Sandbox;
 use loopd_store::{AppendError, OnceRecord, Store, StoreError};
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub sandbox: Arc<dyn Sandbox>,
+    /// What rooms are made of.
+    pub images: Images,
     pub models: Arc<Registry>,
     pub host_tools: Arc<dyn HostTools>,
     pub clock: Arc<dyn Clock>,

@@ -10,6 +10,7 @@ use crate::requests::*;
 use crate::slots::{Slot, Slots};
 use crate::{admission, keeper, sweep};
 use loopd_domain::chain::GENESIS;
+use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::EventBody;
 use loopd_domain::fold::SessionFold;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
@@ -94,12 +95,19 @@ impl SessionService {
         let _ = self.0.stopping.subscribe().wait_for(|stop| *stop).await;
     }
 
+    /// Whether rooms of such an environment could be made here, as far as this can be said without fetching anything.
+    pub fn check_root(&self, room: &EnvironmentConfig) -> Result<(), ServiceError> {
+        let checked = self.parts().images.check(&room.root);
+        checked.map_err(|fault| ServiceError::Refused(format!("`config.root` of the environment: {fault}")))
+    }
+
     pub async fn create(&self, new: NewSession, once: Option<OnceKey>) -> Result<Accepted, ServiceError> {
         let parts = self.parts();
         parts.models.resolve(&new.agent.spec.model)?;
         if let Some(first) = self.first_answer(&new.workspace, once.as_ref()).await? {
             return Ok(first);
         }
+        self.check_root(&new.room)?;
         let now = parts.clock.now();
         let session = Session {
             id: SessionId::generate(parts.ids.as_ref()),
@@ -124,7 +132,7 @@ impl SessionService {
         self.refuse_when_stopping()?;
         // The room is built while the session is being written.
         let room = starts.then(|| {
-            let start = driver::start(parts, &ledger.session.id, ledger.session.epoch, ledger.session.room.limits);
+            let start = driver::start(parts, &ledger.session.id, ledger.session.epoch, &ledger.session.room);
             tokio::spawn(start)
         });
         let digest = once.as_ref().map(|o| o.request_digest.clone());

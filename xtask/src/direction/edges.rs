@@ -28,6 +28,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-session", "loopd-models", "the driver calls the model; through the port"),
     ("loopd-session", "loopd-host-tools", "the driver sends the host's calls; through the port"),
     ("loopd-session", "loopd-sandbox", "the driver holds the room; through the port"),
+    ("loopd-session", "loopd-images", "a room's root is had before the room is made"),
     ("loopd-session", "loopd-store", "the driver writes the journal; through the port"),
     (
         "loopd-session",
@@ -43,6 +44,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-server", "loopd-telemetry", "GET /v1/sessions/{id}/trace"),
     ("loopd", "loopd-domain", "composition root: clock and ids"),
     ("loopd", "loopd-host-tools", "composition root: where tools may go"),
+    ("loopd", "loopd-images", "composition root: which roots the operator allows"),
     ("loopd", "loopd-models", "composition root: which providers are configured"),
     ("loopd", "loopd-sandbox", "composition root: which rooms"),
     ("loopd", "loopd-server", "composition root: the interface to serve"),

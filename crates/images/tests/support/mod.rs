@@ -239,18 +239,15 @@ async fn serve(State(content): State<Arc<Mutex<Content>>>, request: Request) -> 
         return answer(401).header("www-authenticate", "Basic realm=\"registry\"").body(Body::empty()).unwrap();
     }
     let path = request.uri().path().strip_prefix("/v2/").unwrap_or_default().to_owned();
-    if let Some((repository, name)) = path.split_once("/manifests/") {
-        if let Some(bytes) = content.manifests.get(&(repository.to_owned(), name.to_owned())) {
-            let kind: Value = serde_json::from_slice(bytes).unwrap();
-            let kind = kind["mediaType"].as_str().unwrap().to_owned();
-            return answer(200).header("content-type", kind).body(Body::from(bytes.clone())).unwrap();
-        }
+    let named = |part: &str| path.split_once(part).map(|(repository, name)| (repository.to_owned(), name.to_owned()));
+    if let Some(bytes) = named("/manifests/").and_then(|key| content.manifests.get(&key)) {
+        let kind: Value = serde_json::from_slice(bytes).unwrap();
+        let kind = kind["mediaType"].as_str().unwrap().to_owned();
+        return answer(200).header("content-type", kind).body(Body::from(bytes.clone())).unwrap();
     }
-    if let Some((repository, name)) = path.split_once("/blobs/") {
-        if let Some(bytes) = content.blobs.get(&(repository.to_owned(), name.to_owned())).cloned() {
-            content.blobs_served += 1;
-            return answer(200).body(Body::from(bytes)).unwrap();
-        }
+    if let Some(bytes) = named("/blobs/").and_then(|key| content.blobs.get(&key).cloned()) {
+        content.blobs_served += 1;
+        return answer(200).body(Body::from(bytes)).unwrap();
     }
     let body = if path.is_empty() { "{}" } else { r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown"}]}"# };
     answer(if path.is_empty() { 200 } else { 404 }).body(Body::from(body)).unwrap()

@@ -26,7 +26,8 @@ impl Rooms {
         for session in sessions(&self.data.join(super::ROOMS))? {
             let room = self.has_room(&session)?;
             let path = self.place(&session);
-            let layers = Place::peek_layers(&path).map_err(|source| SandboxError::Directory { path, source })?;
+            let layers = if room { Place::peek_layers(&path) } else { Ok(Vec::new()) };
+            let layers = layers.map_err(|source| SandboxError::Directory { path, source })?;
             let entry = found.entry(session.as_str().to_owned());
             let entry = entry.or_insert(Found { session, room: false, files: false, layers: Vec::new() });
             (entry.room, entry.layers) = (room, layers);

@@ -8,6 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
+use loopd_images::Images;
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
@@ -104,6 +105,7 @@ impl House {
         let sessions = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
+            images: Images::open(directory.path(), Default::default(), clock.clone()).expect("images"),
             models: models.clone(),
             host_tools: Arc::new(RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client")),
             clock: clock.clone(),

@@ -40,9 +40,8 @@ use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
 use loopd_protocol::FromCell;
-use loopd_sandbox::{Room, SandboxError};
 use loopd_store::{AppendError, StoreError};
-use room::RoomState;
+use room::{Made, RoomState, Unmade};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +132,8 @@ pub struct Driver {
     /// When a loop that was told to stop must have stopped.
     hurry_by: Option<Instant>,
     rest_since: Instant,
+    /// What the room's image sets for programs.
+    variables: Vec<(String, String)>,
     /// The room was built after the shell of another one had been used, and the model was not told.
     room_is_fresh: bool,
     /// The service stops; what is awaited is waited for until then.
@@ -143,7 +144,7 @@ pub struct Driver {
 enum Wake {
     Mail(Option<Mail>),
     Frame(Result<FromCell, crate::link::LinkError>),
-    Room(Result<Room, SandboxError>),
+    Room(Result<Made, Unmade>),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
     HostCall(Finished),
@@ -173,6 +174,7 @@ impl Driver {
             time_up: false,
             hurry_by: None,
             rest_since: Instant::now(),
+            variables: Vec::new(),
             room_is_fresh: false,
             drained_by: None,
         }

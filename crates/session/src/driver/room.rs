@@ -8,10 +8,11 @@ use crate::turn;
 use crate::{recovery, resume};
 use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
-use loopd_domain::environment::RoomLimits;
+use loopd_domain::environment::{EnvironmentConfig, RoomLimits};
 use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, SessionId};
+use loopd_images::{ImageError, ImageErrorKind, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::RoomGuard;
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
@@ -38,7 +39,23 @@ const START_WAIT: Duration = Duration::from_secs(10);
 /// Above every claim: whatever is left of a session that is not there is removed in its name.
 pub const NOBODYS: Epoch = Epoch(u64::MAX);
 
-pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Room, SandboxError>> + Send>>;
+/// A room, and what its image sets for the programs in it.
+pub struct Made {
+    room: Room,
+    variables: Vec<(String, String)>,
+}
+
+/// Why there is no room.
+#[derive(Debug, thiserror::Error)]
+pub enum Unmade {
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// What it is to be made of cannot be had.
+    #[error("the environment's root: {0}")]
+    Root(#[from] ImageError),
+}
+
+pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Made, Unmade>> + Send>>;
 
 pub enum RoomState {
     None,
@@ -80,11 +97,20 @@ impl RoomState {
     }
 }
 
-/// Starts a session's room; needs nothing of the session but its id and limits, so it can run beside its creation.
-pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> StartingRoom {
-    let sandbox = parts.sandbox.clone();
-    let spec = spec(parts, session, epoch, limits);
-    Box::pin(async move { sandbox.start(&spec).await })
+/// Starts a session's room; needs nothing of the session but its id and environment, so it can run beside its creation.
+pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> StartingRoom {
+    make(parts, spec(parts, session, epoch, room.limits), room)
+}
+
+/// Has what the room is to be made of, which can take long the first time, and starts it.
+fn make(parts: &Arc<Parts>, mut spec: RoomSpec, room: &EnvironmentConfig) -> StartingRoom {
+    let (sandbox, images) = (parts.sandbox.clone(), parts.images.clone());
+    let (root, packages) = (room.root.clone(), room.packages.clone());
+    Box::pin(async move {
+        let Resolved { root, variables } = images.resolve(&root, &packages).await?;
+        spec.root = root;
+        Ok(Made { room: sandbox.start(&spec).await?, variables })
+    })
 }
 
 pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> RoomSpec {
@@ -94,18 +120,17 @@ pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, limits: RoomLimits
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        let spec = self.spec();
-        let sandbox = self.parts.sandbox.clone();
-        self.room = RoomState::Starting(Box::pin(async move { sandbox.start(&spec).await }));
+        self.room = RoomState::Starting(make(&self.parts, self.spec(), &self.ledger.session.room));
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
         spec(&self.parts, self.id(), self.epoch(), self.ledger.session.room.limits)
     }
 
-    pub(super) async fn on_room(&mut self, outcome: Result<Room, SandboxError>) -> Result<(), Halt> {
+    pub(super) async fn on_room(&mut self, outcome: Result<Made, Unmade>) -> Result<(), Halt> {
         match outcome {
-            Ok(room) => {
+            Ok(Made { room, variables }) => {
+                self.variables = variables;
                 let mut room = ReadyRoom::new(room);
                 let attached = room.attach(self.id(), self.epoch());
                 self.room = RoomState::Ready(Box::new(room));
@@ -115,9 +140,15 @@ impl Driver {
                     Err(fault) => self.on_link_fault(fault).await,
                 }
             }
-            Err(SandboxError::Fenced { .. }) => Err(Halt::Fenced),
+            Err(Unmade::Sandbox(SandboxError::Fenced { .. })) => Err(Halt::Fenced),
             Err(fault) => {
                 self.room = RoomState::None;
+                if let Unmade::Root(cause) = &fault
+                    && cause.kind() != ImageErrorKind::Unavailable
+                {
+                    // Trying again changes neither the environment nor its image. The next turn tries.
+                    self.rooms_lost = ROOMS_LOST_MAX;
+                }
                 self.on_room_lost(&fault.to_string()).await
             }
         }
@@ -158,7 +189,7 @@ impl Driver {
             config: resume::config(&self.ledger),
             resume: resume::resume(&self.ledger, turn),
             now: self.ledger.now(),
-            variables: Vec::new(),
+            variables: self.variables.clone(),
         };
         let sent = room.link.send(&frame);
         fail::fail_point!("session::after_dispatch");
@@ -305,7 +336,7 @@ impl Driver {
             RoomState::Ready(room) => (room.exit, room.guard),
             // Half built, it could come to life beside the next one.
             RoomState::Starting(start) => match tokio::time::timeout(START_WAIT, start).await {
-                Ok(Ok(room)) => (room.exit, room.guard),
+                Ok(Ok(made)) => (made.room.exit, made.room.guard),
                 Ok(Err(_)) => return,
                 Err(_) => {
                     tracing::warn!(session = %self.id(), "a room that is no longer wanted is still starting");

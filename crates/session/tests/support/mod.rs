@@ -16,6 +16,7 @@ use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
+use loopd_images::Images;
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
@@ -351,6 +352,7 @@ impl House {
                 mishaps: mishaps.clone(),
                 sessions: directory.path().join("sessions"),
             }),
+            images: Images::open(directory.path(), Default::default(), clock.clone()).expect("images"),
             models: Arc::new(models),
             host_tools: errands.clone(),
             clock,

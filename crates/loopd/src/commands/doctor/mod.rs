@@ -43,7 +43,7 @@ pub async fn run(place: &Place, args: &DoctorArgs) -> Result<Exit> {
 }
 
 async fn rooms(data: &Path) -> Vec<Check> {
-    match compose::sandbox(data, loopd_domain::limits::ROOM_ORPHAN_SECONDS_DEFAULT) {
+    match compose::sandbox(data, loopd_domain::limits::ROOM_ORPHAN_SECONDS_DEFAULT, Vec::new()) {
         Ok(sandbox) => sandbox.probe().await,
         Err(fault) => vec![check("launcher", CheckVerdict::Broken, fault.to_string(), "see docs/operations.md, Rooms")],
     }
