@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A host that was only asleep finds its connection closed: nothing that it still says is heard. When there is no host, the
-//! room goes on with what runs; when none has come for a while, it gives up. What frames mean is `room`'s business.
+//! room goes on with what runs; when none has come for a while, it gives up. Before the first host has said who it is, a connection
+//! that stays open keeps the room waiting. What frames mean is `room`'s business.
 
 use crate::channel::{Channel, ChannelError};
 use loopd_domain::{Epoch, SessionId};
@@ -56,7 +57,8 @@ impl Hosts {
 
     /// When to give up, unless a host comes.
     pub fn gives_up_at(&self) -> Option<Instant> {
-        self.host.is_none().then(|| self.alone_since + self.patience)
+        let is_kept = self.attached.is_none() && !self.waiting.is_empty();
+        (self.host.is_none() && !is_kept).then(|| self.alone_since + self.patience)
     }
 
     pub fn poll_fds<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
@@ -153,7 +155,11 @@ impl Hosts {
     /// Takes leave of connections that are closed.
     fn part(&mut self, now: Instant) {
         // Those that have said something before they closed are looked at in `next`.
+        let were_waiting = !self.waiting.is_empty();
         self.waiting.retain(|channel| channel.is_open() || channel.has_frame());
+        if self.attached.is_none() && were_waiting && self.waiting.is_empty() {
+            self.alone_since = now;
+        }
         if self.host.take_if(|host| !host.is_open() && !host.has_frame()).is_some() {
             self.alone_since = now;
         }

@@ -98,7 +98,9 @@ impl Room {
                     self.turn = None;
                     self.hosts.send(&FromCell::Hello { version: VERSION, calls: self.tools.known() })?;
                 }
-                Heard::Frame(ToCell::Begin { config, resume, now: told, variables: _ }) => self.begin(config, resume, told, now),
+                Heard::Frame(ToCell::Begin { config, resume, now: told, variables: _ }) => {
+                    self.begin(config, resume, told, now)
+                }
                 Heard::Frame(ToCell::Input { now: told, input }) => match &mut self.turn {
                     Some(turn) => {
                         turn.clock = HostClock::told(told, now);

@@ -144,6 +144,18 @@ fn garbage_of_the_host_ends_its_connection_and_not_the_room() {
 }
 
 #[test]
+fn a_room_waits_for_its_first_host_as_long_as_that_stays_connected() {
+    let mut host = Host::launch("same", "", "1");
+    // Longer than it would be alone; slower is fine.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    assert_eq!(host.attach(), Vec::new());
+    assert_eq!(host.prints("echo alive"), "alive\n");
+    let mut host = Host::launch("same", "", "1");
+    host.channel.shutdown(std::net::Shutdown::Both).expect("closed");
+    assert!(host.ended().success());
+}
+
+#[test]
 fn a_room_that_no_host_wants_ends() {
     let mut host = Host::launch("same", "", "1");
     host.attach();

@@ -26,7 +26,8 @@ pub mod usage;
 
 pub use clock::{Clock, IdSource, Timestamp};
 pub use ids::{
-    AgentId, ApiKeyId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId, WorkspaceId,
+    AgentId, ApiKeyId, CallId, CredentialId, EnvironmentId, EventId, RequestId, SessionId, ThreadId, VaultId,
+    WorkspaceId,
 };
 pub use invalid::Invalid;
 

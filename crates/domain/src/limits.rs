@@ -140,6 +140,14 @@ pub const ROOM_FILE_BYTES_DEFAULT: u64 = 8 << 30;
 
 /// Rooms without a session that a host keeps ready, and as many directories for new sessions.
 pub const ROOMS_PARKED_MAX: usize = 4;
+/// Rooms that live already and wait for a session: as many as there may be of all shapes, as few as there are of the usual one,
+/// and of how many shapes.
+pub const ROOMS_WAITING_MAX: usize = 16;
+pub const ROOMS_WAITING_MIN: usize = 2;
+pub const ROOM_SHAPES_MAX: usize = 4;
+/// How long after the last session that wanted such a room their number halves, and when a shape is forgotten, in milliseconds.
+pub const ROOMS_WAITING_HALVE_MS: u64 = 30_000;
+pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
 /// How long a cell whose host is gone waits for another one before it ends, in seconds.
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.

@@ -37,7 +37,7 @@ pub(crate) fn high(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
 
 pub(crate) struct Configuration {
     pub data: Vec<u8>,
-    pub shelves: Vec<Vec<u8>>,
+    pub roots: Vec<Vec<u8>>,
     /// The cell's program.
     pub cell: OwnedFd,
 }
@@ -48,7 +48,7 @@ pub(crate) fn configuration(control: &OwnedFd) -> Result<Configuration, Fault> {
         .ok_or_else(|| Fault::new("waiting for the configuration", Errno::PIPE))?;
     let mut descriptors = descriptors.into_iter();
     match (Order::decode(&packet), descriptors.next()) {
-        (Ok(Order::Configure { data, shelves }), Some(cell)) => Ok(Configuration { data, shelves, cell }),
+        (Ok(Order::Configure { data, roots }), Some(cell)) => Ok(Configuration { data, roots, cell }),
         _ => Err(Fault::new("reading the configuration", Errno::BADMSG)),
     }
 }

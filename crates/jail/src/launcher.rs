@@ -71,13 +71,13 @@ fn open() -> Result<Launcher, Fault> {
     entry::fill_low_descriptors()?;
     entry::raise_descriptor_limit()?;
     let control = entry::high(std::io::stdin().as_fd())?;
-    let Configuration { data, shelves, cell } = entry::configuration(&control)?;
+    let Configuration { data, roots, cell } = entry::configuration(&control)?;
     let cell = entry::high(cell.as_fd())?;
     if !rustix::process::geteuid().is_root() {
         entry::become_root_of_own_namespace()?;
     }
-    let shelves: Vec<&Path> = shelves.iter().map(|path| Path::new(OsStr::from_bytes(path))).collect();
-    let stage = stage::set(Path::new(OsStr::from_bytes(&data)), &shelves)?;
+    let roots: Vec<&Path> = roots.iter().map(|path| Path::new(OsStr::from_bytes(path))).collect();
+    let stage = stage::set(Path::new(OsStr::from_bytes(&data)), &roots)?;
     let signals = sys::child_signals().while_doing("watching for the end of children")?;
     let mut launcher = Launcher {
         control,

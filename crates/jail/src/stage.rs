@@ -5,7 +5,7 @@
 //!  /data       the host's data directory: sessions live below it
 //!  /proc       the host's, to write id maps; the kernel also wants to see one before it gives an ordinary user another
 //!  /room       a finished room but for what is a session's own; read-only
-//!  /shelves/n  other directories that rooms' roots may lie in; read-only
+//!  /roots/n  other directories that rooms' roots may lie in; read-only
 //!  /layers     where a room with another root puts one together ([`crate::root`]), and
 //!  /built      where that is mounted
 //! ```
@@ -88,13 +88,13 @@ pub(crate) struct Stage {
     pub masked: Vec<&'static str>,
 }
 
-/// Leaves the host's tree for the stage. `data` is bound to `/data`, and each of `shelves` to its number.
-pub(crate) fn set(data: &Path, shelves: &[&Path]) -> Result<Stage, Fault> {
+/// Leaves the host's tree for the stage. `data` is bound to `/data`, and each of `roots` to its number.
+pub(crate) fn set(data: &Path, roots: &[&Path]) -> Result<Stage, Fault> {
     sys::unshare(UnshareFlags::NEWNS).while_doing("making a mount namespace")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .while_doing("making mounts private")?;
     let masked = PROC_MASKED.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect();
-    let parts = Parts::take(data, shelves)?;
+    let parts = Parts::take(data, roots)?;
     // Anywhere will do: the mount becomes the root in a moment. The data directory is the one that surely exists.
     in_memory(data, "mode=0755").while_doing("mounting the stage")?;
     rustix::process::chdir(data).while_doing("entering the stage")?;
@@ -120,14 +120,14 @@ enum Point {
 }
 
 impl Parts {
-    fn take(data: &Path, shelves: &[&Path]) -> Result<Self, Fault> {
+    fn take(data: &Path, roots: &[&Path]) -> Result<Self, Fault> {
         let mut parts = Parts { mounts: Vec::new(), links: Vec::new(), files: own_files() };
         let fixed = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let read_only = fixed | MountAttrFlags::MOUNT_ATTR_RDONLY;
         parts.bind(data, "data", fixed, Point::Directory)?;
         parts.bind(Path::new("/proc"), "proc", fixed | MountAttrFlags::MOUNT_ATTR_NOEXEC, Point::Directory)?;
-        for (number, path) in shelves.iter().enumerate().filter(|(_, path)| path.is_dir()) {
-            parts.bind(path, &format!("shelves/{number}"), read_only, Point::Directory)?;
+        for (number, path) in roots.iter().enumerate().filter(|(_, path)| path.is_dir()) {
+            parts.bind(path, &format!("roots/{number}"), read_only, Point::Directory)?;
         }
         for name in SYSTEM {
             let path = Path::new("/").join(name);

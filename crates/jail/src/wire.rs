@@ -18,7 +18,7 @@ pub enum Order {
         /// The directory under which all sessions' directories lie.
         data: Vec<u8>,
         /// Directories below which rooms' roots may lie as well. One that is not there is left out.
-        shelves: Vec<Vec<u8>>,
+        roots: Vec<Vec<u8>>,
     },
     /// Make a room that waits for its session. With it: the `cgroup.procs` files that its first process writes itself into.
     Park {
@@ -36,7 +36,7 @@ pub enum Order {
 pub enum Root {
     /// The one that the stage has ready: the host's `/usr`.
     Stage,
-    /// Directories, the uppermost first. Each is named by its path on the stage: `data/…`, or `shelves/<n>/…` in the order of
+    /// Directories, the uppermost first. Each is named by its path on the stage: `data/…`, or `roots/<n>/…` in the order of
     /// [`Order::Configure`].
     Layers(Vec<Vec<u8>>),
 }
@@ -87,10 +87,10 @@ impl Order {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         match self {
-            Order::Configure { data, shelves } => {
+            Order::Configure { data, roots } => {
                 out.number(0);
                 out.bytes(data);
-                out.list(shelves);
+                out.list(roots);
             }
             Order::Park { room, root } => {
                 out.number(1);
@@ -121,7 +121,7 @@ impl Order {
     pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader(packet);
         let order = match from.number()? {
-            0 => Order::Configure { data: from.bytes()?, shelves: from.list()? },
+            0 => Order::Configure { data: from.bytes()?, roots: from.list()? },
             1 => Order::Park {
                 room: from.number()?,
                 root: match from.number()? {
@@ -308,9 +308,9 @@ mod tests {
             orphan_seconds: 600,
         };
         let user = Start { ids: None, processes: Some(512), ..start.clone() };
-        let shelves = vec![b"/srv/roots".to_vec(), Vec::new()];
-        let configure = Order::Configure { data: b"/data/\xff".to_vec(), shelves };
-        let layers = Root::Layers(vec![b"data/images/layers/a".to_vec(), b"shelves/0".to_vec()]);
+        let roots = vec![b"/srv/roots".to_vec(), Vec::new()];
+        let configure = Order::Configure { data: b"/data/\xff".to_vec(), roots };
+        let layers = Root::Layers(vec![b"data/images/layers/a".to_vec(), b"roots/0".to_vec()]);
         let parks = [Root::Stage, layers].map(|root| Order::Park { room: 7, root });
         parks.into_iter().chain([configure, Order::Start(start), Order::Start(user)]).collect()
     }

@@ -73,7 +73,7 @@ pub fn system_clock() -> Arc<dyn Clock> {
 /// Rooms whose sessions keep their files below `data`, that live for so long without a server, and whose roots may lie below
 /// `roots`.
 pub fn sandbox(data: &Path, orphan_seconds: u64, roots: Vec<PathBuf>) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let sandbox = NamespaceSandbox::with_shelves(data, programs::CELL, roots)?;
+    let sandbox = NamespaceSandbox::with_roots(data, programs::CELL, roots)?;
     Ok(Arc::new(sandbox.with_orphan_seconds(orphan_seconds)))
 }
 

@@ -90,8 +90,10 @@ fn living(mark: &str) -> BTreeSet<u32> {
 
 /// What the records say.
 fn recorded(data: &Path) -> BTreeSet<u32> {
-    let records = std::fs::read_dir(data.join("rooms")).unwrap().flatten();
-    let texts = records.filter_map(|entry| std::fs::read_to_string(entry.path().join("record")).ok());
+    let below = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let waiting = below(data.join("spares")).flat_map(below);
+    let places = below(data.join("rooms")).chain(waiting);
+    let texts = places.filter_map(|path| std::fs::read_to_string(path.join("record")).ok());
     let pid =
         |text: String| text.lines().find_map(|line| line.strip_prefix("process ")?.split(' ').next()?.parse().ok());
     texts.filter_map(pid).collect()

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
-use loopd_domain::limits::ROOMS_PARKED_MAX;
+#[path = "namespaces/waiting.rs"]
+mod waiting;
+
+use loopd_domain::limits::{ROOMS_PARKED_MAX, ROOMS_WAITING_MIN};
 use loopd_sandbox::conformance::{self, Subject, Visitor};
 use loopd_sandbox::{CheckVerdict, NamespaceSandbox, RoomExit, Sandbox};
 use std::io::{BufRead, BufReader};
@@ -47,15 +50,26 @@ async fn conforms() {
 async fn rooms_outlive_a_launcher_and_a_new_one_follows() {
     let data = tempfile::tempdir().unwrap();
     let subject = subject(data.path());
+    waiting::filled(&subject, ROOMS_WAITING_MIN).await;
     let mut room = subject.enter(&subject.spec()).await;
     let first = room.room().guard.pid().unwrap();
     let launcher = parent_of(first);
-    assert!(until(|| children_of(launcher).len() == 1 + ROOMS_PARKED_MAX).await, "{:?}", children_of(launcher));
-    let parked: Vec<u32> = children_of(launcher).into_iter().filter(|pid| *pid != first).collect();
+    let count = 1 + ROOMS_PARKED_MAX + ROOMS_WAITING_MIN;
+    assert!(until(|| children_of(launcher).len() == count).await, "{:?}", children_of(launcher));
+    let complete = waiting::filled(&subject, ROOMS_WAITING_MIN).await;
+    let parked = children_of(launcher).into_iter().filter(|pid| *pid != first && !complete.contains(pid));
+    let parked: Vec<u32> = parked.collect();
+    assert_eq!((complete.len(), parked.len()), (ROOMS_WAITING_MIN, ROOMS_PARKED_MAX));
     kill_launcher_of(&mut room);
-    // Those that waited for a session end, all of them; the one that has one does not notice.
+    // Those that are parked end, all of them; those that are complete do not notice.
     assert!(until(|| !parked.iter().any(|pid| lives(*pid))).await, "{parked:?}");
+    assert!(complete.iter().all(|pid| lives(*pid)));
     assert_eq!(room.ask("echo", "here").await.text, "here");
+    for _ in 0..ROOMS_WAITING_MIN {
+        let mut waited = subject.enter(&subject.spec()).await;
+        assert!(complete.contains(&waited.room().guard.pid().unwrap()));
+        assert_eq!(waited.leave().await, RoomExit::Gone);
+    }
     let mut other = subject.enter(&subject.spec()).await;
     assert_eq!(other.ask("echo", "again").await.text, "again");
     assert_ne!(parent_of(other.room().guard.pid().unwrap()), launcher);
@@ -74,7 +88,8 @@ async fn rooms_outlive_a_launcher_and_a_new_one_follows() {
     // How they ended nobody can tell any more, but that they did.
     assert_eq!(room.leave().await, RoomExit::Gone);
     assert_eq!(other.leave().await, RoomExit::Gone);
-    assert_eq!(third.leave().await, RoomExit::Signal(9));
+    // It may be one that had waited.
+    assert!(matches!(third.leave().await, RoomExit::Signal(9) | RoomExit::Gone));
 }
 
 #[tokio::test]
@@ -115,8 +130,10 @@ async fn a_cell_that_cannot_be_started_says_why() {
 async fn a_host_that_waits() {
     let data = PathBuf::from(std::env::var_os(DATA).unwrap());
     let subject = subject(&data);
+    waiting::filled(&subject, ROOMS_WAITING_MIN).await;
     let mut room = subject.enter(&subject.spec()).await;
     assert_eq!(room.tool("echo remembered > /tmp/kept").await.status, 0);
+    waiting::filled(&subject, ROOMS_WAITING_MIN).await;
     println!("room {}", room.room().guard.pid().unwrap());
     std::future::pending::<()>().await;
 }
@@ -138,7 +155,11 @@ async fn a_room_outlives_a_host_that_is_killed() {
     host.kill().unwrap();
     host.wait().unwrap();
     assert!(until(|| children_of(launcher).is_empty() && !lives(launcher as u32)).await, "its launcher lives");
+    let (waited, theirs) = (waiting::waiting(data.path()), waiting::cgroups(data.path()));
+    assert_eq!(waited.len(), ROOMS_WAITING_MIN);
     let subject = subject(data.path());
+    assert!(!waited.iter().any(|pid| lives(*pid)), "rooms that waited outlive the next start");
+    assert!(!theirs.iter().any(|path| path.exists()), "{theirs:?}");
     let mut spec = subject.spec();
     spec.epoch.0 += 1;
     let mut adopted = Visitor::greeted(subject.sandbox().adopt(&spec).await.unwrap().unwrap()).await;
@@ -206,7 +227,7 @@ fn an_ordinary_user_gets_rooms_too() {
     let said = String::from_utf8_lossy(&output.stdout);
     let complained = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complained}");
-    assert!(said.contains("test result: ok. 5 passed"), "{said}");
+    assert!(said.contains("test result: ok. 10 passed"), "{said}");
 }
 
 fn parent_of(pid: u32) -> i32 {

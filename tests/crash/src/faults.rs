@@ -49,11 +49,14 @@ const fn point(name: &'static str, during: During, hits: u64) -> FailPoint {
 
 /// Every fail point of the server. One that is missing here is never struck; one that no server has is never hit, and the
 /// report says so.
-pub static FAIL_POINTS: [FailPoint; 21] = [
+pub static FAIL_POINTS: [FailPoint; 24] = [
     point("store::before_commit", During::Work, 24),
     point("store::after_commit", During::Work, 24),
     point("session::before_create", During::Work, 1),
     point("session::after_create", During::Work, 1),
+    point("sandbox::waiting_recorded", During::Work, 2),
+    point("sandbox::directory_moved", During::Work, 1),
+    point("sandbox::place_moved", During::Work, 1),
     point("session::before_admit", During::Work, 2),
     point("session::after_admit", During::Work, 2),
     point("session::before_intents", During::Work, 8),

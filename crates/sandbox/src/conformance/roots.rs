@@ -45,7 +45,7 @@ pub(super) async fn a_room_is_made_of_layers(subject: &Subject) {
         assert_eq!(answer.text, expected, "{command}: {answer:?}");
     }
     // Nothing of the host, and nothing that can be written.
-    for name in ["/data", "/layers", "/built", "/shelves", "/room", "/etc/ld.so.cache", "/usr/bin/env", "/etc/shadow"] {
+    for name in ["/data", "/layers", "/built", "/roots", "/room", "/etc/ld.so.cache", "/usr/bin/env", "/etc/shadow"] {
         assert_ne!(room.tool(&format!("ls -d {name}")).await.status, 0, "{name}");
     }
     for name in ["/x", "/etc/x", "/etc/release", "/usr/bin/x", "/opt/kept", "/dev/x", "/var/x", "/run/x", "/mnt/x"] {

@@ -5,7 +5,8 @@
 //! together from them in [`starting`]:
 //!
 //! ```text
-//!  start ─► lock, end what lives ─► directory and ids ─► a room that waits ─► record ─► its session ─► Room { channel, exit, guard }
+//!  start ─► nothing there yet: a room that waits, complete ([`waiting`]) ─────────────────────────────────► Room
+//!        ─► lock, end what lives ─► directory and ids ─► one that is parked ─► record ─► its session ─► Room { channel, exit, guard }
 //!  adopt ─► lock, record ─► still there? ─► connect ─► record ─────────────────────────────────────► Room
 //! ```
 //!
@@ -29,9 +30,11 @@ mod record;
 mod removal;
 mod root;
 mod running;
+mod shelves;
 mod socket;
 mod spares;
 mod starting;
+mod waiting;
 
 use crate::files::{FileSink, FileWriter, FilesRead};
 use crate::{Check, Found, Room, RoomSpec, Sandbox, SandboxError, programs};
@@ -50,6 +53,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use waiting::Waitings;
 
 /// The launcher knows nothing of frames; it must only put the channel where the cell looks for it.
 const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
@@ -70,7 +74,7 @@ struct Rooms {
     /// As the caller names it.
     named: PathBuf,
     /// Where roots of rooms may lie as well.
-    shelves: Vec<PathBuf>,
+    roots: Vec<PathBuf>,
     /// Of the machine, now.
     boot: String,
     orphan_seconds: AtomicU64,
@@ -78,6 +82,8 @@ struct Rooms {
     ids: Option<Ids>,
     cgroups: Cgroups,
     launcher: Launcher,
+    /// Before what they stand on: dropped, they end first.
+    waiting: Waitings,
     spares: Spares,
     starting: Starting,
     next: AtomicU64,
@@ -91,11 +97,11 @@ impl NamespaceSandbox {
 
     /// With another program in the cell's place: a test's, or another one that speaks `loopd_protocol`.
     pub fn with_cell(data: &Path, cell: &[u8]) -> Result<Self, SandboxError> {
-        Self::with_shelves(data, cell, Vec::new())
+        Self::with_roots(data, cell, Vec::new())
     }
 
     /// With directories of the host, absolute and without symbolic links, below which rooms' roots may lie besides `data`.
-    pub fn with_shelves(data: &Path, cell: &[u8], shelves: Vec<PathBuf>) -> Result<Self, SandboxError> {
+    pub fn with_roots(data: &Path, cell: &[u8], roots: Vec<PathBuf>) -> Result<Self, SandboxError> {
         let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
         let named = std::path::absolute(data).map_err(fault)?;
         let data = open_data(data).map_err(fault)?;
@@ -104,18 +110,20 @@ impl NamespaceSandbox {
         let places = data.join(ROOMS);
         fs::create_dir_all(&places).map_err(fault)?;
         fs::set_permissions(&places, Permissions::from_mode(0o700)).map_err(fault)?;
+        let spares = Spares::open(&data, &server, &boot).map_err(fault)?;
         let rooms = Rooms {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
             cgroups: Cgroups::open(&server),
-            launcher: Launcher::new(cell, data.clone(), shelves.clone())?,
-            spares: Spares::open(&data, &server).map_err(fault)?,
+            launcher: Launcher::new(cell, data.clone(), roots.clone())?,
+            waiting: Waitings::new(),
+            spares,
             starting: Starting::default(),
             next: AtomicU64::new(1),
             data,
             named,
-            shelves,
+            roots,
         };
         let rooms = Arc::new(rooms);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

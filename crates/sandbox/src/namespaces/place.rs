@@ -242,7 +242,7 @@ mod tests {
 
     /// With so many places made in advance.
     fn spares(data: &Path, count: usize) -> Spares {
-        let spares = Spares::open(data, &process::server_name().unwrap()).unwrap();
+        let spares = Spares::open(data, &process::server_name().unwrap(), "b-1").unwrap();
         (0..count).for_each(|_| spares.add_place().unwrap());
         spares
     }

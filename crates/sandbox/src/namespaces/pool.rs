@@ -1,5 +1,8 @@
 //! Keeps rooms and directories ready for sessions to come, in the background and one after the other.
 //!
+//! Three kinds of readiness: rooms that live already ([`super::waiting`]), for a session that is new; rooms that are parked, whose
+//! walls wait for a session's directories, for a session that had a room before and for bursts; and directories and places.
+//!
 //! Making them costs what it hides: so it rests after each claim and while rooms are being started, whose way it would stand
 //! in. A burst empties the pool, and then rooms are made when they are asked for: slower, never stuck.
 
@@ -7,7 +10,7 @@ use super::Rooms;
 use super::running::{Running, Seat};
 use crate::SandboxError;
 use loopd_domain::environment::RoomLimits;
-use loopd_domain::limits::ROOMS_PARKED_MAX;
+use loopd_domain::limits::{ROOMS_PARKED_MAX, ROOMS_WAITING_HALVE_MS};
 use loopd_jail::wire::Root;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +21,8 @@ use std::time::Duration;
 const REST: Duration = Duration::from_millis(3);
 /// What has failed fails again for a while.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often to look whether rooms wait in vain.
+const LOOK: Duration = Duration::from_millis(ROOMS_WAITING_HALVE_MS);
 
 /// Counts rooms that are being started.
 #[derive(Default)]
@@ -49,8 +54,13 @@ pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
         let Some(rooms) = rooms.upgrade() else { return };
         match fill(&rooms, &running).await {
             Ok(true) => {
+                let taken = Arc::clone(&rooms.waiting.taken);
                 drop(rooms);
-                running.changed.notified().await;
+                tokio::select! {
+                    () = running.changed.notified() => {}
+                    () = taken.notified() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
             }
             Ok(false) => {}
             Err(fault) => running.note_parking_fault(fault.to_string()),
@@ -60,10 +70,24 @@ pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
 
 /// `false`: what is missing has to wait, as rooms are being started, or as one that was put aside has failed.
 async fn fill(rooms: &Arc<Rooms>, running: &Running) -> Result<bool, SandboxError> {
+    rooms.waiting.clear_out(rooms)?;
     let faults = running.parking_faults();
     while !rooms.starting.is_any() && running.parking_faults() == faults {
         // What costs a start most when it is missing comes first.
-        if running.parked() < ROOMS_PARKED_MAX {
+        let missing = rooms.waiting.shelves().missing();
+        if let Some(shape) = missing {
+            let waiting = match rooms.make_waiting(running, &shape).await {
+                // A root that somebody asked for may be none. That must not keep the usual rooms waiting.
+                Err(_) if !shape.is_usual() && !running.is_over() => {
+                    let left = rooms.waiting.shelves().forget(&shape);
+                    left.into_iter().for_each(|waiting| rooms.retire(waiting));
+                    continue;
+                }
+                made => made?,
+            };
+            let unwanted = rooms.waiting.shelves().put(&shape, waiting);
+            unwanted.err().into_iter().for_each(|waiting| rooms.retire(waiting));
+        } else if running.parked() < ROOMS_PARKED_MAX {
             running.put_aside(make(rooms, running, RoomLimits::default(), Root::Stage).await?);
         } else if rooms.spares.directories() < ROOMS_PARKED_MAX {
             on_disk(rooms, |rooms| rooms.spares.add_directory(rooms.ids.as_ref())).await?;

@@ -6,7 +6,7 @@
 use super::NamespaceSandbox;
 use super::cgroup::Cgroups;
 use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
-use loopd_domain::limits::ROOMS_PARKED_MAX;
+use loopd_domain::limits::{ROOMS_PARKED_MAX, ROOMS_WAITING_MIN};
 use loopd_domain::{Epoch, SessionId};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -114,12 +114,15 @@ async fn parked_rooms(sandbox: &NamespaceSandbox) -> Check {
         if let Some(fault) = running.parking_fault() {
             return degraded(NAME, format!("rooms start slower, as none can be kept ready: {fault}"), ALLOW_NAMESPACES);
         }
-        match running.parked() {
-            ROOMS_PARKED_MAX.. => return works(NAME, format!("{ROOMS_PARKED_MAX} wait for a session")),
+        let waiting = sandbox.rooms.waiting.shelves().count();
+        match (running.parked(), waiting) {
+            (ROOMS_PARKED_MAX.., waiting @ ROOMS_WAITING_MIN..) => {
+                return works(NAME, format!("{waiting} live and wait for a session, {ROOMS_PARKED_MAX} are parked"));
+            }
             _ if begun.elapsed() > PATIENCE => {
                 return degraded(
                     NAME,
-                    format!("rooms start slower: fewer wait than {ROOMS_PARKED_MAX}"),
+                    format!("rooms start slower: fewer wait than {ROOMS_WAITING_MIN} and {ROOMS_PARKED_MAX}"),
                     ALLOW_NAMESPACES,
                 );
             }

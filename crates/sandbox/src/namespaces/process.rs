@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -73,8 +74,14 @@ pub(super) fn boot() -> io::Result<String> {
 }
 
 pub(super) fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    Ok(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now))? > 0)
+    ended_within(pidfd, Duration::ZERO)
+}
+
+/// Whether it ends within a time. Blocks.
+pub(super) fn ended_within(pidfd: &OwnedFd, wait: Duration) -> io::Result<bool> {
+    let wait =
+        Timespec { tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
+    Ok(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&wait))? > 0)
 }
 
 /// Waits for the end of a process. Of a room's first process it comes after the end of all others in the room.

@@ -11,12 +11,12 @@ const ORDER_BYTES: usize = 64;
 /// What a layer costs in an order besides its path.
 const LAYER_BYTES: usize = 8;
 
-pub(super) fn on_stage(data: &Path, shelves: &[PathBuf], root: &RoomRoot) -> Result<Root, SandboxError> {
+pub(super) fn on_stage(data: &Path, roots: &[PathBuf], root: &RoomRoot) -> Result<Root, SandboxError> {
     let RoomRoot::Layers(layers) = root else { return Ok(Root::Stage) };
     if layers.is_empty() || layers.len() > IMAGE_LAYERS_MAX {
         return Err(SandboxError::Root(format!("it has {} layers; accepted: 1 to {IMAGE_LAYERS_MAX}", layers.len())));
     }
-    let layers = layers.iter().map(|path| layer(data, shelves, path)).collect::<Result<Vec<_>, _>>()?;
+    let layers = layers.iter().map(|path| layer(data, roots, path)).collect::<Result<Vec<_>, _>>()?;
     let bytes: usize = ORDER_BYTES + layers.iter().map(|layer| layer.len() + LAYER_BYTES).sum::<usize>();
     match bytes <= PACKET_BYTES_MAX {
         true => Ok(Root::Layers(layers)),
@@ -26,18 +26,18 @@ pub(super) fn on_stage(data: &Path, shelves: &[PathBuf], root: &RoomRoot) -> Res
     }
 }
 
-fn layer(data: &Path, shelves: &[PathBuf], path: &Path) -> Result<Vec<u8>, SandboxError> {
+fn layer(data: &Path, roots: &[PathBuf], path: &Path) -> Result<Vec<u8>, SandboxError> {
     let refused = |why: &str| Err(SandboxError::Root(format!("layer `{}` {why}", path.display())));
     if path.as_os_str().len() > ROOT_PATH_CHARS_MAX || path.components().any(|part| part == Component::ParentDir) {
         return refused("has no such path as is accepted");
     }
-    let shelved = shelves.iter().enumerate().find_map(|(number, shelf)| {
-        let rest = path.strip_prefix(shelf).ok()?;
-        Some(Path::new("shelves").join(number.to_string()).join(rest))
+    let below = roots.iter().enumerate().find_map(|(number, directory)| {
+        let rest = path.strip_prefix(directory).ok()?;
+        Some(Path::new("roots").join(number.to_string()).join(rest))
     });
     let placed = match path.strip_prefix(data) {
         Ok(rest) => Some(Path::new("data").join(rest)),
-        Err(_) => shelved,
+        Err(_) => below,
     };
     match placed {
         // Joining nothing leaves a slash at the end.
@@ -52,19 +52,19 @@ mod tests {
 
     fn staged(layers: &[&str]) -> Result<Root, String> {
         let root = RoomRoot::Layers(layers.iter().map(PathBuf::from).collect());
-        let shelves = ["/srv/a".into(), "/srv/roots".into()];
-        on_stage(Path::new("/data"), &shelves, &root).map_err(|fault| fault.to_string())
+        let roots = ["/srv/a".into(), "/srv/roots".into()];
+        on_stage(Path::new("/data"), &roots, &root).map_err(|fault| fault.to_string())
     }
 
     #[test]
-    fn layers_lie_in_the_data_directory_or_on_a_shelf() {
+    fn layers_lie_in_the_data_directory_or_below_a_root_directory() {
         let staged_as = |layer: &str| match staged(&[layer]) {
             Ok(Root::Layers(layers)) => String::from_utf8(layers[0].clone()).unwrap(),
             other => panic!("{other:?}"),
         };
         assert_eq!(staged_as("/data/images/layers/x"), "data/images/layers/x");
-        assert_eq!(staged_as("/srv/roots/debian 12"), "shelves/1/debian 12");
-        assert_eq!(staged_as("/srv/roots"), "shelves/1");
+        assert_eq!(staged_as("/srv/roots/debian 12"), "roots/1/debian 12");
+        assert_eq!(staged_as("/srv/roots"), "roots/1");
         for path in ["/etc", "/data/../etc", "/srv/rootsmore", "data/x"] {
             assert!(staged(&[path]).unwrap_err().contains(path), "{path}");
         }

@@ -183,11 +183,13 @@ impl Running {
             match &end {
                 End::Failed(fault) => state.note_fault(fault.to_string()),
                 // Somebody killed it.
-                End::Code(_) | End::Signal(_) => self.changed.notify_one(),
+                End::Code(_) | End::Signal(_) => {}
             }
         }
         drop(state);
         living.end(end);
+        // It may have been one that waited.
+        self.changed.notify_one();
     }
 
     /// The launcher is gone. Rooms that wait end with it; rooms that live go on, and are watched until they end.

@@ -1,9 +1,11 @@
 //! What new sessions need on disk, made in advance below `<data>/spares/<server>`: directories for what they write, and places
-//! for their rooms. A new session takes one of each by a rename.
+//! for their rooms. A new session takes one of each by a rename. Rooms that wait ([`super::waiting`]) stand on the same ground.
 //!
 //! A directory has ids of its own already, which come from [`super::ids`] like any other's; one that is thrown away takes its
-//! ids with it. What a server that is no more left here goes when the next one starts.
+//! ids with it. What a server that is no more left here goes when the next one starts, and before it the rooms that still live
+//! there.
 
+use super::cgroup::RoomCgroup;
 use super::ids::Ids;
 use super::place::Place;
 use super::{directory, process, removal};
@@ -15,6 +17,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long a killed room may take to go.
+const END_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Spares {
     /// This server's.
@@ -35,9 +41,25 @@ struct Directory {
     first: Option<u32>,
 }
 
+/// What one room stands on.
+pub(super) struct Ground {
+    pub place: Place,
+    pub directory: PathBuf,
+    /// Of its ids.
+    pub first: Option<u32>,
+}
+
+impl Ground {
+    /// Removes what nobody will use. Blocks.
+    pub(super) fn remove(self) -> io::Result<()> {
+        removal::remove(&self.directory)?;
+        self.place.remove()
+    }
+}
+
 impl Spares {
-    /// Makes this server's directory, and removes those of dead servers.
-    pub(super) fn open(data: &Path, name: &str) -> io::Result<Self> {
+    /// Makes this server's directory, and removes those of dead servers. `boot`: of the machine, now.
+    pub(super) fn open(data: &Path, name: &str, boot: &str) -> io::Result<Self> {
         let all = data.join("spares");
         let directory = all.join(name);
         fs::create_dir_all(&directory)?;
@@ -45,7 +67,7 @@ impl Spares {
         for entry in fs::read_dir(&all)?.flatten() {
             let server = entry.file_name().to_str().and_then(process::server_of);
             if server.is_some_and(|server| !server.exists())
-                && let Err(fault) = removal::remove(&entry.path())
+                && let Err(fault) = clear(&entry.path(), boot)
             {
                 tracing::warn!(directory = %entry.path().display(), %fault, "spares of a dead server stay behind");
             }
@@ -67,6 +89,13 @@ impl Spares {
 
     pub(super) fn places(&self) -> usize {
         self.ready().places.len()
+    }
+
+    /// Makes what one room stands on, for the one who asks. Blocks.
+    pub(super) fn ground(&self, ids: Option<&Ids>) -> io::Result<Ground> {
+        let directory = self.path();
+        let first = directory::prepare(&directory, ids)?;
+        Ok(Ground { place: Place::spare(&self.path())?, directory, first })
     }
 
     /// Makes one more directory. Blocks.
@@ -112,8 +141,28 @@ impl Spares {
     }
 }
 
+/// Ends the rooms that a dead server left waiting, and removes what they stood on. Blocks.
+fn clear(directory: &Path, boot: &str) -> io::Result<()> {
+    let mut ending = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let Some(record) = Place::peek(&entry?.path())? else { continue };
+        let pidfd = if record.boot == boot { record.process.open()? } else { None };
+        pidfd.iter().for_each(process::kill);
+        ending.push((pidfd, record.cgroups));
+    }
+    for (pidfd, cgroups) in ending {
+        if let Some(pidfd) = pidfd
+            && !process::ended_within(&pidfd, END_WAIT)?
+        {
+            return Err(io::Error::other(format!("a room that waited was killed and lives after {END_WAIT:?}")));
+        }
+        RoomCgroup::recorded(cgroups).remove();
+    }
+    Ok(removal::remove(directory)?)
+}
+
 /// Something is there already; or above it something is missing, or is another file system.
-fn is_in_the_way(errno: Errno) -> bool {
+pub(super) fn is_in_the_way(errno: Errno) -> bool {
     matches!(errno, Errno::EXIST | Errno::NOENT | Errno::XDEV)
 }
 
@@ -132,7 +181,7 @@ mod tests {
     #[test]
     fn a_spare_one_becomes_a_sessions_once() {
         let data = tempfile::tempdir().unwrap();
-        let spares = Spares::open(data.path(), &process::server_name().unwrap()).unwrap();
+        let spares = Spares::open(data.path(), &process::server_name().unwrap(), "b-1").unwrap();
         spares.add_directory(None).unwrap();
         assert_eq!(
             spares.claim_directory(&data.path().join("sessions/a")).unwrap(),
@@ -151,10 +200,10 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let dead = data.path().join("spares/loopd-4194305-1-0/7/workspace");
         fs::create_dir_all(&dead).unwrap();
-        let first = Spares::open(data.path(), &process::server_name().unwrap()).unwrap();
+        let first = Spares::open(data.path(), &process::server_name().unwrap(), "b-1").unwrap();
         first.add_directory(None).unwrap();
         assert!(!dead.exists());
-        let second = Spares::open(data.path(), &process::server_name().unwrap()).unwrap();
+        let second = Spares::open(data.path(), &process::server_name().unwrap(), "b-1").unwrap();
         assert!(first.directory.join("0/workspace").is_dir() && second.directory.is_dir());
         let place = first.directory.clone();
         drop(first);

@@ -9,6 +9,7 @@ use super::place::Place;
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
+use super::waiting::Shape;
 use super::{Rooms, cgroup::RoomCgroup, directory, pool, root};
 use crate::{Room, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
@@ -39,34 +40,52 @@ impl Rooms {
         let files = self.locate(spec)?;
         let path = self.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
-        let mut place = Place::make(&path, &self.spares).await.map_err(unusable)?;
+        let found = Place::find(&path).await.map_err(unusable)?;
+        if found.is_none()
+            && let Some(room) = self.claim_waiting(spec, &files, &path)?
+        {
+            return Ok(room);
+        }
+        let mut place = match found {
+            Some(place) => place,
+            None => Place::make(&path, &self.spares).await.map_err(unusable)?,
+        };
         if let Some(record) = own(&place, spec.epoch, &path)? {
             self.end(&record).await?;
         }
         let ids = self.directory(&files).await?;
-        let root = root::on_stage(&self.data, &self.shelves, &spec.root)?;
+        let root = root::on_stage(&self.data, &self.roots, &spec.root)?;
         let (running, mut seat) = self.seat(&spec.limits, root).await?;
         let (listener, channel) = place.socket().map_err(unusable)?;
-        let (process, cgroups) = (seat.process, std::mem::take(&mut seat.cgroups));
-        let record = Record { epoch: spec.epoch, boot: self.boot.clone(), process, cgroups };
-        place.write(&record).map_err(unusable)?;
+        let start = self.order(&Shape::of(spec), &seat, &files, ids)?;
+        place.write(&self.record(spec.epoch, &seat)).map_err(unusable)?;
         place.write_layers(&spec.root).map_err(unusable)?;
         seat.take();
-        let guard = Guard::new(path, spec.epoch, process, Arc::clone(&seat.pidfd));
+        let guard = Guard::new(path, spec.epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
-        let start = Start {
-            room: seat.room,
-            directory: directory::relative(&self.data, &files)?,
-            ids,
-            open_files: spec.limits.open_files,
-            file_bytes: spec.limits.file_bytes,
-            // A file in memory counts as memory: full before the room is killed for it.
-            tmp_bytes: spec.limits.memory_bytes / 2,
-            processes: (!self.cgroups.limits("pids")).then_some(spec.limits.pids),
-            orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
-        };
         running.start(start, listener).await?;
         Ok(Room { channel, outlet: None, exit: seat.exit.clone(), guard: Box::new(guard) })
+    }
+
+    /// What a parked room is told, to come to life on these files.
+    pub(super) fn order(
+        &self,
+        shape: &Shape,
+        seat: &Seat,
+        files: &Path,
+        ids: Option<u32>,
+    ) -> Result<Start, SandboxError> {
+        Ok(Start {
+            room: seat.room,
+            directory: directory::relative(&self.data, files)?,
+            ids,
+            open_files: shape.limits.open_files,
+            file_bytes: shape.limits.file_bytes,
+            // A file in memory counts as memory: full before the room is killed for it.
+            tmp_bytes: shape.limits.memory_bytes / 2,
+            processes: (!self.cgroups.limits("pids")).then_some(shape.limits.pids),
+            orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
+        })
     }
 
     pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {

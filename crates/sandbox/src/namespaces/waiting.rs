@@ -1,0 +1,232 @@
+//! A room that lives already and has no session: walls complete, cell started, a host's connection made.
+//!
+//! ```text
+//!  make  ─► parked ─► spare directory and place ─► record ─► Start ─► the cell listens
+//!  claim ─► directory to `sessions/<id>` ─► the owner's epoch to the record ─► place to `rooms/<id>` ─► Room
+//! ```
+//!
+//! Nothing in it is of any session: the cell learns whose it is from `Attach`, and what to do from `Begin`. Directory and place
+//! are moved by name; what the room has mounted is the directory itself, so it moves along.
+//!
+//! INVARIANT: the record stands before the room can live without its launcher, in the spare place already, so that what a dead
+//! server left waiting is found and ended ([`super::spares`]). The directory moves before the place: cut between the two, the
+//! session has an empty directory and no room, and the room ends with the spares. The other way round it would have a room on
+//! record whose directory is removed under it.
+
+use super::guard::Guard;
+use super::process;
+use super::record::Record;
+use super::running::{Running, Seat};
+use super::shelves::Shelves;
+use super::spares::{Ground, is_in_the_way};
+use super::{Rooms, pool, root};
+use crate::{Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError};
+use loopd_domain::Epoch;
+use loopd_domain::environment::RoomLimits;
+use loopd_domain::limits::{LAYER_GRACE_MS, ROOM_SHAPE_FORGET_MS};
+use rustix::fs::{CWD, RenameFlags};
+use rustix::io::Errno;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A waiting room is made of layers that it is not on record for: they are wanted for as long as anybody asks for its shape, and
+/// stay for longer than that.
+const _: () = assert!(ROOM_SHAPE_FORGET_MS < LAYER_GRACE_MS);
+
+/// Of a room that waits. Below every owner's.
+const NOBODYS: Epoch = Epoch(0);
+
+/// What a room is like before it is somebody's. Two sessions of one shape can have each other's waiting room.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Shape {
+    pub limits: RoomLimits,
+    pub root: RoomRoot,
+    pub outlet: RoomOutlet,
+}
+
+impl Shape {
+    pub(super) fn of(spec: &RoomSpec) -> Self {
+        Shape { limits: spec.limits, root: spec.root.clone(), outlet: spec.outlet.clone() }
+    }
+
+    pub(super) fn is_usual(&self) -> bool {
+        *self == Shape::default()
+    }
+}
+
+/// Dropping it ends it; see also [`Rooms::retire`].
+pub(super) struct Waiting {
+    seat: Seat,
+    ground: Ground,
+    /// The host's connection, which keeps the cell waiting.
+    channel: UnixStream,
+}
+
+impl Waiting {
+    fn has_ended(&self) -> bool {
+        // What cannot be asked is not given to a session.
+        process::has_ended(&self.seat.pidfd).unwrap_or(true)
+    }
+}
+
+/// Those that wait.
+pub(super) struct Waitings {
+    shelves: Mutex<Shelves<Waiting>>,
+    /// Told to whoever keeps rooms ready.
+    pub taken: Arc<Notify>,
+}
+
+impl Waitings {
+    pub(super) fn new() -> Self {
+        Waitings { shelves: Mutex::new(Shelves::new(Instant::now())), taken: Arc::default() }
+    }
+
+    pub(super) fn shelves(&self) -> MutexGuard<'_, Shelves<Waiting>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends those that wait in vain, and takes leave of those that have ended by themselves, which is an error.
+    pub(super) fn clear_out(&self, rooms: &Rooms) -> Result<(), SandboxError> {
+        let (surplus, ended) = {
+            let mut shelves = self.shelves();
+            (shelves.surplus(Instant::now()), shelves.remove(Waiting::has_ended))
+        };
+        let how = ended.first().map(|waiting| format!("a room that waited ended: {:?}", *waiting.seat.exit.borrow()));
+        surplus.into_iter().chain(ended).for_each(|waiting| rooms.retire(waiting));
+        how.map_or(Ok(()), |how| Err(SandboxError::Launcher(how)))
+    }
+}
+
+impl Rooms {
+    /// Makes one.
+    pub(super) async fn make_waiting(
+        self: &Arc<Self>,
+        running: &Running,
+        shape: &Shape,
+    ) -> Result<Waiting, SandboxError> {
+        let root = root::on_stage(&self.data, &self.roots, &shape.root)?;
+        let seat = pool::make(self, running, shape.limits, root).await?;
+        let rooms = Arc::clone(self);
+        let made = tokio::task::spawn_blocking(move || rooms.spares.ground(rooms.ids.as_ref())).await;
+        let mut ground = made.map_err(io::Error::other).flatten().map_err(failed)?;
+        match self.enter(running, shape, &seat, &mut ground).await {
+            Ok(channel) => Ok(Waiting { seat, ground, channel }),
+            Err(fault) => {
+                self.abandon(seat, ground);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Lets the room come to life on ground that is nobody's.
+    async fn enter(
+        &self,
+        running: &Running,
+        shape: &Shape,
+        seat: &Seat,
+        ground: &mut Ground,
+    ) -> Result<UnixStream, SandboxError> {
+        let (listener, channel) = ground.place.socket().map_err(failed)?;
+        ground.place.write(&self.record(NOBODYS, seat)).map_err(failed)?;
+        ground.place.write_layers(&shape.root).map_err(failed)?;
+        fail::fail_point!("sandbox::waiting_recorded");
+        let start = self.order(shape, seat, &ground.directory, ground.first)?;
+        running.start(start, listener).await?;
+        Ok(channel)
+    }
+
+    /// Gives a waiting room to a session that has nothing yet. `None`: there is no such room, or the session has something.
+    pub(super) fn claim_waiting(
+        &self,
+        spec: &RoomSpec,
+        files: &Path,
+        path: &Path,
+    ) -> Result<Option<Room>, SandboxError> {
+        let shape = Shape::of(spec);
+        let waiting = loop {
+            let taken = self.waiting.shelves().take(&shape, Instant::now());
+            // Also when there was none: it may be the first of its shape.
+            self.waiting.taken.notify_one();
+            match taken {
+                Some(ended) if ended.has_ended() => self.retire(ended),
+                Some(waiting) => break waiting,
+                None => return Ok(None),
+            }
+        };
+        match move_directory(&waiting.ground.directory, files) {
+            Ok(()) => {}
+            Err(errno) if is_in_the_way(errno) => {
+                self.waiting.shelves().put_back(&shape, waiting);
+                return Ok(None);
+            }
+            Err(errno) => return Err(SandboxError::Directory { path: files.to_owned(), source: errno.into() }),
+        }
+        fail::fail_point!("sandbox::directory_moved");
+        self.hand_over(waiting, spec.epoch, path)
+    }
+
+    /// The rest of a claim, when the directory is the session's.
+    fn hand_over(&self, waiting: Waiting, epoch: Epoch, path: &Path) -> Result<Option<Room>, SandboxError> {
+        let Waiting { mut seat, ground, channel } = waiting;
+        let unusable = |source| SandboxError::Directory { path: path.to_owned(), source };
+        ground.place.write(&self.record(epoch, &seat)).map_err(unusable)?;
+        let place = match ground.place.settle(path) {
+            Ok(place) => place,
+            Err((place, errno)) if is_in_the_way(errno) => {
+                // Somebody was faster, who may know better whose the session is. The room sees its directory, and ends.
+                drop(seat);
+                place.remove().map_err(unusable)?;
+                return Ok(None);
+            }
+            Err((_, errno)) => return Err(unusable(errno.into())),
+        };
+        fail::fail_point!("sandbox::place_moved");
+        seat.take();
+        let guard = Guard::new(path.to_owned(), epoch, seat.process, Arc::clone(&seat.pidfd));
+        drop(place);
+        Ok(Some(Room { channel, outlet: None, exit: seat.exit.clone(), guard: Box::new(guard) }))
+    }
+
+    pub(super) fn record(&self, epoch: Epoch, seat: &Seat) -> Record {
+        Record { epoch, boot: self.boot.clone(), process: seat.process, cgroups: seat.cgroups.clone() }
+    }
+
+    /// Ends one that no session gets, and removes what was made for it.
+    pub(super) fn retire(&self, waiting: Waiting) {
+        self.abandon(waiting.seat, waiting.ground);
+    }
+
+    fn abandon(&self, seat: Seat, ground: Ground) {
+        let pidfd = Arc::clone(&seat.pidfd);
+        drop(seat);
+        tokio::spawn(async move {
+            // If it cannot be waited for, what it has mounted is removed under it: it has nothing to do with it.
+            if let Err(fault) = process::ended(&pidfd).await {
+                tracing::warn!(%fault, "a room that waited is out of sight");
+            }
+            let removed = tokio::task::spawn_blocking(move || ground.remove()).await;
+            if let Err(fault) = removed.map_err(io::Error::other).flatten() {
+                tracing::warn!(%fault, "what was made for a waiting room stays behind");
+            }
+        });
+    }
+}
+
+/// Moves a directory to where nothing is.
+fn move_directory(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // The first session of all.
+        Err(Errno::NOENT) if to.parent().is_some_and(|parent| std::fs::create_dir_all(parent).is_ok()) => {
+            rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)
+        }
+        other => other,
+    }
+}
+
+fn failed(fault: io::Error) -> SandboxError {
+    SandboxError::Launcher(format!("making a room that waits: {fault}"))
+}
