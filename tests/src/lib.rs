@@ -1,16 +1,19 @@
 //! End to end: real executables, real rooms, real sockets. This crate is the harness; the tests are in `tests/`.
 //!
+//! - [`attacks`]: what must not get through, from inside a room.
 //! - [`binary`]: the `loopd` under test: the one that `E2E_BINARY` names, or one that is built on the spot.
 //! - [`server`]: `loopd serve` on a free port with a data directory of its own; it can be killed and started again.
 //! - [`http`]: requests as any client makes them, and event streams.
 //! - [`cli`]: the command line, run to its end or signalled on its way.
 //! - [`effects`]: a service outside that counts what tools do to it.
 //! - [`provider`]: a model provider that misbehaves as told.
+//! - [`site`]: a web site that rooms want to reach.
 //! - [`script`]: system prompts for `builtin/script`.
 //!
 //! One file of tests: `cargo test -p loopd-tests --test invoke`. Tests that cannot run where they stand say so through
 //! [`skip`]: there is no silent pass.
 
+pub mod attacks;
 pub mod binary;
 pub mod cli;
 pub mod effects;
@@ -18,6 +21,7 @@ pub mod http;
 pub mod provider;
 pub mod script;
 pub mod server;
+pub mod site;
 
 pub use http::{Http, Stream};
 pub use server::Server;

@@ -19,6 +19,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Text of a `loopd.toml`.
     pub config: Option<String>,
+    /// The user who starts it; `None`: the one who runs the tests.
+    pub user: Option<u32>,
 }
 
 impl Options {
@@ -53,6 +55,9 @@ impl Server {
     pub fn on(root: TempDir, options: Options) -> Self {
         if let Some(text) = &options.config {
             std::fs::write(root.path().join("loopd.toml"), text).expect("written");
+        }
+        if let Some(user) = options.user {
+            std::os::unix::fs::chown(root.path(), Some(user), Some(user)).expect("given to the user");
         }
         let (process, url) = launch(root.path(), &options, ANY_PORT, &[]);
         Server { root: Arc::new(root), options, process, url }
@@ -130,7 +135,7 @@ impl Drop for Server {
 }
 
 fn launch(root: &Path, options: &Options, listen: &str, args: &[&str]) -> (Child, String) {
-    let mut command = Command::new(binary::loopd());
+    let mut command = as_user(options.user);
     command.args(["serve", "--listen", listen, "--data"]).arg(root.join("data")).args(args).current_dir(root);
     clean(&mut command).envs(options.env.iter().cloned()).stdout(Stdio::piped());
     let mut process = command.spawn().expect("loopd starts");
@@ -140,6 +145,15 @@ fn launch(root: &Path, options: &Options, listen: &str, args: &[&str]) -> (Child
         (Ok(_), Some(url)) => (process, url.to_owned()),
         (read, _) => panic!("loopd said `{}` ({read:?}) and not where it serves", line.trim()),
     }
+}
+
+/// The executable, to be run by a user without rights.
+fn as_user(user: Option<u32>) -> Command {
+    let Some(user) = user else { return Command::new(binary::loopd()) };
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned(), "--".to_owned()]);
+    command.arg(binary::loopd());
+    command
 }
 
 /// No setting and no key of whoever runs the tests takes part in them.

@@ -2,6 +2,7 @@
 //!
 //! A task is one file. It prints what it runs, stops at the first thing that fails, and says how to repeat it.
 
+mod attacks;
 mod ci;
 mod crash;
 mod deny;
@@ -19,6 +20,7 @@ const TASKS: &str = "\
 tasks:
   test        install what tests need, then run all of them: unit, end to end, official SDKs
   test sdk    only the official SDKs against a real server
+  attacks     try every attack of tests/attacks in rooms of loopd and under its peers; writes the table of docs/security.md
   crash       kill a real server at random points and judge its sessions; `crash --help` names the options
   ci          what a change must pass: fmt --check, clippy, deny, direction, test
   ready       the same for a working copy: formats instead of complaining about format
@@ -41,6 +43,7 @@ fn run(words: &[&str]) -> Result<()> {
     match words {
         ["test"] => test::run(),
         ["test", "sdk"] => test::run_sdk(),
+        ["attacks"] => attacks::run(),
         ["crash", arguments @ ..] => crash::run(arguments),
         ["ci"] => ci::run(ci::Format::Check),
         ["ready"] => ci::run(ci::Format::Write),

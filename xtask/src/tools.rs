@@ -22,15 +22,24 @@ pub struct Node {
 
 /// Debian packages, if something is missing and we may install it.
 pub fn packages() -> Result<()> {
-    let mut missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, flag, _)| !place::starts(program, flag))
-        .map(|(_, _, package)| *package)
-        .collect();
+    let mut missing = absent(&PROGRAMS);
     // Debian ships Python without the part that makes environments.
     if missing.contains(&"python3") || !has_venv() {
         missing.push("python3-venv");
     }
+    install_packages(&missing)
+}
+
+/// The Debian packages of programs that are not there.
+pub fn install_debian(programs: &[(&'static str, &str, &'static str)]) -> Result<()> {
+    install_packages(&absent(programs))
+}
+
+fn absent(programs: &[(&'static str, &str, &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(program, flag, _)| !place::starts(program, flag)).map(|(_, _, package)| *package).collect()
+}
+
+fn install_packages(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -43,7 +52,7 @@ pub fn packages() -> Result<()> {
         place::run(place::command(words[0]).args(&words[1..]).args(arguments))
     };
     apt(&["update", "-qq"])?;
-    apt(&[["install", "-y", "-qq", "--no-install-recommends"].as_slice(), &missing].concat())
+    apt(&[["install", "-y", "-qq", "--no-install-recommends"].as_slice(), missing].concat())
 }
 
 fn has_venv() -> bool {
@@ -78,17 +87,27 @@ pub fn python() -> Result<Python> {
 }
 
 pub fn node() -> Result<Node> {
-    let home = place::tools().join("node");
-    install(&home, &sdk_file("node/package-lock.json"), || {
-        for name in ["package.json", "package-lock.json"] {
-            let from = sdk_file("node").join(name);
-            fs::copy(&from, home.join(name)).with_context(|| format!("`{}`", from.display()))?;
+    Ok(Node { modules: node_modules("node", &sdk_file("node"))? })
+}
+
+/// The Node modules of what attacks are tried under beside loopd.
+pub fn attack_peers() -> Result<PathBuf> {
+    node_modules("attack-peers", &place::root().join("tests/attacks/peers"))
+}
+
+/// Installs what a lock file names, below `target/tools/<name>`.
+fn node_modules(name: &str, from: &Path) -> Result<PathBuf> {
+    let home = place::tools().join(name);
+    install(&home, &from.join("package-lock.json"), || {
+        for file in ["package.json", "package-lock.json"] {
+            let from = from.join(file);
+            fs::copy(&from, home.join(file)).with_context(|| format!("`{}`", from.display()))?;
         }
         let mut npm = place::command("npm");
         npm.args(["ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&home);
         place::run(&mut npm)
     })?;
-    Ok(Node { modules: home.join("node_modules") })
+    Ok(home.join("node_modules"))
 }
 
 fn sdk_file(name: &str) -> PathBuf {

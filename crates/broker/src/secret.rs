@@ -16,6 +16,11 @@ impl Secret {
     pub fn reveal(&self) -> &[u8] {
         &self.0
     }
+
+    /// A copy that is wiped as well.
+    pub fn to_zeroizing(&self) -> Zeroizing<Vec<u8>> {
+        self.0.clone()
+    }
 }
 
 impl fmt::Debug for Secret {

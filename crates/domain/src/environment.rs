@@ -21,6 +21,9 @@ pub struct Environment {
 pub struct EnvironmentConfig {
     #[serde(default)]
     pub networking: Networking,
+    /// Part of `networking` on the wire.
+    #[serde(default)]
+    pub ports: Ports,
     #[serde(default)]
     pub isolation: Isolation,
     #[serde(default)]
@@ -81,6 +84,17 @@ pub enum Networking {
         #[serde(default)]
         allow_package_managers: bool,
     },
+}
+
+/// Ports that programs of the room may connect to, wherever `networking` lets them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ports(pub Vec<u16>);
+
+impl Default for Ports {
+    fn default() -> Self {
+        Ports(vec![80, 443])
+    }
 }
 
 /// The kind of walls.

@@ -10,6 +10,7 @@
 use crate::chain::sha256_hex;
 use crate::content::ContentBlock;
 use crate::mcp::McpTool;
+use crate::network::Connection;
 use crate::session::{StopDetails, StopReason, TurnSettings};
 use crate::usage::{MicroUsd, Usage};
 use crate::{CallId, EventId, Seq, SessionId, ThreadId, Timestamp};
@@ -220,6 +221,12 @@ pub enum EventBody {
     /// The room was built anew: what lived in its memory is gone, and the model is told.
     #[serde(rename = "loopd.room_restarted")]
     RoomRestarted { message: String },
+    /// A program of the room has connected to somewhere, or was kept from it. Written some time after it ended.
+    #[serde(rename = "loopd.network_connection")]
+    NetworkConnection { connection: Connection },
+    /// So many more connections ended than the journal takes of one turn.
+    #[serde(rename = "loopd.network_connections_omitted")]
+    NetworkConnectionsOmitted { count: u64 },
     /// Everything before this was copied from another session's journal; what follows is this session's own.
     #[serde(rename = "loopd.session_forked")]
     SessionForked {
@@ -441,6 +448,8 @@ impl EventBody {
             SessionRecovered { .. } => "loopd.session_recovered",
             OutcomeUnknown { .. } => "loopd.outcome_unknown",
             RoomRestarted { .. } => "loopd.room_restarted",
+            NetworkConnection { .. } => "loopd.network_connection",
+            NetworkConnectionsOmitted { .. } => "loopd.network_connections_omitted",
             SessionForked { .. } => "loopd.session_forked",
             EventRedacted { .. } => "loopd.event_redacted",
         }
@@ -473,6 +482,20 @@ fn is_false(b: &bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::ConnectionOutcome;
+
+    fn refused() -> Connection {
+        Connection {
+            host: "example.com".to_owned(),
+            port: 443,
+            outcome: ConnectionOutcome::Refused { reason: "not allowed".to_owned() },
+            credentials: Vec::new(),
+            started_at: Timestamp(1),
+            duration_ms: 2,
+            bytes_out: 3,
+            bytes_in: 4,
+        }
+    }
 
     #[test]
     fn kind_is_the_serialised_type() {
@@ -483,6 +506,8 @@ mod tests {
             EventBody::SessionUpdated { changed: Value::Null },
             EventBody::SessionUsage { usage: Usage::default(), cost: None, active_ms: 0 },
             EventBody::StatusIdle { stop_reason: StopReason::EndTurn, stop_details: None },
+            EventBody::NetworkConnection { connection: refused() },
+            EventBody::NetworkConnectionsOmitted { count: 3 },
         ];
         for body in samples {
             let json = serde_json::to_value(&body).expect("serialises");

@@ -310,6 +310,8 @@ impl SessionFold {
             | EventBody::SessionUsage { .. }
             | EventBody::SessionUpdated { .. }
             | EventBody::SessionError { .. }
+            | EventBody::NetworkConnection { .. }
+            | EventBody::NetworkConnectionsOmitted { .. }
             | EventBody::SessionForked { .. }
             | EventBody::EventRedacted { .. } => {}
         }

@@ -86,6 +86,17 @@ pub const STREAM_BYTES_MAX: usize = 1 << 20;
 pub const STREAM_PING_MS: u64 = 15_000;
 /// Events of one session that a trace is made of.
 pub const TRACE_EVENTS_MAX: usize = 100_000;
+/// Connections of a room's programs that are served at the same time; more wait.
+pub const OUTLET_CONNECTIONS_MAX: usize = 256;
+/// Connections of one turn, and between it and the next, that the journal tells of one by one; more are counted.
+pub const CONNECTIONS_PER_TURN_MAX: usize = 512;
+/// How long a connection that has ended may wait to be written while nothing else is, in milliseconds.
+pub const CONNECTION_REPORT_MS: u64 = 1_000;
+/// Characters of a connection's host in the journal, and credentials that are named there.
+pub const CONNECTION_HOST_CHARS_MAX: usize = 255;
+pub const CONNECTION_CREDENTIALS_MAX: usize = 64;
+/// Ports of an environment on which programs that know of no proxy are served.
+pub const NETWORK_PORTS_MAX: usize = 16;
 /// Previews (text deltas) that wait for one follower before it is told to re-read.
 pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
 /// Appends that wait for the journal's writer, over all sessions.
@@ -117,7 +128,7 @@ pub const FILES_MAX: u64 = 1_000_000;
 pub const FILES_BYTES_MAX: u64 = 64 << 30;
 pub const FILE_DEPTH_MAX: usize = 128;
 pub const FILE_PATH_BYTES_MAX: usize = 4_096;
-/// Characters of the reason for a redaction.
+/// Characters of a reason: for a redaction, or of what became of a connection.
 pub const REASON_CHARS_MAX: usize = 1_000;
 /// Bytes of an archive that is imported, unpacked, and of its manifest.
 pub const ARCHIVE_BYTES_MAX: u64 = FILES_BYTES_MAX + (4 << 30);
@@ -190,3 +201,35 @@ pub const IMAGE_UNUSED_MS: u64 = 30 * 24 * 3_600_000;
 /// Packages of one manager in an environment, and characters of each.
 pub const PACKAGES_MAX: usize = 256;
 pub const PACKAGE_CHARS_MAX: usize = 256;
+
+/// Connections that one room, and all rooms together, may have open through egress at the same time.
+pub const EGRESS_CONNECTIONS_PER_SESSION_MAX: usize = 256;
+pub const EGRESS_CONNECTIONS_MAX: usize = 16_384;
+/// A connection on which nothing moves for this long is closed, in milliseconds.
+pub const EGRESS_IDLE_MS: u64 = 600_000;
+/// Time to resolve a name, to reach one of its addresses, and for a TLS handshake, in milliseconds.
+pub const EGRESS_RESOLVE_MS: u64 = 10_000;
+pub const EGRESS_CONNECT_MS: u64 = 10_000;
+pub const EGRESS_HANDSHAKE_MS: u64 = 20_000;
+/// Addresses of one name that are tried.
+pub const EGRESS_ADDRESSES_MAX: usize = 8;
+/// How long a refused connection waits for a request to answer with the reason, in milliseconds.
+pub const EGRESS_REFUSAL_MS: u64 = 10_000;
+/// Bytes in each direction that a blind tunnel holds.
+pub const EGRESS_TUNNEL_BYTES: usize = 32 << 10;
+/// Bytes of a TLS hello.
+pub const EGRESS_HELLO_BYTES_MAX: usize = 32 << 10;
+/// Requests at the same time on one HTTP/2 connection; bytes that one of them, and all together, hold in each direction.
+pub const EGRESS_STREAMS_MAX: u32 = 100;
+pub const EGRESS_STREAM_BYTES: u32 = 256 << 10;
+pub const EGRESS_STREAMS_BYTES: u32 = 1 << 20;
+/// Bytes of a request's body that are held to give it a new length when a secret is not as long as its placeholder; a longer
+/// body is sent in chunks.
+pub const EGRESS_BODY_HELD_BYTES_MAX: usize = 64 << 10;
+/// Leaf certificates that are kept, and how long one is valid, in milliseconds.
+pub const EGRESS_LEAVES_MAX: usize = 1_024;
+pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
+/// Shortest secret that is looked for in answers; a shorter one would be found where it is not.
+pub const EGRESS_MASKED_BYTES_MIN: usize = 8;
+/// Bytes of one chunk of a body that is signed chunk by chunk.
+pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;

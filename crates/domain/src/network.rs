@@ -30,3 +30,24 @@ pub enum ConnectionOutcome {
     /// It was allowed, and the other end could not be reached or broke off.
     Failed { reason: String },
 }
+
+impl ConnectionOutcome {
+    /// Why it did not come to its end, if it did not.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            ConnectionOutcome::Done => None,
+            ConnectionOutcome::Refused { reason }
+            | ConnectionOutcome::Violation { reason }
+            | ConnectionOutcome::Failed { reason } => Some(reason),
+        }
+    }
+
+    pub fn reason_mut(&mut self) -> Option<&mut String> {
+        match self {
+            ConnectionOutcome::Done => None,
+            ConnectionOutcome::Refused { reason }
+            | ConnectionOutcome::Violation { reason }
+            | ConnectionOutcome::Failed { reason } => Some(reason),
+        }
+    }
+}

@@ -48,6 +48,13 @@ pub fn tombstone(body: &EventBody) -> Option<EventBody> {
             error.message = REDACTED.to_owned();
             SessionError { error }
         }
+        NetworkConnection { mut connection } => {
+            connection.host = REDACTED.to_owned();
+            if let Some(reason) = connection.outcome.reason_mut() {
+                *reason = REDACTED.to_owned();
+            }
+            NetworkConnection { connection }
+        }
         OutputRejected { .. } => OutputRejected { message: REDACTED.to_owned() },
         InputQueued { input } => {
             let body = Box::new(tombstone(&input.body)?);
@@ -105,6 +112,23 @@ mod tests {
             assert!(!text.contains("secret"), "{text}");
             assert_eq!(tombstone(&stone), Some(stone.clone()), "a tombstone is its own");
         }
+    }
+
+    #[test]
+    fn a_hosts_name_can_be_taken_out() {
+        let connection = crate::network::Connection {
+            host: "secret.example.com".to_owned(),
+            port: 443,
+            outcome: crate::network::ConnectionOutcome::Refused { reason: "`secret.example.com`: no".to_owned() },
+            credentials: Vec::new(),
+            started_at: crate::Timestamp(1),
+            duration_ms: 0,
+            bytes_out: 0,
+            bytes_in: 0,
+        };
+        let stone = tombstone(&EventBody::NetworkConnection { connection }).expect("redactable");
+        assert!(!serde_json::to_string(&stone).expect("serialises").contains("secret"));
+        assert!(is_tombstone(&stone));
     }
 
     #[test]

@@ -54,6 +54,36 @@ fn an_attempt_that_failed_is_no_step_and_its_tokens_count() {
 }
 
 #[test]
+fn a_connection_is_told_of_at_any_time_and_changes_nothing() {
+    let tell = |j: &mut Journal| {
+        let before = j.fold.clone();
+        j.put(connection());
+        j.put(EventBody::NetworkConnectionsOmitted { count: 2 });
+        let (last_seq, last_at) = (j.fold.last_seq, j.fold.last_at);
+        assert_eq!(j.fold, SessionFold { last_seq, last_at, ..before });
+    };
+    let mut j = Journal::new();
+    tell(&mut j);
+    j.put(message("hello"));
+    tell(&mut j);
+    j.put(running(1));
+    tell(&mut j);
+    let request = j.put(start(1));
+    tell(&mut j);
+    j.put(failed(&request));
+    j.put(EventBody::StatusRescheduled { retry_at: Timestamp(9) });
+    tell(&mut j);
+    let request = j.put(start(1));
+    let call = j.put(custom("a"));
+    tell(&mut j);
+    j.put(answered(&request));
+    j.put(requires(&[&call]));
+    tell(&mut j);
+    j.put(EventBody::StatusTerminated { reason: "archived".to_owned() });
+    assert_eq!(j.refusal(connection()), "the session is terminated");
+}
+
+#[test]
 fn a_session_is_due_now_later_or_never() {
     let (mut j, request) = Journal::asking();
     assert_eq!(j.fold.due_at(), Some(Timestamp(0)));

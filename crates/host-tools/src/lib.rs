@@ -15,7 +15,8 @@ mod mcp;
 mod port;
 mod remote;
 
-pub use allow::{AllowHosts, HostPattern};
+pub use allow::AllowHosts;
 pub use client::ClientError;
+pub use loopd_policy::network::HostPattern;
 pub use port::{HostCall, HostResult, HostTools, ListFault, SessionTools};
 pub use remote::RemoteTools;

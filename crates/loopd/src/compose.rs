@@ -6,15 +6,17 @@
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::machine::{MachineIds, SystemClock};
+use crate::no_way_out::NoWayOut;
 use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
+use loopd_broker::NoCredentials;
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_images::Images;
 use loopd_models::Registry;
 use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox, programs};
 use loopd_server::{AuthConfig, ServerState};
-use loopd_session::{Parts, SessionService};
+use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,12 +48,16 @@ impl House {
         let images = Images::open(data.path(), roots, clock.clone()).context("images could not be set up")?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
+        let connections = Arc::new(ConnectionReports::default());
         let parts = Parts {
             store: store.clone(),
             sandbox,
             images,
             models: models.clone(),
             host_tools: Arc::new(host_tools),
+            egress: Arc::new(NoWayOut::new(connections.clone(), clock.clone())),
+            connections,
+            placeholders: Arc::new(NoCredentials),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),

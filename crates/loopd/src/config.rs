@@ -26,6 +26,11 @@
 //!
 //! [host_tools]                     # HTTP tools and MCP servers
 //! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
+//!
+//! [network]                        # connections of rooms
+//! allow_addresses = ["10.0.0.0/8", "127.0.0.1:8080"]    # beside the public internet
+//! extra_roots = "company-ca.pem"   # trusted beside Mozilla's list; from the working directory
+//! hosts = { "git.internal" = "10.0.0.7" }               # addresses of names, without asking anybody
 //! ```
 //!
 //! Keys and other secrets are not read from here: they come from the environment.
@@ -36,7 +41,7 @@ use loopd_models::config::{ModelsConfig, ProviderConfig};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use toml::Table;
 
@@ -59,6 +64,8 @@ pub struct Config {
     pub host_tools: HostToolsSection,
     #[serde(default)]
     pub images: ImagesSection,
+    #[serde(default)]
+    pub network: NetworkSection,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -70,6 +77,18 @@ pub struct ImagesSection {
     pub allow_registries: Option<Vec<String>>,
     #[serde(default)]
     pub plain_registries: Vec<String>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct NetworkSection {
+    /// Addresses that rooms may reach although they are not of the public internet: blocks, addresses, `host:port`.
+    #[serde(default)]
+    pub allow_addresses: Vec<String>,
+    /// Certificates (PEM) of authorities that the proxy trusts beside the usual ones.
+    pub extra_roots: Option<PathBuf>,
+    /// Addresses of names. They are judged like those that a resolver says.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, IpAddr>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -162,7 +181,7 @@ impl Config {
 
     fn check_hosts(&self, path: &Path) -> Result<(), ConfigError> {
         let mut hosts = self.host_tools.allow_hosts.iter().flatten();
-        match hosts.find(|host| HostPattern::parse(host).is_none()) {
+        match hosts.find(|host| HostPattern::parse(host).is_err()) {
             None => Ok(()),
             Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
         }
@@ -180,9 +199,10 @@ impl Config {
 }
 
 const TOP_KEYS: &[&str] =
-    &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools", "images"];
+    &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools", "images", "network"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
 const IMAGES_KEYS: &[&str] = &["allow_directories", "allow_registries", "plain_registries"];
+const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];
 const PRICE_KEYS: &[&str] = &["input", "output", "cache_read", "cache_write"];
@@ -201,6 +221,9 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
     }
     if let Some(section) = table.get("images").and_then(|v| v.as_table()) {
         check(section, "[images]", IMAGES_KEYS)?;
+    }
+    if let Some(section) = table.get("network").and_then(|v| v.as_table()) {
+        check(section, "[network]", NETWORK_KEYS)?;
     }
     let Some(models) = table.get("models").and_then(|v| v.as_table()) else { return Ok(()) };
     check(models, "[models]", MODELS_KEYS)?;
@@ -249,6 +272,9 @@ mod tests {
         assert_eq!(config.models.to_models_config().prices["vllm/qwen3"].output, 600_000);
         assert_eq!(config.room_idle_seconds, Some(300));
         assert_eq!(config.host_tools.allow_hosts.map(|hosts| hosts.len()), Some(3));
+        assert_eq!(config.network.allow_addresses, ["10.0.0.0/8", "127.0.0.1:8080"]);
+        assert_eq!(config.network.hosts["git.internal"], IpAddr::from([10, 0, 0, 7]));
+        assert_eq!(config.network.extra_roots.as_deref(), Some(Path::new("company-ca.pem")));
     }
 
     #[test]
@@ -273,6 +299,7 @@ mod tests {
         let told = parse("[host_tools]\nallow_hosts = [\"http://x\"]").expect_err("no host");
         assert!(told.contains("`http://x`") && told.contains("`*.domain`"), "{told}");
         assert!(parse("[host_tools]\nallow_host = []").expect_err("unknown").contains("did you mean `allow_hosts`?"));
+        assert!(parse("[network]\nextra_root = \"x\"").expect_err("unknown").contains("did you mean `extra_roots`?"));
     }
 
     #[test]

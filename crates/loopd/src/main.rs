@@ -13,6 +13,7 @@ mod failpoints;
 mod listen;
 mod log;
 mod machine;
+mod no_way_out;
 mod running;
 mod screen;
 mod settings;

@@ -77,7 +77,7 @@ impl Settings {
     /// programs can ask for it, and nowhere on an address that others reach.
     pub fn allow_hosts(&self) -> AllowHosts {
         match &self.config.host_tools.allow_hosts {
-            Some(patterns) => AllowHosts::Only(patterns.iter().filter_map(|p| HostPattern::parse(p)).collect()),
+            Some(patterns) => AllowHosts::Only(patterns.iter().filter_map(|p| HostPattern::parse(p).ok()).collect()),
             None if self.listen.ip().is_loopback() => AllowHosts::Any,
             None => AllowHosts::Only(Vec::new()),
         }

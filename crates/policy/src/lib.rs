@@ -1,6 +1,9 @@
-//! Decides whether a tool call may run. Pure: policies and an action in, a decision out.
+//! Decides whether a tool call may run, and whether a connection may be made. Pure: policies and an action in, a decision out.
 //!
-//! Today the only policy is the agent's own permission policy of each tool. The caller's and the operator's rules join here.
+//! For calls the only policy today is the agent's own permission policy of each tool. The caller's and the operator's rules join
+//! here. For connections see [`network`].
+
+pub mod network;
 
 use loopd_domain::agent::ResolvedTool;
 use loopd_domain::event::Permission;

@@ -100,15 +100,31 @@ pub enum SandboxError {
     Unavailable { kind: &'static str, reason: String },
     #[error("the room's directory `{path}`: {source}")]
     Directory { path: PathBuf, source: std::io::Error },
-    /// No room can be made of such a root here.
+    /// What the room is to be made of cannot be had now.
     #[error("the room's root: {0}")]
     Root(String),
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
+    /// What the environment wants of a room cannot be had: an image that is not there, a package that does not install.
+    #[error("the environment cannot give a room: {0}")]
+    Environment(String),
     /// A later owner has the session: whoever meets this stops.
     #[error("a later owner has the session's room: epoch {}", .epoch.0)]
     Fenced { epoch: Epoch },
+}
+
+impl SandboxError {
+    /// Trying again does not help: something has to be changed first.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            SandboxError::Unavailable { .. } | SandboxError::Environment(_) => true,
+            SandboxError::Directory { .. }
+            | SandboxError::Root(_)
+            | SandboxError::Launcher(_)
+            | SandboxError::Fenced { .. } => false,
+        }
+    }
 }
 
 /// What a backend has of a session.

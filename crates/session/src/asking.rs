@@ -1,6 +1,7 @@
 //! One model request under way: its future, and what of the answer has been seen so far.
 
 use crate::hub::Channel;
+use crate::masking::{Masking, Preview};
 use crate::requests::Followed;
 use loopd_domain::event::EventBody;
 use loopd_domain::{EventId, IdSource, Seq, content::ContentBlock};
@@ -20,6 +21,8 @@ pub struct Asking {
     pub seen: Arc<Mutex<Seen>>,
     pub resolved: Resolved,
     pub attempt: u32,
+    channel: Arc<Channel>,
+    base: Seq,
 }
 
 /// What has arrived of the answer. Ids are given when a block starts, so that previews and history agree.
@@ -27,6 +30,9 @@ pub struct Asking {
 pub struct Seen {
     pub ids: BTreeMap<usize, EventId>,
     texts: BTreeMap<usize, String>,
+    /// What of each text is not shown yet.
+    previews: BTreeMap<usize, Preview>,
+    masking: Masking,
     pub first_token_ms: Option<u64>,
 }
 
@@ -36,7 +42,8 @@ impl Seen {
         let texts = self.texts.iter().filter(|(_, text)| !text.trim().is_empty());
         let event = |(index, text): (&usize, &String)| {
             let content = vec![ContentBlock::text(text.clone())];
-            Some((self.ids.get(index)?.clone(), EventBody::AgentMessage { content, partial: true }))
+            let body = self.masking.answer(EventBody::AgentMessage { content, partial: true });
+            Some((self.ids.get(index)?.clone(), body))
         };
         texts.filter_map(event).collect()
     }
@@ -51,16 +58,29 @@ impl Asking {
         channel: Arc<Channel>,
         ids: Arc<dyn IdSource>,
         base: Seq,
+        masking: Masking,
     ) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(Seen { masking, ..Seen::default() }));
         let started = Instant::now();
-        let watcher = Watcher { seen: seen.clone(), channel, ids, base, started };
+        let watcher = Watcher { seen: seen.clone(), channel: channel.clone(), ids, base, started };
         let provider = resolved.provider.clone();
         let future = Box::pin(async move {
             let mut on_delta = |delta| watcher.see(delta);
             provider.call(&request, &mut on_delta).await
         });
-        Asking { future, seen, resolved, attempt }
+        Asking { future, seen, resolved, attempt, channel, base }
+    }
+
+    /// The answer is whole: what was held back of its previews is no secret's beginning.
+    pub fn show_rest(&self) {
+        let mut seen = self.seen.lock();
+        let Seen { previews, ids, .. } = &mut *seen;
+        for (index, preview) in previews {
+            let text = preview.finish();
+            if let Some(id) = ids.get(index).filter(|_| !text.is_empty()) {
+                self.channel.publish(self.base, Followed::MessageText { id: id.clone(), index: 0, text });
+            }
+        }
     }
 }
 
@@ -90,6 +110,11 @@ impl Watcher {
                     self.channel.publish(self.base, Followed::MessageStart { id: id.clone() });
                 }
                 seen.texts.entry(index).or_default().push_str(&text);
+                let Seen { previews, masking, .. } = &mut *seen;
+                let text = previews.entry(index).or_default().push(masking, text);
+                if text.is_empty() {
+                    return;
+                }
                 Followed::MessageText { id, index: 0, text }
             }
             Delta::ThinkingStart { index } => Followed::ThinkingStart { id: self.id(&mut seen, index) },

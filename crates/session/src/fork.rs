@@ -130,8 +130,8 @@ impl SessionService {
     async fn copy_files(&self, from: &Session, to: &Session) -> Result<FilesRead, ServiceError> {
         let parts = self.parts();
         let sandbox = parts.sandbox.clone();
-        let files = driver::spec(parts, &from.id, from.epoch, from.room.limits);
-        let target = driver::spec(parts, &to.id, to.epoch, to.room.limits);
+        let files = driver::spec(parts, &from.id, from.epoch, &from.room);
+        let target = driver::spec(parts, &to.id, to.epoch, &to.room);
         let copied = tokio::task::spawn_blocking(move || {
             let mut writer = sandbox.write_files(&target).map_err(archive::no_files)?;
             let read = sandbox.read_files(&files, writer.as_mut()).map_err(archive::no_files)?;
@@ -151,7 +151,7 @@ impl SessionService {
     }
 
     async fn discard_files(&self, session: &Session) {
-        let spec = driver::spec(self.parts(), &session.id, session.epoch, session.room.limits);
+        let spec = driver::spec(self.parts(), &session.id, session.epoch, &session.room);
         if let Err(fault) = self.parts().sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a fork that failed could not be removed");
         }

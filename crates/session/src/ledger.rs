@@ -3,6 +3,7 @@
 //! A [`Draft`] is a set of events that are legal one after the other. Nothing of it is visible, to this process or any
 //! other, until [`Ledger::commit`] has it on disk. There is one ledger per living session, and only its driver holds it.
 
+use crate::connections::Inbox;
 use loopd_domain::agent::{ResolvedTool, Tool, ToolSpec};
 use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::conversation::{Block, Conversation};
@@ -37,6 +38,8 @@ pub struct Ledger {
     pub tools: Vec<ResolvedTool>,
     /// What the model is told of them; shared, because every request needs it.
     pub specs: Arc<Vec<ToolSpec>>,
+    /// What the next draft tells of as well.
+    pub connections: Arc<Inbox>,
 }
 
 impl Ledger {
@@ -60,6 +63,7 @@ impl Ledger {
             listed: McpListings::new(),
             tools: Vec::new(),
             specs: Arc::default(),
+            connections: Arc::default(),
         };
         ledger.resolve_tools();
         ledger
@@ -153,13 +157,16 @@ impl Ledger {
         self.specs = Arc::new(self.tools.iter().map(|t| t.spec.clone()).collect());
     }
 
+    /// With the connections that have ended and that the journal does not know yet.
     pub fn draft(&self) -> Draft {
-        Draft {
+        let mut draft = Draft {
             at: self.clock.now().max(self.session.fold.last_at),
             ids: self.ids.clone(),
             fold: self.session.fold.clone(),
             events: Vec::new(),
-        }
+        };
+        self.connections.fill(&mut draft);
+        draft
     }
 
     /// Writes a draft. On an error nothing was written and the ledger is as before.
@@ -198,6 +205,7 @@ impl Ledger {
         };
         self.store.journal().append(append).await?;
         self.adopt(draft.fold.clone(), last_hash, &draft.events);
+        self.connections.written(&draft.events);
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! - [`replay`]: the loop run again over what a journal has.
 //! - `fork`, [`archive`], `verify`: a session copied, carried away and back, and proved.
 //! - `recovery`: what was in flight when somebody vanished.
+//! - `outlet`, `connections`, `masking`, `variables`: the room's way out, and what must not come back on it.
 //! - `keeper`: leases, and sessions that have lost their owner. `sweep`: what has lost its session.
 //! - [`follow`]: journal and previews, for those who watch.
 
@@ -18,6 +19,7 @@ mod admission;
 mod answer;
 pub mod archive;
 mod asking;
+mod connections;
 mod driver;
 mod drivers;
 pub mod follow;
@@ -27,6 +29,8 @@ mod hub;
 mod keeper;
 mod ledger;
 mod link;
+mod masking;
+mod outlet;
 pub mod output;
 mod recovery;
 pub mod replay;
@@ -38,8 +42,10 @@ mod service;
 mod slots;
 mod sweep;
 mod turn;
+mod variables;
 mod verify;
 
+pub use connections::ConnectionReports;
 pub use follow::Follower;
 pub use fork::{Fork, Forked};
 pub use replaying::ReplayReport;

@@ -66,6 +66,12 @@ pub fn park(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), Il
     park_with(draft, session, reason, host_may_have_sent)
 }
 
+/// Ends a turn for which no room can be had. Nothing of it runs anywhere.
+pub fn no_room(draft: &mut Draft, session: &Session, reason: &str) -> Result<(), IllegalEvent> {
+    turn::cut_request(draft, None)?;
+    give_up(draft, session, reason.to_owned(), &format!("not run: {reason}"), host_may_have_sent)
+}
+
 fn park_with(
     draft: &mut Draft,
     session: &Session,

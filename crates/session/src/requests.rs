@@ -1,5 +1,7 @@
 //! What the server may ask of sessions, in types.
 
+use crate::connections::ConnectionReports;
+use loopd_broker::{Egress, Placeholders};
 use loopd_domain::agent::Metadata;
 use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::{Event, EventBody};
@@ -22,6 +24,10 @@ pub struct Parts {
     pub images: Images,
     pub models: Arc<Registry>,
     pub host_tools: Arc<dyn HostTools>,
+    /// Serves what comes out of a room's outlet, and tells `connections` of it.
+    pub egress: Arc<dyn Egress>,
+    pub connections: Arc<ConnectionReports>,
+    pub placeholders: Arc<dyn Placeholders>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     /// Directories of sessions live under `<data>/sessions/<id>`.

@@ -254,7 +254,7 @@ impl SessionService {
         fail::fail_point!("session::before_delete");
         parts.store.sessions().delete(&session.workspace, &session.id).await?;
         fail::fail_point!("session::after_delete");
-        let spec = driver::spec(parts, &session.id, session.epoch, session.room.limits);
+        let spec = driver::spec(parts, &session.id, session.epoch, &session.room);
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }

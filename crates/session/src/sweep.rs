@@ -7,7 +7,7 @@ use crate::driver;
 use crate::requests::ServiceError;
 use crate::service::SessionService;
 use loopd_domain::SessionId;
-use loopd_domain::environment::RoomLimits;
+use loopd_domain::environment::EnvironmentConfig;
 use loopd_images::Collected;
 use loopd_sandbox::Found;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ impl SessionService {
         if self.exists(session).await? {
             return Ok(());
         }
-        let spec = driver::spec(self.parts(), session, driver::NOBODYS, RoomLimits::default());
+        let spec = driver::spec(self.parts(), session, driver::NOBODYS, &EnvironmentConfig::default());
         match self.parts().sandbox.remove(&spec).await {
             Ok(()) => {
                 report.rooms_ended += usize::from(*room);

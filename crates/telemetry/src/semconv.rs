@@ -1,6 +1,6 @@
 //! Names of attributes, in one place.
 //!
-//! `gen_ai.*`, `error.*` and `http.*` are the OpenTelemetry semantic conventions of the version below: the last one that
+//! `gen_ai.*`, `error.*`, `http.*`, `server.*` and `network.*` are the OpenTelemetry semantic conventions of the version below: the last one that
 //! holds the GenAI conventions, which moved to a repository of their own afterwards and are still in development there.
 //! `loopd.*` is ours, for what the conventions have no name for.
 
@@ -36,6 +36,10 @@ pub const TOOL_TYPE_EXTENSION: &str = "extension";
 
 pub const ERROR_TYPE: &str = "error.type";
 pub const HTTP_STATUS: &str = "http.response.status_code";
+pub const SERVER_ADDRESS: &str = "server.address";
+pub const SERVER_PORT: &str = "server.port";
+pub const NETWORK_TRANSPORT: &str = "network.transport";
+pub const NETWORK_TRANSPORT_TCP: &str = "tcp";
 
 /// Number of the turn in its session, from 1.
 pub const LOOPD_TURN: &str = "loopd.turn";
@@ -72,3 +76,10 @@ pub const LOOPD_CALL_OUTCOME: &str = "loopd.call.outcome";
 pub const LOOPD_CALL_WAITED_MS: &str = "loopd.call.waited_ms";
 /// What the client said of a call that asked: `allow`, `deny`.
 pub const LOOPD_CALL_VERDICT: &str = "loopd.call.verdict";
+/// Bytes that a connection carried out of the room, and into it.
+pub const LOOPD_NETWORK_BYTES_OUT: &str = "loopd.network.bytes_out";
+pub const LOOPD_NETWORK_BYTES_IN: &str = "loopd.network.bytes_in";
+/// Ids of the credentials that were placed in its requests.
+pub const LOOPD_NETWORK_CREDENTIALS: &str = "loopd.network.credentials";
+/// Connections that have no span: more ended in one turn than the journal tells of.
+pub const LOOPD_NETWORK_OMITTED: &str = "loopd.network.connections_omitted";

@@ -1,7 +1,7 @@
 //! A session's trace: a tree of spans.
 //!
 //! ```text
-//! session ─► turn ─► step ─► model call (each attempt), retry wait, tool call, client wait, recovery
+//! session ─► turn ─► step ─► model call (each attempt), retry wait, tool call, client wait, recovery, connection
 //! ```
 //!
 //! [`TraceFold`] makes it from the journal, [`render_tree`] prints it. Ids are derived from the journal's own, so that the
@@ -78,6 +78,8 @@ pub enum SpanKind {
     RetryWait,
     /// Another owner took the session over. Has no length.
     Recovery,
+    /// A program of the room connected to somewhere, or was kept from it.
+    Connection,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

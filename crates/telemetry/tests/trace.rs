@@ -4,6 +4,7 @@ mod journal;
 
 use journal::{Journal, TRACE};
 use loopd_domain::event::*;
+use loopd_domain::network::ConnectionOutcome;
 use loopd_domain::session::{LimitName, StopReason};
 use loopd_telemetry::{SpanKind, SpanStatus, Trace, TraceFold, render_tree, semconv};
 
@@ -46,6 +47,73 @@ fn a_turn_with_a_tool() {
             "      └─ anthropic/opus  first token 200ms         500ms    1100      20   $0.003600",
         ],
     );
+}
+
+/// Connections are told of when they have ended, some of them later than their step.
+fn connected() -> Journal {
+    let reason = "host `evil.example` is not in the environment's allowed_hosts; accepted: `pypi.org`".to_owned();
+    let mut j = Journal::new();
+    j.say(0);
+    j.running(0, None);
+    j.ask(2, 1, 1);
+    let call = j.tool(1_200, "bash");
+    j.answered(1_200, 1_000, 50, Some(4_500));
+    j.connection(1_300, 1_250, "pypi.org", ConnectionOutcome::Done);
+    j.connection(1_330, 1_230, "evil.example", ConnectionOutcome::Refused { reason });
+    j.result(1_540, &call, Outcome::Completed, false, 320);
+    j.ask(1_541, 2, 1);
+    let stopped = ConnectionOutcome::Violation { reason: "placeholder of `vcrd_1`".to_owned() };
+    j.connection(1_600, 1_530, "late.example", stopped);
+    j.answered(2_041, 1_100, 20, Some(3_600));
+    j.put(2_049, EventBody::NetworkConnectionsOmitted { count: 7 });
+    j.idle(2_050, StopReason::EndTurn);
+    j.connection(3_000, 1_500, "last.example", ConnectionOutcome::Failed { reason: "reset".to_owned() });
+    j.connection(4_000, 2_900, "between.example", ConnectionOutcome::Done);
+    j
+}
+
+#[test]
+fn connections_stand_below_the_step_in_which_they_were_begun() {
+    assert_tree(
+        &connected(),
+        &[
+            "session sesn_01TRACE                                        2100      70   $0.008100",
+            "├─ turn 1  end_turn  7 connections more            2.05s    2100      70   $0.008100",
+            "│  ├─ step 1                                       1.53s    1000      50   $0.004500",
+            "│  │  ├─ anthropic/opus  first token 200ms         1.19s    1000      50   $0.004500",
+            "│  │  ├─ tool bash  waited 20ms                    320ms",
+            "│  │  ├─ connect evil.example:443  error refused    40ms",
+            "│  │  │     host `evil.example` is not in the environment's allowed_hosts; accepted:",
+            "│  │  │     `pypi.org`",
+            "│  │  ├─ connect pypi.org:443                       40ms",
+            "│  │  │     1200 B out, 5.3 MB in",
+            "│  │  ├─ connect last.example:443  error failed     40ms",
+            "│  │  │     reset",
+            "│  │  └─ connect late.example:443  error violation  40ms",
+            "│  │        placeholder of `vcrd_1`",
+            "│  └─ step 2                                       500ms    1100      20   $0.003600",
+            "│     └─ anthropic/opus  first token 200ms         500ms    1100      20   $0.003600",
+            "└─ connect between.example:443                      40ms",
+            "      1200 B out, 5.3 MB in",
+        ],
+    );
+}
+
+#[test]
+fn a_connections_attributes_are_those_of_the_conventions() {
+    let trace = connected().trace();
+    let span = trace.root.walk().into_iter().find(|s| s.attributes.get("error.type").is_some_and(|e| e == "refused"));
+    let span = span.expect("there");
+    let expected = serde_json::json!({
+        "server.address": "evil.example",
+        "server.port": 443,
+        "network.transport": "tcp",
+        "loopd.network.bytes_out": 1_200,
+        "loopd.network.bytes_in": 5_300_000,
+        "error.type": "refused",
+    });
+    assert_eq!(serde_json::to_value(&span.attributes).expect("serialises"), expected);
+    assert_eq!((span.kind, span.status, span.duration_ms), (SpanKind::Connection, SpanStatus::Error, Some(40)));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::*;
 use loopd_domain::fold::{IllegalEvent, SessionFold};
+use loopd_domain::network::{Connection, ConnectionOutcome};
 use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::usage::{MicroUsd, Usage};
 use loopd_domain::{EventId, Timestamp};
@@ -175,6 +176,20 @@ pub fn custom_result(call: &EventId, text: &str) -> EventBody {
         is_error: false,
         arguments_digest: None,
     }
+}
+
+pub fn connection() -> EventBody {
+    let connection = Connection {
+        host: "example.com".to_owned(),
+        port: 443,
+        outcome: ConnectionOutcome::Done,
+        credentials: Vec::new(),
+        started_at: Timestamp(1),
+        duration_ms: 2,
+        bytes_out: 3,
+        bytes_in: 4,
+    };
+    EventBody::NetworkConnection { connection }
 }
 
 pub fn confirmation(call: &EventId, result: Verdict) -> EventBody {

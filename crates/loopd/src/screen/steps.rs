@@ -56,6 +56,7 @@ impl StepsView {
             "loopd.session_recovered" => self.note(Ink::Yellow, &said("recovered", &event["message"])),
             "loopd.outcome_unknown" => self.note(Ink::Yellow, &said("in doubt", &event["message"])),
             "loopd.room_restarted" => self.note(Ink::Dim, &said("room restarted", &event["message"])),
+            "loopd.network_connection" => self.connection(event),
             "loopd.output_rejected" => self.note(Ink::Yellow, &said("answer rejected", &event["message"])),
             "session.status_terminated" => self.note(Ink::Red, &said("session ended", &event["reason"])),
             _ => Ok(()),
@@ -74,6 +75,17 @@ impl StepsView {
         self.end_line()?;
         self.screen.put(Ink::Cyan, "> ")?;
         self.screen.line(Ink::Plain, &printable(&text_of(&event["content"])).replace('\n', "\n  "))
+    }
+
+    /// One that came to its end is the trace's to show.
+    fn connection(&mut self, event: &Value) -> io::Result<()> {
+        let outcome = &event["outcome"];
+        let verb = match outcome["type"].as_str() {
+            Some("refused") => "connection refused",
+            Some("violation") => "connection stopped",
+            _ => return Ok(()),
+        };
+        self.note(Ink::Yellow, &said(verb, &outcome["reason"]))
     }
 
     fn preview_start(&mut self, started: &Value) -> io::Result<()> {

@@ -74,7 +74,7 @@ pub(super) async fn a_root_that_cannot_be_had_says_why(subject: &Subject) {
     let spec = |path: &Path| RoomSpec { root: RoomRoot::Layers(vec![path.to_owned()]), ..subject.spec() };
     // Where no room's root may lie.
     match subject.sandbox().start(&spec(Path::new("/etc"))).await {
-        Err(SandboxError::Root(told)) => assert!(told.contains("`/etc`"), "{told}"),
+        Err(SandboxError::Environment(told)) => assert!(told.contains("`/etc`"), "{told}"),
         other => panic!("{:?}", other.err()),
     }
     // Not there, or only a link to somewhere else.

@@ -14,20 +14,23 @@ const LAYER_BYTES: usize = 8;
 pub(super) fn on_stage(data: &Path, roots: &[PathBuf], root: &RoomRoot) -> Result<Root, SandboxError> {
     let RoomRoot::Layers(layers) = root else { return Ok(Root::Stage) };
     if layers.is_empty() || layers.len() > IMAGE_LAYERS_MAX {
-        return Err(SandboxError::Root(format!("it has {} layers; accepted: 1 to {IMAGE_LAYERS_MAX}", layers.len())));
+        return Err(SandboxError::Environment(format!(
+            "it has {} layers; accepted: 1 to {IMAGE_LAYERS_MAX}",
+            layers.len()
+        )));
     }
     let layers = layers.iter().map(|path| layer(data, roots, path)).collect::<Result<Vec<_>, _>>()?;
     let bytes: usize = ORDER_BYTES + layers.iter().map(|layer| layer.len() + LAYER_BYTES).sum::<usize>();
     match bytes <= PACKET_BYTES_MAX {
         true => Ok(Root::Layers(layers)),
-        false => {
-            Err(SandboxError::Root(format!("the paths of its layers have {bytes} bytes; accepted: {PACKET_BYTES_MAX}")))
-        }
+        false => Err(SandboxError::Environment(format!(
+            "the paths of its layers have {bytes} bytes; accepted: {PACKET_BYTES_MAX}"
+        ))),
     }
 }
 
 fn layer(data: &Path, roots: &[PathBuf], path: &Path) -> Result<Vec<u8>, SandboxError> {
-    let refused = |why: &str| Err(SandboxError::Root(format!("layer `{}` {why}", path.display())));
+    let refused = |why: &str| Err(SandboxError::Environment(format!("layer `{}` {why}", path.display())));
     if path.as_os_str().len() > ROOT_PATH_CHARS_MAX || path.components().any(|part| part == Component::ParentDir) {
         return refused("has no such path as is accepted");
     }

@@ -4,9 +4,11 @@ use crate::error::ApiError;
 use crate::fields::{Field, Fields, Kind, Patch, describe, items, may, must, request_body, text, unavailable};
 use crate::wire::metadata;
 use loopd_domain::environment::{
-    Environment as Definition, EnvironmentConfig, Isolation, Networking, RoomLimits, RootSource,
+    Environment as Definition, EnvironmentConfig, Isolation, Networking, Ports, RoomLimits, RootSource,
 };
-use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, IMAGE_REFERENCE_CHARS_MAX, NAME_CHARS_MAX, ROOT_PATH_CHARS_MAX};
+use loopd_domain::limits::{
+    DESCRIPTION_CHARS_MAX, IMAGE_REFERENCE_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, ROOT_PATH_CHARS_MAX,
+};
 use loopd_domain::{Invalid, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -99,7 +101,7 @@ pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<En
         config.root = read_root(&fields.path("root"), value)?;
     }
     if let Some(value) = fields.given("networking") {
-        config.networking = read_networking(&fields.path("networking"), value)?;
+        (config.networking, config.ports) = read_networking(&fields.path("networking"), value)?;
     }
     if fields.word("isolation", &["namespaces"])?.is_some() {
         config.isolation = Isolation::Namespaces;
@@ -146,10 +148,14 @@ fn read_path(fields: &mut Fields) -> Result<String, Invalid> {
     }
 }
 
-fn read_networking(at: &str, value: Value) -> Result<Networking, Invalid> {
-    let names = ["type", "allowed_hosts", "allow_mcp_servers", "allow_package_managers"];
+fn read_networking(at: &str, value: Value) -> Result<(Networking, Ports), Invalid> {
+    let names = ["type", "allowed_hosts", "allow_mcp_servers", "allow_package_managers", "ports"];
     let mut fields = Fields::open(at, value, &names)?;
-    match fields.word("type", &["unrestricted", "limited", "none"])? {
+    let ports = match fields.given("ports") {
+        None => Ports::default(),
+        Some(value) => read_ports(&fields.path("ports"), value)?,
+    };
+    let networking = match fields.word("type", &["unrestricted", "limited", "none"])? {
         None => Err(Invalid::missing(fields.path("type"), "`unrestricted`, `limited` or `none`")),
         Some("none") => Ok(Networking::None),
         Some("unrestricted") => Ok(Networking::Unrestricted),
@@ -163,6 +169,24 @@ fn read_networking(at: &str, value: Value) -> Result<Networking, Invalid> {
                 allow_package_managers: fields.boolean("allow_package_managers")?.unwrap_or(false),
             })
         }
+    }?;
+    Ok((networking, ports))
+}
+
+/// Each once, in ascending order, so that two lists of the same ports are the same room.
+fn read_ports(at: &str, value: Value) -> Result<Ports, Invalid> {
+    let mut ports = Vec::new();
+    for (i, value) in items(at, value, NETWORK_PORTS_MAX)?.into_iter().enumerate() {
+        let port = value.as_u64().and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
+        ports.push(port.ok_or_else(|| Invalid::new(format!("{at}[{i}]"), &value, "a port from 1 to 65535"))?);
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    match ports.is_empty() {
+        true => {
+            Err(Invalid::new(at, "[]", "one port or more; a room without a way out has `networking` of type `none`"))
+        }
+        false => Ok(Ports(ports)),
     }
 }
 
@@ -227,10 +251,14 @@ pub fn write(environment: &Definition) -> Environment {
 }
 
 pub fn write_config(config: &EnvironmentConfig) -> Value {
+    let mut networking = json!(config.networking);
+    if config.networking != Networking::None {
+        networking["ports"] = json!(config.ports);
+    }
     json!({
         "type": "cloud",
         "root": config.root,
-        "networking": config.networking,
+        "networking": networking,
         "packages": {"type": "packages", "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": []},
         "isolation": config.isolation,
         "limits": config.limits,
@@ -246,7 +274,7 @@ mod tests {
         let new = read_new(json!({"name": "e"})).expect("valid");
         assert_eq!(new.config, EnvironmentConfig::default());
         let wire = write_config(&new.config);
-        assert_eq!(wire["networking"], json!({"type": "unrestricted"}));
+        assert_eq!(wire["networking"], json!({"type": "unrestricted", "ports": [80, 443]}));
         assert_eq!(wire["packages"]["pip"], json!([]));
         // What was echoed can be sent back.
         assert_eq!(read_config("config", wire, EnvironmentConfig::default()).expect("valid"), new.config);
@@ -272,8 +300,21 @@ mod tests {
     fn limited_networking_is_resolved() {
         let config = json!({"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["*.Example.com"]}});
         let config = read_config("config", config, EnvironmentConfig::default()).expect("valid");
-        let expected = json!({"type": "limited", "allowed_hosts": ["*.example.com"], "allow_mcp_servers": false, "allow_package_managers": false});
+        let expected = json!({"type": "limited", "allowed_hosts": ["*.example.com"], "allow_mcp_servers": false, "allow_package_managers": false, "ports": [80, 443]});
         assert_eq!(write_config(&config)["networking"], expected);
+    }
+
+    #[test]
+    fn ports_are_a_set_and_go_with_their_networking() {
+        let read = |networking: Value| {
+            read_config("config", json!({"networking": networking}), EnvironmentConfig::default()).expect("valid")
+        };
+        let config = read(json!({"type": "unrestricted", "ports": [8443, 22, 8443]}));
+        assert_eq!(write_config(&config)["networking"], json!({"type": "unrestricted", "ports": [22, 8443]}));
+        // What is replaced is replaced whole.
+        let again = read_config("config", json!({"networking": {"type": "unrestricted"}}), config).expect("valid");
+        assert_eq!(again, EnvironmentConfig::default());
+        assert_eq!(write_config(&read(json!({"type": "none"})))["networking"], json!({"type": "none"}));
     }
 
     #[test]
@@ -287,6 +328,11 @@ mod tests {
                 json!({"networking": {"type": "limited", "allowed_hosts": ["https://x"]}}),
                 "config.networking.allowed_hosts[0]",
             ),
+            (json!({"networking": {"type": "limited", "ports": [443, 0]}}), "config.networking.ports[1]"),
+            (json!({"networking": {"type": "limited", "ports": [65536]}}), "config.networking.ports[0]"),
+            (json!({"networking": {"type": "limited", "ports": ["443"]}}), "config.networking.ports[0]"),
+            (json!({"networking": {"type": "limited", "ports": []}}), "config.networking.ports"),
+            (json!({"networking": {"type": "limited", "ports": vec![1; 17]}}), "config.networking.ports"),
             (json!({"limits": {"memory_bytes": 1}}), "config.limits.memory_bytes"),
             (json!({"isolation": "microvm"}), "config.isolation"),
             (json!({"root": {}}), "config.root.type"),

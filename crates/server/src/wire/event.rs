@@ -102,6 +102,8 @@ fn fields(body: &EventBody) -> Value {
         OutputRejected { message } => json!({"message": message}),
         OutcomeUnknown { tool_use_id, message } => json!({"tool_use_id": tool_use_id, "message": message}),
         RoomRestarted { message } => json!({"message": message}),
+        NetworkConnection { connection } => json!(connection),
+        NetworkConnectionsOmitted { count } => json!({"count": count}),
         SessionForked { from_session_id, at_event_id, source_hash, workspace } => json!({
             "from_session_id": from_session_id, "at_event_id": at_event_id, "source_hash": source_hash, "workspace": workspace,
         }),
@@ -129,7 +131,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 47] = [
+pub const KINDS: [&str; 49] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",
@@ -175,6 +177,8 @@ pub const KINDS: [&str; 47] = [
     "loopd.session_recovered",
     "loopd.outcome_unknown",
     "loopd.room_restarted",
+    "loopd.network_connection",
+    "loopd.network_connections_omitted",
     "loopd.session_forked",
     "loopd.event_redacted",
 ];
@@ -185,6 +189,7 @@ mod tests {
     use crate::testing::{event, event_id, intent};
     use loopd_domain::content::ContentBlock;
     use loopd_domain::event::{AnswerStop, NativeBlock, Outcome, QueuedInput, RequestOutcome};
+    use loopd_domain::network::{Connection, ConnectionOutcome};
     use loopd_domain::session::{StopReason, TurnSettings};
     use loopd_domain::usage::{MicroUsd, Usage};
 
@@ -259,6 +264,27 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_shown_flat() {
+        let connection = Connection {
+            host: "example.com".into(),
+            port: 443,
+            outcome: ConnectionOutcome::Refused { reason: "no".into() },
+            credentials: Vec::new(),
+            started_at: loopd_domain::Timestamp::from_millis(1),
+            duration_ms: 2,
+            bytes_out: 3,
+            bytes_in: 4,
+        };
+        let shown = wire(EventBody::NetworkConnection { connection });
+        let expected = json!({
+            "id": "sevt_3", "type": "loopd.network_connection", "processed_at": "1970-01-01T00:00:00.003000Z",
+            "host": "example.com", "port": 443, "outcome": {"type": "refused", "reason": "no"},
+            "started_at": "1970-01-01T00:00:00.001000Z", "duration_ms": 2, "bytes_out": 3, "bytes_in": 4,
+        });
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
     fn a_queued_input_is_not_an_event_but_has_its_id_already() {
         let body = EventBody::UserMessage { content: vec![ContentBlock::text("hi")] };
         let input = QueuedInput { id: event_id(9), body: Box::new(body.clone()), settings: TurnSettings::default() };
@@ -276,6 +302,7 @@ mod tests {
             EventBody::OutputRejected { message: "m".into() },
             EventBody::StatusTerminated { reason: "r".into() },
             EventBody::SessionUsage { usage: Usage::default(), cost: None, active_ms: 0 },
+            EventBody::NetworkConnectionsOmitted { count: 1 },
         ];
         for body in bodies {
             assert!(KINDS.contains(&body.kind()), "{}", body.kind());

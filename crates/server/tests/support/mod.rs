@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use loopd_broker::egress::RoomStream;
+use loopd_broker::{Client, Egress, NoCredentials};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_images::Images;
@@ -13,7 +15,7 @@ use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, ServerState, router};
-use loopd_session::{Parts, SessionService};
+use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::sqlite::SqliteStore;
 use moody::MoodyStore;
 use serde_json::Value;
@@ -95,6 +97,15 @@ impl Reply {
     }
 }
 
+struct NoWayOut;
+
+#[async_trait]
+impl Egress for NoWayOut {
+    async fn serve(&self, _client: Arc<Client>, _stream: Box<dyn RoomStream>) {
+        panic!("there are no rooms");
+    }
+}
+
 impl House {
     pub async fn open(auth: AuthConfig) -> House {
         let directory = tempfile::tempdir().expect("a directory");
@@ -102,12 +113,16 @@ impl House {
         let store = Arc::new(MoodyStore::new(real));
         let clock = Arc::new(TestClock(AtomicI64::new(1_700_000_000_000_000)));
         let (models, ids) = (Arc::new(models(clock.clone())), Arc::new(TestIds(AtomicU64::new(1))));
+        let connections = Arc::new(ConnectionReports::default());
         let sessions = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
             images: Images::open(directory.path(), Default::default(), clock.clone()).expect("images"),
             models: models.clone(),
             host_tools: Arc::new(RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client")),
+            egress: Arc::new(NoWayOut),
+            connections,
+            placeholders: Arc::new(NoCredentials),
             clock: clock.clone(),
             ids: ids.clone(),
             data: directory.path().to_owned(),

@@ -67,7 +67,7 @@ impl Export {
         self.put_json(&mut tar, MANIFEST, &serde_json::to_vec_pretty(&manifest)?)?;
         self.put_journal(&mut tar)?;
         let mut files = Files { tar: &mut tar };
-        let spec = driver::spec(&self.parts, &self.session.id, self.session.epoch, self.session.room.limits);
+        let spec = driver::spec(&self.parts, &self.session.id, self.session.epoch, &self.session.room);
         let read = self.parts.sandbox.read_files(&spec, &mut files).map_err(io::Error::other)?;
         // A session's files go after its journal: while that was there, so were they.
         let head = self.runtime.block_on(self.parts.store.journal().head(&self.session.id));

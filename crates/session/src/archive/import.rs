@@ -195,13 +195,13 @@ impl Unpacking {
 
     /// The session's directory, new: what is there without a session is left from an import that was cut off.
     fn files(&self, session: &ArchivedSession) -> Result<Box<dyn FileWriter>, ServiceError> {
-        let spec = driver::spec(self.parts(), &session.id, driver::NOBODYS, session.room.limits);
+        let spec = driver::spec(self.parts(), &session.id, driver::NOBODYS, &session.room);
         self.runtime.block_on(self.parts().sandbox.remove(&spec)).map_err(no_files)?;
         self.parts().sandbox.write_files(&spec).map_err(no_files)
     }
 
     fn discard(&self, session: &ArchivedSession) {
-        let spec = driver::spec(self.parts(), &session.id, driver::NOBODYS, session.room.limits);
+        let spec = driver::spec(self.parts(), &session.id, driver::NOBODYS, &session.room);
         if let Err(fault) = self.runtime.block_on(self.parts().sandbox.remove(&spec)) {
             tracing::warn!(session = %session.id, %fault, "the files of an import that failed could not be removed");
         }

@@ -66,13 +66,14 @@ impl Driver {
             Err(fault) => Err(fault.to_string()),
         };
         self.room = RoomState::Ready(Box::new(room));
-        self.variables = self.parts.images.variables(&self.ledger.session.room.root);
+        self.image_variables = self.parts.images.variables(&self.ledger.session.room.root);
         match known {
             Ok(calls) => {
                 tracing::info!(session = %self.id(), calls = calls.len(), "a room was adopted");
                 let open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls).filter(|c| !c.settled);
                 let now = Instant::now();
                 self.dispatched = open.filter(|c| calls.contains(&c.id)).map(|c| (c.id.clone(), now)).collect();
+                self.serve_outlet();
                 Ok(true)
             }
             Err(reason) => {

@@ -47,7 +47,14 @@ impl From<IllegalEvent> for Violation {
 }
 
 impl Driver {
-    pub(super) async fn on_batch(&mut self, results: Vec<CallResult>, commands: Vec<Command>) -> Result<(), Halt> {
+    pub(super) async fn on_batch(&mut self, mut results: Vec<CallResult>, commands: Vec<Command>) -> Result<(), Halt> {
+        if !results.is_empty() {
+            let masking = self.masking().await;
+            for result in &mut results {
+                result.is_error |= !masking.result(&mut result.content);
+                self.previews.remove(&result.id);
+            }
+        }
         let mut draft = self.ledger.draft();
         let after = match self.plan(&mut draft, results, commands) {
             Ok(after) => after,
@@ -84,7 +91,7 @@ impl Driver {
             self.tell(loopd_agent_loop::Input::CallDone { id }).await?;
         }
         if let Some(question) = after.ask {
-            self.ask(*question);
+            self.ask(*question).await;
         }
         if after.model_failed {
             self.tell(loopd_agent_loop::Input::ModelFailed).await?;

@@ -203,11 +203,12 @@ impl Driver {
     }
 
     pub(super) async fn on_host_call(&mut self, finished: Finished) -> Result<(), Halt> {
-        let Finished { id, result, ran_ms } = finished;
+        let Finished { id, mut result, ran_ms } = finished;
         let is_open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls).any(|c| c.id == id && !c.settled);
         if !is_open {
             return Ok(());
         }
+        result.is_error |= !self.masking().await.result(&mut result.content);
         let mut draft = self.ledger.draft();
         turn::result(&mut draft, &id, result.content, result.is_error, result.outcome, ran_ms)?;
         self.commit(&draft).await?;

@@ -61,13 +61,19 @@ impl Driver {
 
     pub(super) async fn on_listed(&mut self, listed: Vec<Listed>) -> Result<(), Halt> {
         self.listing = None;
+        let masking = self.masking().await;
         let mut draft = self.ledger.draft();
         for Listed { server, outcome } in listed {
             let tools = match outcome {
-                Ok(tools) => tools,
+                Ok(mut tools) => {
+                    masking.tools(&mut tools);
+                    tools
+                }
                 Err(fault) => {
-                    tracing::warn!(session = %self.id(), server, %fault, "an MCP server could not be asked for its tools");
-                    draft.push(connection_error(&server, &fault))?;
+                    let told = fault.to_string();
+                    let told = masking.text(&told);
+                    tracing::warn!(session = %self.id(), server, fault = %told, "an MCP server could not be asked for its tools");
+                    draft.push(connection_error(&server, &fault, &told))?;
                     Vec::new()
                 }
             };
@@ -80,12 +86,12 @@ impl Driver {
     }
 }
 
-fn connection_error(server: &str, fault: &ListFault) -> EventBody {
+fn connection_error(server: &str, fault: &ListFault, told: &str) -> EventBody {
     let kind = match fault.wants_authentication {
         true => "mcp_authentication_failed_error",
         false => "mcp_connection_failed_error",
     };
-    let message = format!("MCP server `{server}`: {fault}; the turn goes on without its tools");
+    let message = format!("MCP server `{server}`: {told}; the turn goes on without its tools");
     // Nothing more is tried within this turn.
     let mut body = session_error(kind, message, RetryStatus::Exhausted);
     if let EventBody::SessionError { error } = &mut body {

@@ -181,6 +181,7 @@ impl Driver {
             updated_at: draft.at,
         };
         self.ledger.commit_change(&draft, change).await?;
+        self.renew_client();
         Ok(self.ledger.session.clone())
     }
 

@@ -18,6 +18,7 @@
 
 mod adoption;
 mod batch;
+mod broker;
 mod host_calls;
 mod listing;
 mod mail;
@@ -32,20 +33,23 @@ pub use room::{NOBODYS, StartingRoom, spec, start};
 use crate::asking::Asking;
 use crate::hub::Channel;
 use crate::ledger::{Draft, Ledger};
+use crate::masking::Preview;
 use crate::recovery;
 use crate::requests::{Parts, StopMode};
 use host_calls::{Finished, HostCalls};
 use listing::{Listed, Listing};
+use loopd_broker::Client;
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
 use loopd_protocol::FromCell;
+use loopd_sandbox::SandboxError;
 use loopd_store::{AppendError, StoreError};
-use room::{Made, RoomState, Unmade};
+use room::{Made, RoomState};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// Tries of a write whose store is not available, before the driver gives the session up for somebody to take up later.
@@ -103,6 +107,13 @@ impl Halt {
     }
 }
 
+impl Halt {
+    /// The session is still this driver's, and its journal as this driver knows it.
+    fn may_write(&self) -> bool {
+        matches!(self, Halt::Hibernate | Halt::Stopping(_))
+    }
+}
+
 impl From<IllegalEvent> for Halt {
     fn from(fault: IllegalEvent) -> Self {
         Halt::Broken(fault)
@@ -133,18 +144,22 @@ pub struct Driver {
     hurry_by: Option<Instant>,
     rest_since: Instant,
     /// What the room's image sets for programs.
-    variables: Vec<(String, String)>,
+    image_variables: Vec<(String, String)>,
     /// The room was built after the shell of another one had been used, and the model was not told.
     room_is_fresh: bool,
     /// The service stops; what is awaited is waited for until then.
     drained_by: Option<Instant>,
+    /// As whom the session is known to egress and vaults.
+    client: watch::Sender<Arc<Client>>,
+    /// What is held back of the output that running calls show.
+    previews: HashMap<CallId, Preview>,
 }
 
 /// What woke the driver.
 enum Wake {
     Mail(Option<Mail>),
     Frame(Result<FromCell, crate::link::LinkError>),
-    Room(Result<Made, Unmade>),
+    Room(Result<Made, SandboxError>),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
     HostCall(Finished),
@@ -154,11 +169,16 @@ enum Wake {
     Hurry,
     Idle,
     Drained,
+    /// Connections have ended that nothing else has written.
+    Connections,
 }
 
 impl Driver {
-    pub fn new(parts: Arc<Parts>, ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
+    pub fn new(parts: Arc<Parts>, mut ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
+        ledger.connections = parts.connections.inbox(&ledger.session.id);
         Driver {
+            client: watch::Sender::new(Arc::new(broker::client_of(&ledger.session))),
+            previews: HashMap::new(),
             host: HostCalls::new(parts.host_tools.for_session()),
             parts,
             ledger,
@@ -174,7 +194,7 @@ impl Driver {
             time_up: false,
             hurry_by: None,
             rest_since: Instant::now(),
-            variables: Vec::new(),
+            image_variables: Vec::new(),
             room_is_fresh: false,
             drained_by: None,
         }
@@ -203,6 +223,10 @@ impl Driver {
         self.mailbox.close();
         while self.mailbox.try_recv().is_ok() {}
         self.host.stop_all();
+        self.close_outlet().await;
+        if halt.may_write() {
+            self.write_last_connections().await;
+        }
         match halt.leaves_room() {
             true => self.leave_room(),
             false => self.end_room().await,
@@ -233,6 +257,7 @@ impl Driver {
                 Wake::TimeUp => self.on_time_up().await?,
                 Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
                 Wake::Idle => return Err(Halt::Hibernate),
+                Wake::Connections => self.write_connections().await?,
                 Wake::Drained => return Err(Halt::Stopping(StopMode::HandOver)),
             }
             if self.drained_by.is_some() && !self.awaits() {
@@ -256,6 +281,8 @@ impl Driver {
         let time_up_at = self.time_up_at();
         let idle_at = self.idle_at();
         let retry = self.retry;
+        let connections = self.ledger.connections.clone();
+        let (turn, in_turn) = (self.ledger.fold().turns, self.ledger.fold().turn.is_some());
         tokio::select! {
             mail = self.mailbox.recv() => Wake::Mail(mail),
             wake = self.room.wake() => wake,
@@ -267,6 +294,7 @@ impl Driver {
             () = until(self.hurry_by) => Wake::Hurry,
             () = until(idle_at) => Wake::Idle,
             () = until(self.drained_by) => Wake::Drained,
+            () = connections.due(turn, in_turn) => Wake::Connections,
         }
     }
 
@@ -342,6 +370,7 @@ impl Driver {
         self.time_up = false;
         self.hurry_by = None;
         self.dispatched.clear();
+        self.previews.clear();
         self.rest_since = Instant::now();
     }
 

@@ -66,11 +66,12 @@ impl Driver {
     }
 
     /// Sends a question whose start is on disk.
-    pub(super) fn ask(&mut self, question: Question) {
+    pub(super) async fn ask(&mut self, question: Question) {
+        let masking = self.masking().await;
         let Question { resolved, request, attempt } = question;
         let base = self.ledger.fold().last_seq;
         let ids = self.ledger.ids();
-        self.asking = Some(Asking::start(resolved, request, attempt, self.channel.clone(), ids, base));
+        self.asking = Some(Asking::start(resolved, request, attempt, self.channel.clone(), ids, base, masking));
     }
 
     pub(super) async fn on_answer(&mut self, outcome: Result<Answer, ModelError>) -> Result<(), Halt> {
@@ -82,6 +83,8 @@ impl Driver {
     }
 
     async fn on_answered(&mut self, asking: Asking, answer: Answer) -> Result<(), Halt> {
+        asking.show_rest();
+        let masking = self.masking().await;
         let mut draft = self.ledger.draft();
         let (ids, first_token_ms) = {
             let seen = asking.seen.lock();
@@ -92,7 +95,7 @@ impl Driver {
             let Some(body) = answer::event_of(block, &self.ledger.tools, answer.stop) else { continue };
             has_text |= matches!(body, EventBody::AgentMessage { .. });
             let id = ids.get(&index).cloned().unwrap_or_else(|| self.new_event_id());
-            draft.push_as(id, body)?;
+            draft.push_as(id, masking.answer(body))?;
         }
         let outcome = RequestOutcome::Answered { stop: answer.stop, stop_details: answer.stop_details.clone() };
         let cost = self.end_request(&mut draft, &asking, outcome, answer.usage, first_token_ms, Some(&answer))?;
@@ -172,7 +175,7 @@ impl Driver {
         self.commit(&draft).await?;
         match question {
             Some(question) => {
-                self.ask(question);
+                self.ask(question).await;
                 self.go_on().await
             }
             None => self.model_failed().await,

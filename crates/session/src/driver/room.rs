@@ -3,18 +3,19 @@
 use super::{Driver, HURRY, Halt, Wake, until};
 use crate::ledger::Draft;
 use crate::link::{Link, LinkError};
+use crate::outlet::Serving;
 use crate::requests::Parts;
 use crate::turn;
 use crate::{recovery, resume};
 use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
-use loopd_domain::environment::{EnvironmentConfig, RoomLimits};
+use loopd_domain::environment::{EnvironmentConfig, Networking};
 use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, SessionId};
 use loopd_images::{ImageError, ImageErrorKind, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
-use loopd_sandbox::port::RoomGuard;
+use loopd_sandbox::port::{Outlet, RoomGuard, RoomOutlet};
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
 use std::future::Future;
 use std::pin::Pin;
@@ -45,17 +46,7 @@ pub struct Made {
     variables: Vec<(String, String)>,
 }
 
-/// Why there is no room.
-#[derive(Debug, thiserror::Error)]
-pub enum Unmade {
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// What it is to be made of cannot be had.
-    #[error("the environment's root: {0}")]
-    Root(#[from] ImageError),
-}
-
-pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Made, Unmade>> + Send>>;
+pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Made, SandboxError>> + Send>>;
 
 pub enum RoomState {
     None,
@@ -69,12 +60,15 @@ pub struct ReadyRoom {
     pub(super) link: Link,
     exit: watch::Receiver<Option<RoomExit>>,
     guard: Box<dyn RoomGuard>,
+    /// Until it is served.
+    pub(super) outlet: Option<Box<dyn Outlet>>,
+    pub(super) serving: Option<Serving>,
 }
 
 impl ReadyRoom {
     pub(super) fn new(room: Room) -> Self {
-        let Room { channel, outlet: _, exit, guard } = room;
-        ReadyRoom { link: Link::new(channel), exit, guard }
+        let Room { channel, outlet, exit, guard } = room;
+        ReadyRoom { link: Link::new(channel), exit, guard, outlet, serving: None }
     }
 
     /// Says who we are. The cell answers with `Hello`, or hangs up.
@@ -99,7 +93,7 @@ impl RoomState {
 
 /// Starts a session's room; needs nothing of the session but its id and environment, so it can run beside its creation.
 pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> StartingRoom {
-    make(parts, spec(parts, session, epoch, room.limits), room)
+    make(parts, spec(parts, session, epoch, room), room)
 }
 
 /// Has what the room is to be made of, which can take long the first time, and starts it.
@@ -107,15 +101,29 @@ fn make(parts: &Arc<Parts>, mut spec: RoomSpec, room: &EnvironmentConfig) -> Sta
     let (sandbox, images) = (parts.sandbox.clone(), parts.images.clone());
     let (root, packages) = (room.root.clone(), room.packages.clone());
     Box::pin(async move {
-        let Resolved { root, variables } = images.resolve(&root, &packages).await?;
+        let Resolved { root, variables } = images.resolve(&root, &packages).await.map_err(no_root)?;
         spec.root = root;
         Ok(Made { room: sandbox.start(&spec).await?, variables })
     })
 }
 
-pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, limits: RoomLimits) -> RoomSpec {
+/// What has to be changed before there can be a root, and what may only be away for now.
+fn no_root(fault: ImageError) -> SandboxError {
+    match fault.kind() {
+        ImageErrorKind::Unavailable => SandboxError::Root(fault.to_string()),
+        ImageErrorKind::Refused | ImageErrorKind::Broken | ImageErrorKind::Packages => {
+            SandboxError::Environment(fault.to_string())
+        }
+    }
+}
+
+pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> RoomSpec {
     let directory = parts.data.join("sessions").join(session.as_str());
-    RoomSpec { limits, ..RoomSpec::plain(session.clone(), epoch, directory) }
+    let outlet = match room.networking {
+        Networking::None => RoomOutlet::Closed,
+        Networking::Unrestricted | Networking::Limited { .. } => RoomOutlet::Open { ports: room.ports.0.clone() },
+    };
+    RoomSpec { limits: room.limits, outlet, ..RoomSpec::plain(session.clone(), epoch, directory) }
 }
 
 impl Driver {
@@ -124,31 +132,30 @@ impl Driver {
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
-        spec(&self.parts, self.id(), self.epoch(), self.ledger.session.room.limits)
+        spec(&self.parts, self.id(), self.epoch(), &self.ledger.session.room)
     }
 
-    pub(super) async fn on_room(&mut self, outcome: Result<Made, Unmade>) -> Result<(), Halt> {
+    pub(super) async fn on_room(&mut self, outcome: Result<Made, SandboxError>) -> Result<(), Halt> {
         match outcome {
             Ok(Made { room, variables }) => {
-                self.variables = variables;
+                self.image_variables = variables;
                 let mut room = ReadyRoom::new(room);
                 let attached = room.attach(self.id(), self.epoch());
                 self.room = RoomState::Ready(Box::new(room));
                 self.room_is_fresh = true;
+                self.serve_outlet();
                 match attached {
                     Ok(()) => self.begin().await,
                     Err(fault) => self.on_link_fault(fault).await,
                 }
             }
-            Err(Unmade::Sandbox(SandboxError::Fenced { .. })) => Err(Halt::Fenced),
+            Err(SandboxError::Fenced { .. }) => Err(Halt::Fenced),
+            Err(fault) if fault.is_permanent() => {
+                self.room = RoomState::None;
+                self.on_no_room(&fault.to_string()).await
+            }
             Err(fault) => {
                 self.room = RoomState::None;
-                if let Unmade::Root(cause) = &fault
-                    && cause.kind() != ImageErrorKind::Unavailable
-                {
-                    // Trying again changes neither the environment nor its image. The next turn tries.
-                    self.rooms_lost = ROOMS_LOST_MAX;
-                }
                 self.on_room_lost(&fault.to_string()).await
             }
         }
@@ -183,13 +190,20 @@ impl Driver {
             turn::run(&mut draft, &self.ledger.session, &TurnSettings::default())?;
             self.commit(&draft).await?;
         }
+        if !matches!(self.room, RoomState::Ready(_)) {
+            return Ok(());
+        }
+        let mut variables = self.image_variables.clone();
+        let bound = self.variables().await?;
+        variables.retain(|(name, _)| bound.iter().all(|(known, _)| known != name));
+        variables.extend(bound);
         let Some(turn) = self.ledger.fold().turn.as_ref() else { return Ok(()) };
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         let frame = ToCell::Begin {
             config: resume::config(&self.ledger),
             resume: resume::resume(&self.ledger, turn),
             now: self.ledger.now(),
-            variables: self.variables.clone(),
+            variables,
         };
         let sent = room.link.send(&frame);
         fail::fail_point!("session::after_dispatch");
@@ -301,20 +315,32 @@ impl Driver {
                 let is_open = self.ledger.fold().turn.iter().flat_map(|t| &t.calls).any(|c| c.id == id && !c.settled);
                 // A longer one is no honest preview, and many of them wait for slow followers.
                 if is_open && text.len() <= OUTPUT_BYTES_MAX {
-                    let base = self.ledger.fold().last_seq;
-                    self.channel.publish(base, crate::requests::Followed::ToolOutput { id, text });
+                    self.preview(id, text).await;
                 }
                 Ok(())
             }
             FromCell::Log { message } => {
-                let message: String = message.chars().take(LOG_CHARS_MAX).collect();
+                let masking = self.masking().await;
+                let message: String = masking.text(&message).chars().take(LOG_CHARS_MAX).collect();
                 tracing::info!(session = %self.id(), message = %message.escape_debug(), "the cell says");
                 Ok(())
             }
         }
     }
 
+    /// Shows a piece of a running call's output, as far as it cannot be the beginning of a secret.
+    async fn preview(&mut self, id: CallId, text: String) {
+        let masking = self.masking().await;
+        let text = self.previews.entry(id.clone()).or_default().push(&masking, text);
+        if !text.is_empty() {
+            let base = self.ledger.fold().last_seq;
+            self.channel.publish(base, crate::requests::Followed::ToolOutput { id, text });
+        }
+    }
+
     pub(super) async fn on_link_fault(&mut self, fault: LinkError) -> Result<(), Halt> {
+        // Another host may have the room: nothing more goes out in this one's name.
+        self.close_outlet().await;
         let reason = match (&mut self.room, &fault) {
             (RoomState::Ready(room), LinkError::Closed) => exit_reason(&mut room.exit).await,
             _ => fault.to_string(),
@@ -349,6 +375,26 @@ impl Driver {
         if gone.is_err() {
             tracing::warn!(session = %self.id(), "a killed room is still not gone");
         }
+    }
+
+    /// There will be no room, however often one is asked for: the turn ends with the reason.
+    async fn on_no_room(&mut self, reason: &str) -> Result<(), Halt> {
+        self.begun = false;
+        let fold = self.ledger.fold();
+        if fold.turn.is_none() || fold.is_waiting() {
+            tracing::info!(session = %self.id(), reason, "a session that rests has no room");
+            return Ok(());
+        }
+        tracing::warn!(session = %self.id(), reason, "a turn ends for want of a room");
+        let mut draft = self.ledger.draft();
+        if let Some(asking) = self.asking.take() {
+            self.cut(&mut draft, &asking)?;
+        }
+        for call in turn::unsettled(&draft).iter().filter(|c| c.runs_in == RunsIn::Host) {
+            self.settle_stopped(&mut draft, call, reason)?;
+        }
+        recovery::no_room(&mut draft, &self.ledger.session, reason)?;
+        Box::pin(self.rest_with(draft)).await
     }
 
     /// The room is of no more use. An open turn goes on in a new one; what was running there is settled by its class.

@@ -4,14 +4,18 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod errands;
+pub mod gate;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
 pub use errands::Errands;
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub use gate::{Gate, Secrets};
 
 use async_trait::async_trait;
 use loopd_agent_loop::{AgentLoop, Call, Command, Input};
 use loopd_domain::agent::{AgentSpec, Metadata, ModelRef, Tool, ToolConfig};
 use loopd_domain::content::ContentBlock;
+use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
@@ -20,7 +24,7 @@ use loopd_images::Images;
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
-use loopd_sandbox::port::RoomGuard;
+use loopd_sandbox::port::{Outlet, OutletStream, RoomGuard, RoomOutlet};
 use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_session::replay::Replayer;
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
@@ -30,9 +34,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What the room of the test does with a call.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub enum Act {
     Hang,
     /// The room is gone before the result.
     Die,
+    /// Shows these pieces of output, and has their whole for its result.
+    Show(Vec<String>),
 }
 
 pub type Tools = Arc<dyn Fn(&Call) -> Act + Send + Sync>;
@@ -70,6 +76,11 @@ pub struct Mishaps {
     /// What a cell sends, uninvited, the next time that it has asked for the model.
     pub intrusion: Mutex<Vec<Command>>,
     pub alive: Arc<AtomicUsize>,
+    /// Rooms cannot be had at all.
+    pub no_rooms: AtomicBool,
+    /// What each turn's programs had in their environment.
+    pub variables: Mutex<Vec<Vec<(String, String)>>>,
+    outlets: Mutex<Vec<(SessionId, mpsc::Sender<DuplexStream>)>>,
     /// Files are not read as long as this is set.
     pub files_wait: AtomicBool,
     rooms: Mutex<Vec<watch::Sender<bool>>>,
@@ -78,6 +89,16 @@ pub struct Mishaps {
 impl Mishaps {
     pub fn kill_rooms(&self) {
         self.rooms.lock().drain(..).for_each(|room| _ = room.send_replace(true));
+    }
+
+    /// A program of the session's latest room asks for a connection. `None`: the room has no way out.
+    pub async fn connect(&self, session: &SessionId, host: &str) -> Option<DuplexStream> {
+        let outlets = self.outlets.lock().clone();
+        let (_, outlet) = outlets.into_iter().rev().find(|(of, _)| of == session)?;
+        let (mut program, host_end) = tokio::io::duplex(1 << 10);
+        outlet.send(host_end).await.ok()?;
+        program.write_all(format!("CONNECT {host}:443\n").as_bytes()).await.expect("taken");
+        Some(program)
     }
 
     fn takes_one(count: &AtomicUsize) -> bool {
@@ -105,14 +126,30 @@ impl Drop for Guard {
     }
 }
 
+/// An outlet of streams that a test makes.
+struct Wishes(mpsc::Receiver<DuplexStream>);
+
+#[async_trait]
+impl Outlet for Wishes {
+    async fn accept(&mut self) -> std::io::Result<Box<dyn OutletStream>> {
+        match self.0.recv().await {
+            Some(stream) => Ok(Box::new(stream)),
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
 #[async_trait]
 impl Sandbox for OpenRoom {
     fn kind(&self) -> &'static str {
         "open"
     }
 
-    async fn start(&self, _spec: &RoomSpec) -> Result<Room, SandboxError> {
+    async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError> {
         self.started.fetch_add(1, Ordering::Relaxed);
+        if self.mishaps.no_rooms.load(Ordering::Relaxed) {
+            return Err(SandboxError::Environment("package `nosuch` does not install".to_owned()));
+        }
         if Mishaps::takes_one(&self.mishaps.failing_starts) {
             return Err(SandboxError::Launcher("the test wants it so".to_owned()));
         }
@@ -132,7 +169,15 @@ impl Sandbox for OpenRoom {
             mishaps.alive.fetch_sub(1, Ordering::Relaxed);
             exit.send_replace(Some(RoomExit::Signal(9)));
         });
-        Ok(Room { channel: host, outlet: None, exit: exited, guard: Box::new(Guard(kill)) })
+        let outlet: Option<Box<dyn Outlet>> = match spec.outlet {
+            RoomOutlet::Closed => None,
+            RoomOutlet::Open { .. } => {
+                let (wishes, waiting) = mpsc::channel(16);
+                self.mishaps.outlets.lock().push((spec.session.clone(), wishes));
+                Some(Box::new(Wishes(waiting)))
+            }
+        };
+        Ok(Room { channel: host, outlet, exit: exited, guard: Box::new(Guard(kill)) })
     }
 
     async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
@@ -187,7 +232,8 @@ async fn run_cell(mut stream: UnixStream, tools: Tools, mishaps: &Mishaps) {
                     send(&mut stream, &FromCell::Hello { version: VERSION, calls: Vec::new() }).await;
                     continue;
                 }
-                ToCell::Begin { config, resume, now, .. } => {
+                ToCell::Begin { config, resume, now, variables } => {
+                    mishaps.variables.lock().push(variables);
                     let (machine, commands) = AgentLoop::resume(config, resume, now);
                     live = Some(machine);
                     (now, commands)
@@ -251,6 +297,14 @@ async fn obey(
                     duration_ms: 1,
                 });
             }
+            Act::Show(pieces) => {
+                for text in &pieces {
+                    send(stream, &FromCell::Output { id: id.clone(), text: text.clone() }).await;
+                }
+                queue.extend(machine.step(now, Input::CallDone { id: id.clone() }));
+                let (content, outcome) = (vec![ContentBlock::text(pieces.concat())], Outcome::Completed);
+                results.push(CallResult { id, content, is_error: false, outcome, duration_ms: 1 });
+            }
             Act::Hang => hanging.push(id),
             Act::Die => return false,
         }
@@ -308,6 +362,10 @@ pub struct House {
     pub mishaps: Arc<Mishaps>,
     /// What the host sends for its sessions.
     pub errands: Arc<Errands>,
+    /// What becomes of the connections of its rooms.
+    pub gate: Arc<Gate>,
+    /// What its sessions' credentials hold.
+    pub secrets: Arc<Secrets>,
     pub directory: Arc<tempfile::TempDir>,
 }
 
@@ -344,6 +402,8 @@ impl House {
         let clock = Arc::new(TestClock);
         let config = loopd_models::ModelsConfig::default();
         let models = loopd_models::Registry::from_config(config, &|_| None, clock.clone()).expect("models");
+        let connections = Arc::new(loopd_session::ConnectionReports::default());
+        let (gate, secrets) = (Arc::new(Gate::new(connections.clone())), Arc::new(Secrets::default()));
         let service = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(OpenRoom {
@@ -355,6 +415,9 @@ impl House {
             images: Images::open(directory.path(), Default::default(), clock.clone()).expect("images"),
             models: Arc::new(models),
             host_tools: errands.clone(),
+            egress: gate.clone(),
+            connections,
+            placeholders: secrets.clone(),
             clock,
             ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
             data: directory.path().to_owned(),
@@ -364,7 +427,7 @@ impl House {
         })
         .await
         .expect("a service");
-        House { service, store, rooms_started, mishaps, errands, directory }
+        House { service, store, rooms_started, mishaps, errands, gate, secrets, directory }
     }
 
     pub async fn create(&self, script: Value, tools: Vec<Tool>, text: &str) -> Accepted {
@@ -387,12 +450,22 @@ impl House {
         text: &str,
         settings: TurnSettings,
     ) -> Result<Accepted, ServiceError> {
+        self.try_create_in(Default::default(), spec, text, settings).await
+    }
+
+    pub async fn try_create_in(
+        &self,
+        room: EnvironmentConfig,
+        spec: AgentSpec,
+        text: &str,
+        settings: TurnSettings,
+    ) -> Result<Accepted, ServiceError> {
         let inputs = if text.is_empty() { Vec::new() } else { vec![message(text)] };
         let new = NewSession {
             workspace: workspace(),
             agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
-            room: Default::default(),
+            room,
             title: None,
             metadata: Metadata::new(),
             inputs,

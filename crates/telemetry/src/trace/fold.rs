@@ -10,6 +10,7 @@ use super::step::OpenStep;
 use super::{Span, SpanKind, SpanStatus, Trace};
 use crate::semconv;
 use loopd_domain::event::{Event, EventBody, RetryStatus};
+use loopd_domain::network::Connection;
 use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::{EventId, SessionId, ThreadId, Timestamp};
 
@@ -49,7 +50,7 @@ impl TraceFold {
         let mut root = self.root.clone();
         if let Some(turn) = &self.turn {
             let mut span = turn.span.clone();
-            span.children.extend(turn.step.iter().map(|s| s.span.clone()));
+            span.children.extend(turn.step.iter().map(OpenStep::so_far));
             root.children.push(span);
         }
         if !self.queued.is_empty() {
@@ -85,6 +86,8 @@ impl TraceFold {
             EventBody::StatusRunning { turn, settings } => self.run(event, *turn, settings),
             EventBody::StatusIdle { stop_reason, .. } => self.rest(event, stop_reason),
             EventBody::StatusTerminated { reason } => self.terminate(event.at, reason),
+            EventBody::NetworkConnection { connection } => self.connect(event, connection),
+            EventBody::NetworkConnectionsOmitted { count } => self.omit_connections(*count),
             _ => self.apply_to_turn(event),
         }
     }
@@ -197,6 +200,38 @@ impl TraceFold {
         parent.children.push(span.under(parent));
     }
 
+    /// A connection belongs to the step in which it was begun, which may be over when the journal tells of it.
+    fn connect(&mut self, event: &Event, connection: &Connection) {
+        let span = spans::connection(event, connection);
+        let began = span.start;
+        if let Some(turn) = self.turn.as_mut().filter(|turn| turn.span.start <= began) {
+            if let Some(step) = turn.step.as_mut().filter(|step| step.span.start <= began) {
+                let span = span.under(&step.span);
+                step.span.children.push(span);
+                return;
+            }
+            return insert(&mut turn.span, span);
+        }
+        let held = |turn: &&mut Span| turn.start <= began && turn.end.is_some_and(|end| began <= end);
+        let turns = self.root.children.iter_mut().rev().filter(|s| s.kind == SpanKind::Turn);
+        match turns.into_iter().find(held) {
+            Some(turn) => insert(turn, span),
+            // Of a process that lived on between two turns.
+            None => place(&mut self.root, span),
+        }
+    }
+
+    fn omit_connections(&mut self, count: u64) {
+        let last = self.root.children.iter_mut().rev().find(|s| s.kind == SpanKind::Turn);
+        let span = match (&mut self.turn, last) {
+            (Some(turn), _) => &mut turn.span,
+            (None, Some(turn)) => turn,
+            (None, None) => &mut self.root,
+        };
+        let before = span.attributes.get(semconv::LOOPD_NETWORK_OMITTED).and_then(|v| v.as_u64()).unwrap_or(0);
+        span.set(semconv::LOOPD_NETWORK_OMITTED, before.saturating_add(count));
+    }
+
     fn terminate(&mut self, at: Timestamp, reason: &str) {
         self.end_turn(at, SpanStatus::Interrupted);
         self.queued.clear();
@@ -211,6 +246,22 @@ impl TraceFold {
             self.root.children.push(turn.span);
         }
     }
+}
+
+/// Into the step of the turn that was open then.
+fn insert(turn: &mut Span, span: Span) {
+    let steps = turn.children.iter_mut().rev().filter(|s| s.kind == SpanKind::Step);
+    match steps.into_iter().find(|step| step.start <= span.start) {
+        Some(step) => place(step, span),
+        None => place(turn, span),
+    }
+}
+
+/// Among the children, in the order of their start.
+fn place(parent: &mut Span, span: Span) {
+    let at = parent.children.partition_point(|s| s.start <= span.start);
+    let span = span.under(parent);
+    parent.children.insert(at, span);
 }
 
 impl OpenTurn {

@@ -121,6 +121,10 @@ fn label(span: &Span) -> String {
             format!("{}/{}", provider.unwrap_or_default(), model.unwrap_or_default())
         }
         SpanKind::ToolCall => format!("tool {}", text(span, semconv::TOOL_NAME).unwrap_or_default()),
+        SpanKind::Connection => {
+            let (host, port) = (text(span, semconv::SERVER_ADDRESS), number(span, semconv::SERVER_PORT));
+            format!("connect {}:{}", host.unwrap_or_default(), port.unwrap_or_default())
+        }
         SpanKind::Step | SpanKind::ClientWait | SpanKind::RetryWait | SpanKind::Recovery => span.name.clone(),
     }
 }
@@ -160,6 +164,20 @@ fn notes(span: &Span) -> Vec<String> {
         if let Some(ms) = number(span, name).filter(|ms| *ms >= WAIT_SHOWN_MS) {
             notes.push(format!("{word} {}", duration(ms)));
         }
+    }
+    if let Some(placed) = span.attributes.get(semconv::LOOPD_NETWORK_CREDENTIALS).and_then(Value::as_array) {
+        notes.push(match placed.len() {
+            1 => "1 credential".to_owned(),
+            n => format!("{n} credentials"),
+        });
+    }
+    if span.kind == SpanKind::Connection && span.status == SpanStatus::Ok {
+        let bytes = |name| size(number(span, name).unwrap_or_default());
+        let (out, back) = (bytes(semconv::LOOPD_NETWORK_BYTES_OUT), bytes(semconv::LOOPD_NETWORK_BYTES_IN));
+        notes.push(format!("{out} out, {back} in"));
+    }
+    if let Some(count) = number(span, semconv::LOOPD_NETWORK_OMITTED) {
+        notes.push(format!("{count} connections more"));
     }
     if let Some(inputs) = number(span, semconv::LOOPD_QUEUE_LENGTH) {
         notes.push(format!("{inputs} queued"));
@@ -212,6 +230,15 @@ fn tokens(count: u64) -> String {
         10_000..=999_999 => format!("{}.{}k", count / 1_000, count % 1_000 / 100),
         1_000_000..=999_999_999 => format!("{}.{}M", count / 1_000_000, count % 1_000_000 / 100_000),
         _ => ">999M".to_owned(),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..=9_999 => format!("{bytes} B"),
+        10_000..=999_999 => format!("{} kB", bytes / 1_000),
+        1_000_000..=999_999_999 => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes % 1_000_000_000 / 100_000_000),
     }
 }
 

@@ -5,6 +5,7 @@ use super::{Span, SpanKind, SpanStatus};
 use crate::semconv;
 use loopd_domain::Timestamp;
 use loopd_domain::event::{AnswerStop, Event, EventBody, Intent, Outcome, RequestOutcome, RunsIn, Verdict};
+use loopd_domain::network::{Connection, ConnectionOutcome};
 use loopd_domain::session::{LimitName, StopReason};
 use loopd_domain::usage::{MicroUsd, Usage};
 use serde_json::{Value, json};
@@ -165,6 +166,33 @@ pub(super) fn end_tool_call(span: &mut Span, at: Timestamp, outcome: Outcome, is
         _ => span.set(semconv::ERROR_TYPE, name),
     }
     span.close(at, status);
+}
+
+/// A connection that has ended. Its times are those of the connection, not of the entry that tells of it.
+pub(super) fn connection(event: &Event, connection: &Connection) -> Span {
+    let started = connection.started_at;
+    let mut span = Span::open(SpanKind::Connection, "connect", started, "connection", event.id.as_str());
+    span.set(semconv::SERVER_ADDRESS, connection.host.as_str());
+    span.set(semconv::SERVER_PORT, connection.port);
+    span.set(semconv::NETWORK_TRANSPORT, semconv::NETWORK_TRANSPORT_TCP);
+    span.set(semconv::LOOPD_NETWORK_BYTES_OUT, connection.bytes_out);
+    span.set(semconv::LOOPD_NETWORK_BYTES_IN, connection.bytes_in);
+    if !connection.credentials.is_empty() {
+        span.set(semconv::LOOPD_NETWORK_CREDENTIALS, json!(connection.credentials));
+    }
+    let error = match &connection.outcome {
+        ConnectionOutcome::Done => None,
+        ConnectionOutcome::Refused { .. } => Some("refused"),
+        ConnectionOutcome::Violation { .. } => Some("violation"),
+        ConnectionOutcome::Failed { .. } => Some("failed"),
+    };
+    if let Some(error) = error {
+        span.set(semconv::ERROR_TYPE, error);
+    }
+    span.message = connection.outcome.reason().map(str::to_owned);
+    let status = if error.is_some() { SpanStatus::Error } else { SpanStatus::Ok };
+    span.close(started.plus_ms(connection.duration_ms), status);
+    span
 }
 
 pub(super) fn verdict_name(verdict: Verdict) -> &'static str {

@@ -111,6 +111,13 @@ impl OpenStep {
         self.span.children.iter_mut().filter(waits).for_each(|s| s.close(at, status));
     }
 
+    /// As it is so far, with its children in the order of their start: a connection is told of when it has ended.
+    pub(super) fn so_far(&self) -> Span {
+        let mut span = self.span.clone();
+        order(&mut span);
+        span
+    }
+
     /// A step ends with the last thing that it did, not when the next one begins.
     pub(super) fn end(mut self, at: Timestamp) -> Span {
         self.close_waits(at, SpanStatus::Interrupted);
@@ -122,6 +129,13 @@ impl OpenStep {
             false => last.map_or(SpanStatus::Interrupted, |s| s.status),
         };
         self.span.close(end, status);
+        order(&mut self.span);
         self.span
+    }
+}
+
+fn order(span: &mut Span) {
+    if span.children.iter().any(|s| s.kind == SpanKind::Connection) {
+        span.children.sort_by_key(|s| s.start);
     }
 }

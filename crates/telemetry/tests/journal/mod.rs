@@ -4,6 +4,7 @@
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::*;
 use loopd_domain::fold::SessionFold;
+use loopd_domain::network::{Connection, ConnectionOutcome};
 use loopd_domain::session::{StopReason, TurnSettings};
 use loopd_domain::usage::{MicroUsd, Usage};
 use loopd_domain::{EventId, SessionId, ThreadId, Timestamp};
@@ -115,6 +116,21 @@ impl Journal {
             _ => EventBody::AgentToolUse { name, input, evaluated_permission: permission, call },
         };
         self.put(ms, body)
+    }
+
+    /// A connection that took 40 ms, told of at `ms`.
+    pub fn connection(&mut self, ms: i64, started: i64, host: &str, outcome: ConnectionOutcome) {
+        let connection = Connection {
+            host: host.to_owned(),
+            port: 443,
+            outcome,
+            credentials: Vec::new(),
+            started_at: Timestamp::from_millis(1_000_000 + started),
+            duration_ms: 40,
+            bytes_out: 1_200,
+            bytes_in: 5_300_000,
+        };
+        self.put(ms, EventBody::NetworkConnection { connection });
     }
 
     pub fn result(&mut self, ms: i64, call: &EventId, outcome: Outcome, is_error: bool, duration_ms: u64) {

@@ -1,0 +1,185 @@
+//! The ground that counts: rooms of a loopd, attacked as a model would, by the `bash` tool of a session.
+
+use super::planted::{Planted, neighbour_command};
+use super::{Attack, Verdict};
+use crate::http::{fenced, text};
+use crate::server::Options;
+use crate::{Http, Server};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Longest that an attack may take, whatever it does.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// How often the neighbour is asked while an attack runs.
+const PULSE: Duration = Duration::from_millis(500);
+/// Longest that a neighbour's small call may take beside an attack, on two cores that the attack has as well.
+const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(20);
+const DISK_MIB: u64 = 512;
+
+/// A server with a neighbour in it, and things lying around.
+pub struct Ground {
+    server: Server,
+    http: Http,
+    planted: Planted,
+    neighbour: String,
+    environment: String,
+}
+
+impl Ground {
+    /// A loopd that this user started: `None`, the one who runs the suite.
+    pub async fn new(user: Option<u32>) -> Self {
+        let planted = Planted::new();
+        let options = Options { user, ..Options::default() }.env("CANARY", "CANARY-HOST-environment");
+        let server = Server::with(options);
+        let http = server.http();
+        let limits = json!({"memory_bytes": 512u64 << 20, "pids": 128, "open_files": 1024});
+        let environment =
+            http.post("/v1/environments", json!({"name": "attacked", "config": {"type": "cloud", "limits": limits}}));
+        let environment = environment.await.ok()["id"].as_str().expect("an id").to_owned();
+        let neighbour = http.shell(&neighbour_command()).await;
+        let neighbour = neighbour["session_id"].as_str().expect("a session").to_owned();
+        let ground = Ground { server, http, planted, neighbour, environment };
+        let said = last_result(&ground.http, &ground.neighbour).await;
+        assert!(said.contains("neighbour ready"), "{said}");
+        ground
+    }
+
+    /// Tries one attack in a session of its own, and looks at what it has done to others.
+    pub async fn attack(&self, attack: &Attack) -> Verdict {
+        let session = self
+            .http
+            .invoke(json!({"model": "builtin/shell", "environment": self.environment, "input": fenced("echo ready")}));
+        let session = session.await["session_id"].as_str().expect("a session").to_owned();
+        let (verdict, harmed) = tokio::join!(self.try_it(attack, &session), self.watch_neighbour(&session));
+        let verdict = match (verdict, harmed) {
+            (Verdict::Through(how), _) => Verdict::Through(how),
+            (_, Some(harm)) => Verdict::Through(harm),
+            (verdict, None) => verdict,
+        };
+        let verdict = match (verdict, self.goes_on(attack, &session).await) {
+            (Verdict::Held(_), Err(harm)) => Verdict::Through(harm),
+            (verdict, _) => verdict,
+        };
+        self.http.delete(&format!("/v1/sessions/{session}")).await;
+        match (verdict, self.left_behind(attack).await) {
+            (Verdict::Held(_), Some(pid)) => Verdict::Through(format!("process {pid} outlives its session")),
+            (verdict, _) => verdict,
+        }
+    }
+
+    async fn try_it(&self, attack: &Attack, session: &str) -> Verdict {
+        let data = self.server.data().display().to_string();
+        let more = [("ATTACK_DATA", data), ("ATTACK_DISK_MIB", DISK_MIB.to_string())];
+        let mut variables = self.planted.variables();
+        variables.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        let body = json!({"session": session, "input": fenced(&attack.command(&variables)), "background": true});
+        self.http.post("/v1/invoke", body).await.ok();
+        let stubborn = attack.name == "ignore-sigterm";
+        if stubborn {
+            sleep(Duration::from_secs(2)).await;
+            let stop = json!({"events": [{"type": "user.interrupt"}]});
+            self.http.post(&format!("/v1/sessions/{session}/events"), stop).await.ok();
+        }
+        if timeout(PATIENCE, rests(&self.http, session)).await.is_err() {
+            return Verdict::Through(format!("its call still runs after {PATIENCE:?}"));
+        }
+        let said = last_result(&self.http, session).await;
+        match attack.verdict(&said) {
+            Some(verdict) => verdict,
+            None if attack.ends.is_some() => Verdict::Held(brief(&said)),
+            None => Verdict::Through(format!("no verdict: {}", brief(&said))),
+        }
+    }
+
+    /// A session that has been attacked takes the next call.
+    async fn goes_on(&self, attack: &Attack, session: &str) -> Result<(), String> {
+        let check = match attack.name.as_str() {
+            "ignore-sigterm" => {
+                "kill -0 $(cat /tmp/attack-stubborn) 2>/dev/null && echo it lives; echo still-$((40+2))"
+            }
+            _ => "rm -rf attack-*; echo still-$((40+2))",
+        };
+        let asked = self.http.post("/v1/invoke", json!({"session": session, "input": fenced(check)}));
+        let answer = timeout(PATIENCE, asked).await.map_err(|_| "the next call was never answered".to_owned())?;
+        if !(200..300).contains(&answer.status) {
+            return Err(format!("the next call was refused: {}", answer.text));
+        }
+        let said = last_result(&self.http, session).await;
+        match said.contains("still-42") && !said.contains("it lives") {
+            true => Ok(()),
+            false => Err(format!("after it: {}", brief(&said))),
+        }
+    }
+
+    /// Asks the neighbour for small things until the attacked session rests. `Some`: what was wrong.
+    async fn watch_neighbour(&self, attacked: &str) -> Option<String> {
+        sleep(PULSE).await;
+        while self.http.status(attacked).await != "idle" {
+            let begun = Instant::now();
+            let asked = self
+                .http
+                .post("/v1/invoke", json!({"session": self.neighbour, "input": fenced("cat neighbours-secret")}));
+            match timeout(NEIGHBOUR_PATIENCE, asked).await {
+                Ok(answer) if (200..300).contains(&answer.status) => {}
+                Ok(answer) => return Some(format!("the neighbour was refused: {}", answer.text)),
+                Err(_) => return Some(format!("the neighbour waited for {:?}", begun.elapsed())),
+            }
+            let said = last_result(&self.http, &self.neighbour).await;
+            if !said.contains("CANARY-NEIGHBOUR") {
+                return Some(format!("the neighbour was answered: {}", brief(&said)));
+            }
+            sleep(PULSE).await;
+        }
+        None
+    }
+
+    /// A process of the attack that lives although its session was deleted.
+    async fn left_behind(&self, attack: &Attack) -> Option<u32> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let found = processes_of(attack, &self.server);
+            if found.is_none() || Instant::now() > deadline {
+                return found;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What the room of a new session prints when it looks at itself.
+    pub async fn introspect(&self, input: &str) -> String {
+        let answer =
+            self.http.invoke(json!({"model": "builtin/shell", "environment": self.environment, "input": input})).await;
+        last_result(&self.http, answer["session_id"].as_str().expect("a session")).await
+    }
+}
+
+/// Programs of rooms work in `/workspace`; only this suite's have the attack's directory there.
+fn processes_of(attack: &Attack, server: &Server) -> Option<u32> {
+    let mark = format!("attack-{}", attack.name);
+    let entries = std::fs::read_dir("/proc").expect("it can be listed");
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
+        let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        *pid != server.pid() && directory.to_string_lossy().contains(&mark)
+    })
+}
+
+async fn rests(http: &Http, session: &str) {
+    while http.status(session).await != "idle" {
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn last_result(http: &Http, session: &str) -> String {
+    // The newest first: an attack may have made many events.
+    let answer = http.get(&format!("/v1/sessions/{session}/events?limit=50&order=desc")).await.ok();
+    let events: &Vec<Value> = answer["data"].as_array().expect("a list");
+    events.iter().find(|e| e["type"] == "agent.tool_result").map(|e| text(&e["content"])).unwrap_or_default()
+}
+
+/// The end of a long text, on one line.
+fn brief(said: &str) -> String {
+    let line = said.trim().replace('\n', " | ");
+    let skipped = line.chars().count().saturating_sub(300);
+    line.chars().skip(skipped).collect()
+}

@@ -1,0 +1,64 @@
+//! The table of `docs/security.md`: every attack on four grounds. `cargo xtask attacks` runs it.
+//!
+//! Arguments: the directory of Node modules in which `@anthropic-ai/sandbox-runtime` is.
+
+use loopd_tests::attacks::loopd::Ground;
+use loopd_tests::attacks::peer::{Kind, Peer};
+use loopd_tests::attacks::{self, Attack, Verdict};
+
+const ORDINARY: u32 = 65534;
+
+#[tokio::main]
+async fn main() {
+    let modules = std::env::args_os().nth(1).expect("usage: attacks NODE_MODULES");
+    let list = attacks::all();
+    let root = on_loopd(None, &list).await;
+    let user = on_loopd(Some(ORDINARY), &list).await;
+    let bubblewrap = on_peer(Kind::Bubblewrap, &list);
+    let runtime = on_peer(Kind::SandboxRuntime(modules.into()), &list);
+    println!("| class | attack | loopd, by root | loopd, by a user | bubblewrap | sandbox runtime |");
+    println!("|---|---|---|---|---|---|");
+    let mut notes = Vec::new();
+    for (index, attack) in list.iter().enumerate() {
+        let cells = [&root, &user, &bubblewrap, &runtime].map(|verdicts| cell(&verdicts[index], attack, &mut notes));
+        println!("| {} | [{}](../tests/attacks) {} | {} |", attack.class, attack.name, attack.tries, cells.join(" | "));
+    }
+    println!("\nWhat got through:\n");
+    notes.iter().for_each(|note| println!("- {note}"));
+}
+
+async fn on_loopd(user: Option<u32>, list: &[Attack]) -> Vec<Verdict> {
+    let ground = Ground::new(user).await;
+    let mut verdicts = Vec::new();
+    for attack in list {
+        verdicts.push(ground.attack(attack).await);
+        eprintln!("loopd {user:?} {}: {:?}", attack.name, verdicts.last());
+    }
+    verdicts
+}
+
+fn on_peer(kind: Kind, list: &[Attack]) -> Vec<Verdict> {
+    let peer = Peer::new(kind);
+    let tried = list.iter().map(|attack| {
+        let verdict = peer.attack(attack);
+        eprintln!("peer {}: {verdict:?}", attack.name);
+        verdict
+    });
+    tried.collect()
+}
+
+fn cell(verdict: &Verdict, attack: &Attack, notes: &mut Vec<String>) -> &'static str {
+    match verdict {
+        Verdict::Held(_) => "held",
+        Verdict::Untried(_) if attack.bare.is_some() => "no limit",
+        Verdict::Untried(_) if attack.inside.is_some() => "no loop inside",
+        Verdict::Untried(_) => "not tried",
+        Verdict::Through(how) => {
+            let note = format!("`{}`: {how}", attack.name);
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+            "**through**"
+        }
+    }
+}

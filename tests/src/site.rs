@@ -1,0 +1,97 @@
+//! A web site outside of rooms, with TLS under an authority of its own: what programs of a room want to reach.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+/// `GET /hello` is answered with a greeting that repeats the `Host`, `GET /slow` with an answer that never ends.
+pub struct Site {
+    address: SocketAddr,
+    /// Of its authority, PEM.
+    pub certificate: String,
+    slow: Arc<AtomicUsize>,
+}
+
+impl Site {
+    /// Under these names.
+    pub async fn start(names: &[&str]) -> Self {
+        let (acceptor, certificate) = tls(names);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let slow = Arc::new(AtomicUsize::new(0));
+        let counter = slow.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(acceptor.clone(), stream, counter.clone()));
+            }
+        });
+        Site { address, certificate, slow }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// How many answers that never end have been begun.
+    pub fn slow(&self) -> usize {
+        self.slow.load(Ordering::Relaxed)
+    }
+
+    pub async fn until_slow(&self, n: usize) {
+        let wait = async {
+            while self.slow() < n {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(crate::PATIENCE, wait).await.is_ok(), "{} and no more", self.slow());
+    }
+}
+
+fn tls(names: &[&str]) -> (TlsAcceptor, String) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("a key");
+    let authority = params.self_signed(&key).expect("a certificate");
+    let issuer = Issuer::new(params, key);
+    let leaf_key = KeyPair::generate().expect("a key");
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let leaf = CertificateParams::new(names).expect("names").signed_by(&leaf_key, &issuer).expect("a certificate");
+    let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![leaf.der().clone()], private);
+    (TlsAcceptor::from(Arc::new(config.expect("a configuration"))), authority.pem())
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, slow: Arc<AtomicUsize>) {
+    // Whoever does not trust us, or goes away, is no matter of the site's.
+    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or("nobody").trim();
+    if !head.starts_with("get /slow") {
+        let body = format!("hello from {host}\n");
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
+        return;
+    }
+    slow.fetch_add(1, Ordering::Relaxed);
+    let mut sent = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await;
+    while sent.is_ok() {
+        sent = stream.write_all(b"more\n").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

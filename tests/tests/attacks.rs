@@ -1,0 +1,79 @@
+//! Every attack of `tests/attacks`, in rooms of a loopd that root started and of one that an ordinary user started.
+
+use futures_util::{StreamExt, stream};
+use loopd_tests::attacks::loopd::Ground;
+use loopd_tests::attacks::{self, Attack, Verdict};
+use loopd_tests::http::fenced;
+use loopd_tests::skip;
+use std::path::Path;
+
+/// `nobody`: no files, no rights, on every machine.
+const ORDINARY: u32 = 65534;
+/// Sessions that are attacked at the same time.
+const AT_ONCE: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_are_held_in_rooms_that_root_makes() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can be root");
+    }
+    all_held(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_are_held_in_rooms_that_an_ordinary_user_makes() {
+    let user = rustix::process::geteuid().is_root().then_some(ORDINARY);
+    all_held(user).await;
+}
+
+async fn all_held(user: Option<u32>) {
+    let ground = Ground::new(user).await;
+    let mut holes = Vec::new();
+    // Those that take what they can get come last, one after the other.
+    let (greedy, others): (Vec<_>, Vec<_>) =
+        attacks::all().into_iter().partition(|attack| attack.class == "exhaustion");
+    let ground = &ground;
+    let mut verdicts: Vec<(Attack, Verdict)> = stream::iter(others)
+        .map(|attack| async move { (attack.clone(), ground.attack(&attack).await) })
+        .buffered(AT_ONCE)
+        .collect()
+        .await;
+    for attack in greedy {
+        verdicts.push((attack.clone(), ground.attack(&attack).await));
+    }
+    for (attack, verdict) in verdicts {
+        println!("{:10} {:24} {verdict:?}", attack.class, attack.name);
+        match verdict {
+            Verdict::Held(_) => {}
+            Verdict::Through(how) => holes.push(format!("{}: {how}", attack.name)),
+            Verdict::Untried(why) => skip(&format!("{}: {why}", attack.name)),
+        }
+    }
+    assert!(holes.is_empty(), "got through:\n{}", holes.join("\n"));
+}
+
+/// What a room can see of its walls is what the committed text says: a wall that falls, and one that is new, show here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_sees_what_is_expected() {
+    let root = rustix::process::geteuid().is_root();
+    for (name, user, possible) in [("root", None, root), ("user", root.then_some(ORDINARY), true)] {
+        if !possible {
+            skip("only root can be root");
+            continue;
+        }
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/introspection");
+        let script = std::fs::read_to_string(directory.join("look.sh")).expect("it is there");
+        let seen = Ground::new(user).await.introspect(&fenced(&script)).await;
+        let path = directory.join(format!("{name}.txt"));
+        if std::env::var_os("LOOPD_TEST_ACCEPT").is_some() {
+            std::fs::write(&path, format!("{seen}\n")).expect("written");
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(
+            seen.trim(),
+            expected.trim(),
+            "`{}`; if this is right, run with LOOPD_TEST_ACCEPT=1",
+            path.display()
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! The way out of real rooms: programs that know of no proxy, policies that differ, reasons that are told, and servers that go.
+
+use loopd_tests::http::{text, tool_results};
+use loopd_tests::script::{invocation, runs, says};
+use loopd_tests::server::Options;
+use loopd_tests::site::Site;
+use loopd_tests::{Http, Server, cli, skip};
+use serde_json::{Value, json};
+
+const ALLOWED: &str = "site.test";
+const OTHER: &str = "other.test";
+
+/// A server whose rooms may reach the site on loopback under both of its names.
+async fn house() -> (Site, Server) {
+    let site = Site::start(&[ALLOWED, OTHER]).await;
+    let port = site.port();
+    let config = format!(
+        "[network]\nallow_addresses = [\"{ALLOWED}:{port}\", \"{OTHER}:{port}\"]\n\
+         hosts = {{ \"{ALLOWED}\" = \"127.0.0.1\", \"{OTHER}\" = \"127.0.0.1\" }}\n"
+    );
+    (site, Server::with(Options::default().config(&config)))
+}
+
+fn limited(site: &Site, hosts: &[&str]) -> Value {
+    json!({"networking": {"type": "limited", "allowed_hosts": hosts, "ports": [443, site.port()]}})
+}
+
+/// What the room's shell needs to visit the site: its certificate, and no word of a proxy.
+fn prepared(site: &Site, command: &str) -> String {
+    let unset = "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy";
+    format!("{unset}\ncat > site.pem <<'PEM'\n{}PEM\n{command}", site.certificate)
+}
+
+async fn run(http: &Http, environment: Value, command: &str) -> (String, String) {
+    let mut body = invocation(vec![runs(command), says("done")]);
+    body["environment"] = environment;
+    let answer = http.invoke(body).await;
+    let session = answer["session_id"].as_str().expect("a session").to_owned();
+    let events = http.events(&session).await;
+    let results = tool_results(&events);
+    assert_eq!(results.len(), 1, "{answer}");
+    (session, text(&results[0]["content"]))
+}
+
+/// The connections of a session, once there are so many.
+async fn connections(http: &Http, session: &str, n: usize) -> Vec<Value> {
+    let mut stream = http.follow(session, 0).await;
+    let mut seen = Vec::new();
+    while seen.len() < n {
+        let frame = stream.next().await.expect("the stream stays open");
+        if frame.event == "loopd.network_connection" {
+            seen.push(frame.data);
+        }
+    }
+    seen
+}
+
+fn is_there(program: &str) -> bool {
+    let there = std::process::Command::new(program).arg("--version").output().is_ok_and(|done| done.status.success());
+    if !there {
+        skip(&format!("`{program}` is not there"));
+    }
+    there
+}
+
+#[tokio::test]
+async fn programs_that_know_of_no_proxy_reach_what_is_allowed() {
+    let (site, server) = house().await;
+    let (http, port) = (server.http(), site.port());
+    let mut programs = Vec::new();
+    if is_there("curl") {
+        programs.push(format!("curl -sS --noproxy '*' --cacert site.pem https://{ALLOWED}:{port}/hello 2>&1"));
+    }
+    if is_there("python3") {
+        programs.push(format!(
+            "python3 -c \"import ssl, urllib.request as u; o = u.build_opener(u.ProxyHandler({{}}), \
+             u.HTTPSHandler(context=ssl.create_default_context(cafile='site.pem'))); \
+             print(o.open('https://{ALLOWED}:{port}/hello').read().decode(), end='')\" 2>&1"
+        ));
+    }
+    if is_there("node") {
+        programs.push(format!(
+            "NODE_EXTRA_CA_CERTS=site.pem node -e \"fetch('https://{ALLOWED}:{port}/hello').then(r => r.text())\
+             .then(t => process.stdout.write(t), e => console.log(e.cause || e))\" 2>&1"
+        ));
+    }
+    for program in programs {
+        let (session, said) = run(&http, limited(&site, &[ALLOWED]), &prepared(&site, &program)).await;
+        assert_eq!(said, format!("hello from {ALLOWED}:{port}\n"), "{program}");
+        let told = connections(&http, &session, 1).await;
+        assert_eq!((&told[0]["host"], &told[0]["port"]), (&json!(ALLOWED), &json!(port)));
+        assert_eq!(told[0]["outcome"], json!({"type": "done"}), "{}", told[0]);
+        assert!(told[0]["bytes_in"].as_u64() > Some(100), "{}", told[0]);
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_is_told_why_by_the_program_and_in_the_trace() {
+    if !is_there("curl") {
+        return;
+    }
+    let (site, server) = house().await;
+    let (http, port) = (server.http(), site.port());
+    let command = prepared(&site, &format!("curl -sS --noproxy '*' https://{OTHER}:{port}/hello 2>&1"));
+    let (session, said) = run(&http, limited(&site, &[ALLOWED]), &command).await;
+    assert!(said.contains(OTHER) && said.contains("allowed_hosts"), "{said}");
+    let told = connections(&http, &session, 1).await;
+    assert_eq!(told[0]["outcome"]["type"], "refused");
+    let reason = told[0]["outcome"]["reason"].as_str().expect("a reason").to_owned();
+    assert!(said.contains(&reason), "{said}: {reason}");
+    let url = server.url().to_owned();
+    let directory = server.data();
+    let shown = tokio::task::spawn_blocking(move || {
+        cli::run_with(&directory, &[("LOOPD_URL", &url), ("COLUMNS", "400")], &["trace", &session]).ok()
+    });
+    let shown = shown.await.expect("it ends");
+    assert!(shown.contains(&format!("connect {OTHER}:{port}  error refused")), "{shown}");
+    let words = |text: &str| text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&shown).contains(&words(&reason)), "{shown}");
+}
+
+#[tokio::test]
+async fn two_sessions_have_two_policies() {
+    if !is_there("curl") {
+        return;
+    }
+    let (site, server) = house().await;
+    let (http, port) = (server.http(), site.port());
+    let visit = |host: &str| {
+        format!("curl -s --noproxy '*' --cacert site.pem https://{host}:{port}/hello || echo none from {host}")
+    };
+    let command = prepared(&site, &format!("{}\n{}", visit(ALLOWED), visit(OTHER)));
+    let (here, there) =
+        tokio::join!(run(&http, limited(&site, &[ALLOWED]), &command), run(&http, limited(&site, &[OTHER]), &command),);
+    let (mine, other) = (format!("hello from {ALLOWED}:{port}\n"), format!("hello from {OTHER}:{port}\n"));
+    assert!(here.1.contains(&mine) && !here.1.contains(&other), "{}", here.1);
+    assert!(there.1.contains(&other) && !there.1.contains(&mine), "{}", there.1);
+}
+
+#[tokio::test]
+async fn a_room_without_networking_resolves_nothing_and_says_so_at_once() {
+    if !is_there("curl") {
+        return;
+    }
+    let (site, server) = house().await;
+    let http = server.http();
+    let command = prepared(&site, &format!("curl -sS --noproxy '*' https://{ALLOWED}:{}/hello 2>&1", site.port()));
+    let (session, said) = run(&http, json!({"networking": {"type": "none"}}), &command).await;
+    assert!(said.contains("Could not resolve host"), "{said}");
+    assert!(http.events(&session).await.iter().all(|e| e["type"] != "loopd.network_connection"));
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_public_are_refused_with_the_reason() {
+    if !is_there("curl") {
+        return;
+    }
+    let (site, server) = house().await;
+    let http = server.http();
+    // By number there is no route; the proxy is asked.
+    let command = "for to in 169.254.169.254 10.0.0.1 127.9.9.9; do curl -sS -m 20 http://$to/ 2>&1; echo; done";
+    let (session, said) = run(&http, json!({"networking": {"type": "unrestricted"}}), command).await;
+    let told = connections(&http, &session, 3).await;
+    for (connection, host) in told.iter().zip(["169.254.169.254", "10.0.0.1", "127.9.9.9"]) {
+        assert_eq!((&connection["host"], &connection["outcome"]["type"]), (&json!(host), &json!("refused")));
+        assert!(said.contains(connection["outcome"]["reason"].as_str().expect("a reason")), "{said}");
+    }
+    assert_eq!(site.slow(), 0);
+}
+
+#[tokio::test]
+async fn a_download_is_cut_by_a_server_that_goes_and_the_next_connection_works() {
+    if !is_there("curl") {
+        return;
+    }
+    let (site, mut server) = house().await;
+    let port = site.port();
+    let visit = format!("curl -s --noproxy '*' --cacert site.pem https://{ALLOWED}:{port}");
+    let command = format!(
+        "{visit}/slow > download\necho cut: $?\nfor i in $(seq 100); do {visit}/hello && break; sleep 0.2; done"
+    );
+    let mut body = invocation(vec![runs(&prepared(&site, &command)), says("done")]);
+    body["environment"] = limited(&site, &[ALLOWED]);
+    body["background"] = json!(true);
+    let accepted = server.http().post("/v1/invoke", body).await.ok();
+    let session = accepted["session_id"].as_str().expect("a session").to_owned();
+    site.until_slow(1).await;
+    server.kill();
+    server.start_again();
+    let http = server.http();
+    http.until_idle(&session).await;
+    let events = http.events(&session).await;
+    let results = tool_results(&events);
+    let said = text(&results[0]["content"]);
+    assert!(said.contains("cut: ") && !said.contains("cut: 0"), "{said}");
+    assert!(said.contains(&format!("hello from {ALLOWED}:{port}\n")), "{said}");
+    let told = connections(&http, &session, 1).await;
+    assert_eq!(told[0]["outcome"], json!({"type": "done"}), "of the server that came: {}", told[0]);
+}
