@@ -156,7 +156,8 @@ fn is_name(name: &str) -> bool {
 
 /// What a room says itself: who the agent is, and how it reaches the network.
 fn is_ours(name: &str) -> bool {
-    const OURS: [&str; 8] = ["HOME", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "TERM", "NO_PROXY"];
+    const OURS: [&str; 10] =
+        ["BASH_ENV", "ENV", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "TERM", "NO_PROXY"];
     let upper = name.to_ascii_uppercase();
     OURS.contains(&upper.as_str()) || upper.ends_with("_PROXY") || upper.starts_with("LOOPD_")
 }

@@ -175,14 +175,16 @@ impl Images {
     }
 
     /// Asks the registry what a reference means now, and has it here. Rooms that are made from now on are of that.
-    pub async fn pull(&self, reference: &str) -> Result<Pin, ImageError> {
+    /// Answers the whole reference, and what it means.
+    pub async fn pull(&self, reference: &str) -> Result<(String, Pin), ImageError> {
         let parsed = parse(reference).and_then(|parsed| self.0.allow(&parsed).map(|()| parsed));
         let parsed = parsed.map_err(|fault| fault.of(&format!("image `{reference}`")))?;
         let (inner, name) = (Arc::clone(&self.0), parsed.whole());
         let pulled = self.0.flights.join(format!("pull {name}"), async move { inner.pull(&parsed, true).await }).await;
         pulled.map_err(|fault| fault.of(&format!("image `{reference}`")))?;
         let pin = self.0.pins.lock().all().get(&name).cloned();
-        pin.ok_or_else(|| ImageError::unavailable(format!("image `{reference}`: it was removed meanwhile")))
+        let removed = || ImageError::unavailable(format!("image `{reference}`: it was removed meanwhile"));
+        Ok((name, pin.ok_or_else(removed)?))
     }
 
     /// References and what they mean.

@@ -61,7 +61,8 @@ async fn an_image_is_fetched_once_and_then_is_what_it_was() {
     assert_eq!(resolve(&host, &reference).await.unwrap(), first);
     assert_eq!(read(&layers[0].join("etc/a")), "above");
     // Until the operator asks.
-    let pin = host.images.pull(&reference).await.unwrap();
+    let (name, pin) = host.images.pull(&reference).await.unwrap();
+    assert_eq!(name, reference);
     assert_eq!(pin.layers.len(), 1);
     assert_eq!(read(&paths(&resolve(&host, &reference).await.unwrap())[0].join("etc/a")), "other");
 }

@@ -44,6 +44,9 @@ pub enum Command {
     Replay(ReportArgs),
     /// Take the content of an event out of a session's history, for good
     Redact(RedactArgs),
+    /// List, refresh and remove images that rooms are made of
+    #[command(subcommand)]
+    Images(ImagesCommand),
     /// Try what works on this machine and say what to do about what does not
     Doctor(DoctorArgs),
     /// Print the version
@@ -211,6 +214,26 @@ pub struct TraceArgs {
     /// Print the trace as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImagesCommand {
+    /// List references and what they mean here
+    List {
+        /// Print the images as JSON, one per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the registry what a reference means now, and fetch that; rooms made from now on are of it
+    Pull {
+        #[arg(value_name = "REFERENCE")]
+        reference: String,
+    },
+    /// Forget what references mean; layers that nothing else needs go within the hour
+    Remove {
+        #[arg(required = true, value_name = "REFERENCE")]
+        references: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]

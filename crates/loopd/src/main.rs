@@ -58,6 +58,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Verify(args) => commands::verify::run(place, args).await,
         Command::Replay(args) => commands::replay::run(place, args).await,
         Command::Redact(args) => commands::redact::run(place, args).await,
+        Command::Images(command) => commands::images::run(place, command).await,
         Command::Doctor(args) => commands::doctor::run(place, args).await,
         Command::Version => {
             writeln!(std::io::stdout(), "loopd {}", env!("CARGO_PKG_VERSION"))?;

@@ -69,7 +69,7 @@ impl ApiError {
     pub fn media_type(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message)
     }
-    fn unavailable(message: impl Into<String>, internal: Option<String>) -> Self {
+    pub fn unavailable(message: impl Into<String>, internal: Option<String>) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", message);
         ApiError { retry_after_s: Some(RETRY_AFTER_S), internal, ..error }
     }

@@ -16,6 +16,7 @@ use loopd_domain::fold::SessionFold;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId, ids};
+use loopd_images::Images;
 use loopd_store::{AppendError, Lease, OnceRecord, OwnerId, SessionFilter};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -93,6 +94,10 @@ impl SessionService {
     pub(crate) async fn stopping(&self) {
         // An error means that the service is gone, which is the same.
         let _ = self.0.stopping.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    pub fn images(&self) -> &Images {
+        &self.parts().images
     }
 
     /// Whether rooms of such an environment could be made here, as far as this can be said without fetching anything.

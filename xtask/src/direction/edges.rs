@@ -39,6 +39,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-server", "loopd-broker", "the vaults' interface"),
     ("loopd", "loopd-broker", "composition root: which master key, which way out"),
     ("loopd-server", "loopd-domain", "the wire is a projection of the domain"),
+    ("loopd-server", "loopd-images", "GET /v1/images, and what else the operator asks of them"),
     ("loopd-server", "loopd-session", "the door to all sessions"),
     ("loopd-server", "loopd-store", "agents and environments are rows; through the port"),
     ("loopd-server", "loopd-models", "GET /v1/models, and which models are known"),

@@ -1,6 +1,7 @@
 //! One file per command. Each talks to the server as any client does.
 
 pub mod doctor;
+pub mod images;
 pub mod invoke;
 pub mod redact;
 pub mod replay;

@@ -3,6 +3,7 @@
 mod agents;
 mod environments;
 mod events;
+mod images;
 mod invoke;
 mod models;
 mod sessions;
@@ -22,6 +23,7 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .merge(events::routes())
         .merge(threads::routes())
         .merge(models::routes())
+        .merge(images::routes())
 }
 
 /// An id out of a path: one that cannot be an id is the id of nothing.
