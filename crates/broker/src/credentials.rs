@@ -5,11 +5,29 @@ use crate::secret::Secret;
 use async_trait::async_trait;
 use loopd_domain::{CredentialId, VaultId};
 use std::sync::Arc;
+use url::Url;
 
 /// What a session may use. Asked for each request, so that a rotation or an archived credential reaches running sessions.
 #[async_trait]
 pub trait Credentials: Send + Sync {
     async fn of(&self, client: &Client) -> Result<Vec<Arc<BoundCredential>>, CredentialsError>;
+}
+
+/// What a session shows to MCP servers, which the host connects to for it.
+#[async_trait]
+pub trait Bearers: Send + Sync {
+    /// The token for the server at this address. `None`: it is connected to without.
+    async fn bearer_for(&self, client: &Client, url: &Url) -> Result<Option<Bearer>, CredentialsError>;
+}
+
+/// A token for one MCP server.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    pub vault: VaultId,
+    pub credential: CredentialId,
+    /// One more with every rotation: a connection that was made with an earlier one is made anew.
+    pub version: u64,
+    pub token: Secret,
 }
 
 /// The vault cannot be read now. The request is refused; it is never sent without its credential.

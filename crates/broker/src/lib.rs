@@ -23,9 +23,10 @@ pub mod vault;
 
 pub use audit::Audit;
 pub use client::Client;
-pub use credentials::{BoundCredential, Credentials, Placement};
+pub use credentials::{Bearer, Bearers, BoundCredential, Credentials, CredentialsError, Placement};
 pub use egress::Egress;
 pub use placeholders::{Mask, NoCredentials, Placeholders};
 pub use report::Reports;
 pub use seal::Sealer;
 pub use secret::Secret;
+pub use vault::Vaults;

@@ -1,12 +1,19 @@
 //! Time: the machine's monotonic clock, and the host's clock as far as the cell knows it.
 
 use loopd_domain::Timestamp;
-use std::time::Instant;
+use rustix::event::Timespec;
+use std::time::{Duration, Instant};
 
 /// The one place that reads a clock.
 #[allow(clippy::disallowed_methods)] // a small synchronous program: its event loop asks once per wake-up and hands the moment on
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// How long to wait. Rounded up, so that a deadline is over when poll returns.
+pub fn timespec(duration: Duration) -> Timespec {
+    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2) + 1;
+    Timespec { tv_sec: millis / 1_000, tv_nsec: (millis % 1_000) * 1_000_000 }
 }
 
 /// The host's time, carried on from what its last frame said. The cell believes no clock of the room.
@@ -30,7 +37,6 @@ impl HostClock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn host_time_goes_on_between_frames() {

@@ -40,3 +40,33 @@ pub const GLOB_PATHS_MAX: usize = 200;
 pub const GREP_LINE_BYTES_MAX: usize = 2 << 10;
 /// Bytes of memory for one line that `grep` looks at.
 pub const GREP_HEAP_BYTES_MAX: usize = 64 << 20;
+/// Variables that the host gives to programs of the room, and bytes of one with its name.
+pub const VARIABLES_MAX: usize = 256;
+pub const VARIABLE_BYTES_MAX: usize = 64 << 10;
+
+// The network stub.
+/// Hosts that have an address at the same time; each has a listening socket per port.
+pub const NETWORK_NAMES_MAX: usize = 256;
+/// Connections carried at the same time; more wait to be accepted.
+pub const NETWORK_CONNECTIONS_MAX: usize = 256;
+/// Connections that wait to be accepted, per listening socket.
+pub const NETWORK_BACKLOG: i32 = 64;
+/// DNS queries over TCP: connections, and how long one may lie idle.
+pub const DNS_CONNECTIONS_MAX: usize = 8;
+pub const DNS_PATIENCE: Duration = Duration::from_secs(5);
+/// DNS queries answered, and connections accepted from one socket, in one round.
+pub const ROUND_QUERIES_MAX: usize = 64;
+pub const ROUND_ACCEPTS_MAX: usize = 16;
+/// Bytes of the head of an answer to `CONNECT`.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a connection waits for the host's end when nobody listens there, and how often it looks.
+pub const OUTLET_PATIENCE: Duration = Duration::from_secs(15);
+pub const OUTLET_RETRY: Duration = Duration::from_millis(50);
+/// How long a program may take to read the last of an answer.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// How long nothing may come for a program that has ended its own side.
+pub const HALF_OPEN_PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing is accepted for so long when descriptors or memory are used up.
+pub const EXHAUSTION_PAUSE: Duration = Duration::from_millis(100);
+/// A stub that has ended is not started again before this.
+pub const RESTART_PAUSE: Duration = Duration::from_millis(500);

@@ -1,6 +1,6 @@
 //! The program inside a room: it runs the loop of one session and the tools that act in the room.
 //!
-//! It is the first process of the room, has one thread, opens nothing of its own and talks to nobody but its host. Policy,
+//! It is the first process of the room, has one thread and talks to nobody but its host. Policy,
 //! journal, models and secrets are the host's: the cell sees facts and says what it wants. Hosts come and go; the cell lives on.
 //!
 //! ```text
@@ -8,12 +8,14 @@
 //!                        │    ▲
 //!                        ▼    └── results
 //!                      tools ─► bash | workers (other user, own session each)
+//!  network ── somebody looks outside ──► stub (a process of the cell's user) ══► the host's egress proxy
 //! ```
 
 mod channel;
 mod clock;
 mod hosts;
 mod limits;
+mod network;
 mod output;
 mod pipe;
 mod processes;
@@ -21,10 +23,12 @@ mod room;
 mod sys;
 mod tool_user;
 mod tools;
+mod variables;
 
 use channel::ChannelError;
 use hosts::Hosts;
 use loopd_protocol::{CHANNEL_FD, ORPHAN_SECONDS};
+use network::{Network, NetworkError};
 use room::{Room, RoomError};
 use rustix::process::{DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior};
 use std::process::ExitCode;
@@ -38,6 +42,8 @@ enum CellError {
     #[error("`{ORPHAN_SECONDS}` is `{0}`; accepted: a number of seconds from 1")]
     Patience(String),
     #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
     Channel(#[from] ChannelError),
     #[error(transparent)]
     ToolUser(#[from] ToolUserError),
@@ -48,6 +54,11 @@ enum CellError {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(fault) = network::stub_of(&arguments) {
+        eprintln!("loopd-network: {fault}");
+        return ExitCode::FAILURE;
+    }
     let ended = run();
     processes::kill_everything();
     match ended {
@@ -63,11 +74,16 @@ fn run() -> Result<(), CellError> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(std::io::Error::from)?;
     let listener = sys::inherited(CHANNEL_FD).map_err(CellError::NoSocket)?;
     let hosts = Hosts::new(listener, patience()?, clock::now())?;
-    let user = ToolUser::from_environment(std::env::vars_os().collect())?;
+    let mut variables: Vec<_> = std::env::vars_os().collect();
+    let network = Network::from_environment(&variables)?;
+    if network.is_some() {
+        variables.extend(network::variables::of_tools());
+    }
+    let user = ToolUser::from_environment(variables)?;
     // PID 1 is given the orphans of its room anyway; elsewhere they must be asked for.
     set_child_subreaper(Some(getpid())).map_err(std::io::Error::from)?;
     let children = sys::watch_children()?;
-    Ok(Room::new(hosts, children, user).run()?)
+    Ok(Room::new(hosts, children, user, network).run()?)
 }
 
 /// How long to wait for a host.

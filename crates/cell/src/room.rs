@@ -8,18 +8,20 @@ use crate::channel::ChannelError;
 use crate::clock::{self, HostClock};
 use crate::hosts::{Heard, Hosts};
 use crate::limits::BATCH_BYTES_MAX;
+use crate::network::Network;
 use crate::processes;
 use crate::tool_user::ToolUser;
 use crate::tools::{Tools, not_run};
+use crate::variables::Variables;
 use loopd_agent_loop::{AgentLoop, Command, Input, LoopConfig, Resume};
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::RunsIn;
 use loopd_domain::{CallId, Epoch, Timestamp};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RoomError {
@@ -35,6 +37,8 @@ pub struct Room {
     /// Readable when a child has ended.
     children: OwnedFd,
     tools: Tools,
+    /// `None` in a room without a way out.
+    network: Option<Network>,
     /// `None` until the present host says what to work on.
     turn: Option<Turn>,
     stopping: bool,
@@ -50,8 +54,8 @@ struct Turn {
 }
 
 impl Room {
-    pub fn new(hosts: Hosts, children: OwnedFd, user: ToolUser) -> Self {
-        Room { hosts, children, tools: Tools::new(user), turn: None, stopping: false }
+    pub fn new(hosts: Hosts, children: OwnedFd, user: ToolUser, network: Option<Network>) -> Self {
+        Room { hosts, children, tools: Tools::new(user), network, turn: None, stopping: false }
     }
 
     /// Works until a host ends it, or none comes any more.
@@ -61,6 +65,7 @@ impl Room {
             self.wait(now)?;
             now = clock::now();
             self.reap(now);
+            self.serve_network(now)?;
             self.hear(now)?;
             self.settle(now);
             self.tell(now)?;
@@ -73,8 +78,14 @@ impl Room {
         let mut fds = vec![PollFd::new(&self.children, PollFlags::IN)];
         self.hosts.poll_fds(&mut fds);
         self.tools.poll_fds(&mut fds);
-        let deadline = self.tools.deadline().into_iter().chain(self.hosts.gives_up_at()).min();
-        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(now)));
+        let mut network_deadline = None;
+        if let Some(network) = &self.network {
+            network.poll_fds(&mut fds);
+            network_deadline = network.deadline();
+        }
+        let deadlines = [self.tools.deadline(), self.hosts.gives_up_at(), network_deadline];
+        let deadline = deadlines.into_iter().flatten().min();
+        let timeout = deadline.map(|at| clock::timespec(at.saturating_duration_since(now)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(fault) => Err(RoomError::Poll(fault)),
@@ -86,6 +97,19 @@ impl Room {
         crate::pipe::read_some(&self.children, usize::MAX, |_| {});
         while let Some((pid, status)) = processes::reap() {
             self.tools.reaped(pid, status, now);
+            if let Some(network) = &mut self.network {
+                network.reaped(pid, now);
+            }
+        }
+    }
+
+    fn serve_network(&mut self, now: Instant) -> Result<(), RoomError> {
+        let Some(network) = &mut self.network else { return Ok(()) };
+        let came = network.advance(now);
+        self.tools.spare(network.stub());
+        match came {
+            Ok(()) => Ok(()),
+            Err(fault) => self.log(&format!("the network stub could not be started: {fault}")),
         }
     }
 
@@ -98,8 +122,13 @@ impl Room {
                     self.turn = None;
                     self.hosts.send(&FromCell::Hello { version: VERSION, calls: self.tools.known() })?;
                 }
-                Heard::Frame(ToCell::Begin { config, resume, now: told, variables: _ }) => {
-                    self.begin(config, resume, told, now)
+                Heard::Frame(ToCell::Begin { config, resume, now: told, variables }) => {
+                    let (variables, refused) = Variables::accept(variables);
+                    for why in refused {
+                        self.log(&why)?;
+                    }
+                    self.tools.set_variables(variables);
+                    self.begin(config, resume, told, now);
                 }
                 Heard::Frame(ToCell::Input { now: told, input }) => match &mut self.turn {
                     Some(turn) => {
@@ -223,10 +252,4 @@ fn weight(result: &CallResult) -> usize {
         other => other.weight(),
     };
     256 + result.content.iter().map(block).sum::<usize>()
-}
-
-/// Rounded up, so that a deadline is over when poll returns.
-fn timespec(duration: Duration) -> Timespec {
-    let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 2) + 1;
-    Timespec { tv_sec: millis / 1_000, tv_nsec: (millis % 1_000) * 1_000_000 }
 }

@@ -13,7 +13,8 @@ pub const TOOL_UID: &str = "LOOPD_TOOL_UID";
 const WORKSPACE: &str = "/workspace";
 const OUTPUTS: &str = "/mnt/session/outputs";
 /// What is never handed on: our own variables, and what would make a shell read files before its first command.
-const WITHHELD: [&str; 4] = [TOOL_UID, loopd_protocol::ORPHAN_SECONDS, "BASH_ENV", "ENV"];
+pub const WITHHELD: [&str; 6] =
+    [TOOL_UID, loopd_protocol::ORPHAN_SECONDS, loopd_protocol::OUTLET, loopd_protocol::OUTLET_PORTS, "BASH_ENV", "ENV"];
 const DEFAULTS: [(&str, &str); 3] =
     [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("LANG", "C.UTF-8"), ("TERM", "dumb")];
 

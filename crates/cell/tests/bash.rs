@@ -132,6 +132,31 @@ fn at_the_limit_all_is_killed() {
 }
 
 #[test]
+fn variables_of_the_host_are_there_from_the_next_command_on() {
+    let mut host = Host::start();
+    let set = |host: &mut Host, pairs: &[(&str, &str)]| {
+        host.variables = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    };
+    let seen = "bash -c 'echo \"[$TOKEN] [$OTHER]\"'";
+    set(&mut host, &[("TOKEN", "first")]);
+    assert_eq!(host.prints(seen), "[first] []\n", "in a fresh shell");
+    host.prints("x=kept");
+    set(&mut host, &[("TOKEN", "it's; echo \"$HOME\"\nsecond"), ("OTHER", "o")]);
+    assert_eq!(host.prints(seen), "[it's; echo \"$HOME\"\nsecond] [o]\n");
+    assert_eq!(host.prints("echo $x"), "kept\n", "the shell is the same");
+    // What a command makes of one stays, for as long as the host's is the same.
+    host.prints("export TOKEN=own");
+    assert_eq!(host.prints(seen), "[own] [o]\n");
+    set(&mut host, &[("TOKEN", "third")]);
+    assert_eq!(host.prints(seen), "[third] []\n");
+    assert_eq!(text(&host.run("bash", json!({"restart": true}))), "bash session restarted");
+    assert_eq!(host.prints(seen), "[third] []\n");
+    host.prints("set -x");
+    set(&mut host, &[("TOKEN", "fourth")]);
+    assert!(!host.prints("true").contains("fourth"), "our line is not traced");
+}
+
+#[test]
 fn restart() {
     let mut host = Host::start();
     let pid = host.prints("x=1; sleep 100 & echo $!");

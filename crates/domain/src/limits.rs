@@ -163,6 +163,34 @@ pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.
 pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
+/// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
+pub const OUTLET_WAITING_MAX: i32 = 128;
+
+/// Characters of a vault's or a credential's name.
+pub const VAULT_NAME_CHARS_MAX: usize = 255;
+/// Vaults that a session is given.
+pub const SESSION_VAULTS_MAX: usize = 50;
+/// Credentials of one vault that are not archived.
+pub const CREDENTIALS_MAX: usize = 20;
+/// Bytes of a secret.
+pub const SECRET_BYTES_MAX: usize = 16 << 10;
+/// Characters of the name of the variable that a secret stands for.
+pub const SECRET_NAME_CHARS_MAX: usize = 128;
+/// Hosts that one credential names.
+pub const CREDENTIAL_HOSTS_MAX: usize = 16;
+/// Characters of the shortest placeholder: as short as it can be and never stand somewhere by chance.
+pub const PLACEHOLDER_CHARS_MIN: usize = 20;
+/// Bytes of the shortest secret that is masked in what comes back: a shorter one stands in texts by chance.
+pub const MASKED_SECRET_BYTES_MIN: usize = 8;
+/// How long an opened vault is taken for what the store holds, in milliseconds; changes made by this process show at once.
+pub const OPENED_VAULT_MS: u64 = 5_000;
+/// Opened vaults, and sessions' views of them, that one process keeps.
+pub const OPENED_VAULTS_MAX: usize = 256;
+pub const OPENED_SESSIONS_MAX: usize = 1_024;
+/// Data keys that are read at a time while they are wrapped anew.
+pub const DATA_KEYS_PER_READ: usize = 256;
+/// Times that a change of a credential is tried when its secret is changed by somebody else meanwhile.
+pub const CREDENTIAL_TRIES_MAX: u32 = 8;
 
 /// Model requests: attempts in all, first wait and longest wait, in milliseconds.
 pub const MODEL_ATTEMPTS_MAX: u32 = 6;

@@ -5,7 +5,7 @@ use crate::environment::EnvironmentConfig;
 use crate::fold::SessionFold;
 use crate::limits;
 use crate::usage::MicroUsd;
-use crate::{AgentId, EnvironmentId, Epoch, EventId, Invalid, SessionId, Timestamp, WorkspaceId};
+use crate::{AgentId, EnvironmentId, Epoch, EventId, Invalid, SessionId, Timestamp, VaultId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -156,6 +156,9 @@ pub struct Session {
     /// The environment's configuration when the session was made.
     #[serde(default)]
     pub room: EnvironmentConfig,
+    /// What it may use, in the order in which they are searched. Never a secret.
+    #[serde(default)]
+    pub vaults: Vec<VaultId>,
     pub title: Option<String>,
     pub metadata: Metadata,
     pub created_at: Timestamp,

@@ -9,7 +9,6 @@
 //! When the control socket closes, the host is gone, and the launcher ends. Rooms go on without it; children that have not
 //! become rooms see their link close, and end.
 
-use crate::entry::Configuration;
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
 use crate::room::{self, Plan};
@@ -21,10 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// Serves orders from standard input until it closes.
@@ -71,13 +67,12 @@ fn open() -> Result<Launcher, Fault> {
     entry::fill_low_descriptors()?;
     entry::raise_descriptor_limit()?;
     let control = entry::high(std::io::stdin().as_fd())?;
-    let Configuration { data, roots, cell } = entry::configuration(&control)?;
-    let cell = entry::high(cell.as_fd())?;
+    let configuration = entry::configuration(&control)?;
+    let cell = entry::high(configuration.cell.as_fd())?;
     if !rustix::process::geteuid().is_root() {
         entry::become_root_of_own_namespace()?;
     }
-    let roots: Vec<&Path> = roots.iter().map(|path| Path::new(OsStr::from_bytes(path))).collect();
-    let stage = stage::set(Path::new(OsStr::from_bytes(&data)), &roots)?;
+    let stage = stage::set(&configuration)?;
     let signals = sys::child_signals().while_doing("watching for the end of children")?;
     let mut launcher = Launcher {
         control,

@@ -39,6 +39,7 @@ mod room;
 mod root;
 mod stage;
 mod sys;
+mod trust;
 mod walls;
 
 /// The descriptor on which the cell listens for hosts.

@@ -5,12 +5,13 @@
 
 use crate::fault::{Fault, While};
 use crate::stage::Stage;
+use crate::sys;
 use crate::wire::Start;
 use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use std::ffi::{CString, OsStr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -24,6 +25,8 @@ const SESSION: [(&str, &str); 5] = [
 ];
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const INERT: MountFlags = PLAIN.union(MountFlags::NOEXEC);
+/// Where the directory with the host's socket for connections is, in a room with a way out.
+const OUTLET: &str = "run/loopd";
 /// File systems in memory. Their size is their session's, so they hold nothing before it is known.
 const IN_MEMORY: [&str; 2] = ["tmp", "dev/shm"];
 
@@ -63,7 +66,19 @@ pub(crate) fn take(start: &Start) -> Result<Vec<OwnedFd>, Fault> {
         // The dot: a directory, and nothing else.
         rustix::mount::open_tree(CWD, directory.join(name).join("."), flags).while_doing(&format!("mounting /{place}"))
     };
-    SESSION.iter().map(take).collect()
+    let mut directories: Vec<OwnedFd> = SESSION.iter().map(take).collect::<Result<_, _>>()?;
+    if let Some(outlet) = &start.outlet {
+        let directory = Path::new("/data").join(OsStr::from_bytes(&outlet.directory)).join(".");
+        let doing = format!("mounting /{OUTLET}");
+        let tree = rustix::mount::open_tree(CWD, directory, flags).while_doing(&doing)?;
+        let inert = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        sys::set_mount_attributes(tree.as_fd(), inert, false).while_doing(&doing)?;
+        directories.push(tree);
+    }
+    Ok(directories)
 }
 
 /// Mounts what is the session's own, in a room that has moved in.
@@ -74,10 +89,12 @@ pub(crate) fn bring_in(start: &Start, directories: &[OwnedFd]) -> Result<(), Fau
         size.and_then(|size| rustix::mount::mount_remount(format!("/{place}"), PLAIN, &*size))
             .while_doing(&format!("sizing /{place}"))?;
     }
-    if directories.len() != SESSION.len() {
+    let mut places: Vec<&str> = SESSION.iter().map(|(_, place)| *place).collect();
+    places.extend(start.outlet.as_ref().map(|_| OUTLET));
+    if directories.len() != places.len() {
         return Err(Fault::new("mounting the session's directories", Errno::BADMSG));
     }
-    for ((_, place), directory) in SESSION.iter().zip(directories) {
+    for (place, directory) in places.iter().zip(directories) {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(directory, "", CWD, Path::new("/").join(place), flags)
             .while_doing(&format!("mounting /{place}"))?;

@@ -11,19 +11,22 @@
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
 use crate::stage::{self, Stage};
-use crate::wire::{Order, Root, Start};
+use crate::wire::{Order, Outlet, Root, Start};
 use crate::{CHANNEL, channel, ids, mounts, network, root, sys, walls};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 use std::convert::Infallible;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// From the child to the launcher: it is in its user namespace and needs its id maps.
 pub(crate) const IDS_PLEASE: &[u8] = b"ids please";
 /// From the launcher to the child: they are written.
 pub(crate) const GO_ON: &[u8] = b"go on";
+
+/// What tells the cell where its way out is, see [`mounts::OUTLET`].
+const OUTLET: &CStr = c"LOOPD_OUTLET=/run/loopd/socket";
 
 /// What a child has of its own besides its process ids, which it is cloned with, and its users, which come last.
 const NAMESPACES: UnshareFlags =
@@ -62,6 +65,7 @@ fn park(plan: &Plan<'_>) -> Result<(), Fault> {
     sys::unshare(NAMESPACES).while_doing("making namespaces")?;
     rustix::system::sethostname(stage::HOST_NAME.as_bytes()).while_doing("naming the room")?;
     network::loopback_up()?;
+    network::open_low_ports()?;
     let place = match plan.root {
         Root::Stage => stage::ROOM,
         Root::Layers(layers) => root::build(layers)?,
@@ -133,7 +137,7 @@ fn hand_over(plan: &Plan<'_>, start: &Start, listener: BorrowedFd<'_>) -> Result
     sys::install(plan.filter).while_doing("installing the system call filter")?;
     let orphan = CString::new(format!("LOOPD_ORPHAN_SECONDS={}", start.orphan_seconds))
         .map_err(|_| Fault::new("naming how long the cell waits for a host", Errno::INVAL))?;
-    let environment = [
+    let mut environment = vec![
         c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         c"HOME=/home/agent",
         c"LANG=C.UTF-8",
@@ -141,5 +145,15 @@ fn hand_over(plan: &Plan<'_>, start: &Start, listener: BorrowedFd<'_>) -> Result
         ids::tool_uid(start.ids),
         &orphan,
     ];
+    let ports = start.outlet.as_ref().map(outlet_ports).transpose()?;
+    if let Some(ports) = &ports {
+        environment.extend([OUTLET, ports]);
+    }
     Err(Fault::new("starting the cell", sys::execute(plan.cell, c"loopd-cell", &environment)))
+}
+
+fn outlet_ports(outlet: &Outlet) -> Result<CString, Fault> {
+    let ports: Vec<String> = outlet.ports.iter().map(u16::to_string).collect();
+    CString::new(format!("LOOPD_OUTLET_PORTS={}", ports.join(",")))
+        .map_err(|_| Fault::new("naming the ports of the way out", Errno::INVAL))
 }

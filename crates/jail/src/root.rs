@@ -6,8 +6,8 @@
 //!  /built         overlayfs of these. It has no writable layer: nobody can write there, with any power
 //! ```
 //!
-//! The layers are a stranger's. They are opened by names that lead through no link, and of their content only `/etc/passwd` and
-//! `/etc/group` are read, within bounds.
+//! The layers are a stranger's. They are opened by names that lead through no link, and of their content only `/etc/passwd`,
+//! `/etc/group` and the list of authorities are read, within bounds.
 
 use crate::fault::{Fault, While};
 use crate::{ids, stage};
@@ -26,6 +26,12 @@ use std::path::{Path, PathBuf};
 const USERS_BYTES_MAX: u64 = 256 << 10;
 /// Where a root keeps the authorities that its programs trust, if it does.
 const AUTHORITIES: [&str; 2] = ["etc/ssl/certs", "etc/pki"];
+/// The files that list them. The first is the one that a room's variables name.
+const AUTHORITY_LISTS: [&str; 3] =
+    ["etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bundle.crt", "etc/ssl/cert.pem"];
+const LIST_BYTES_MAX: u64 = 4 << 20;
+/// Of loopd, on a stage that has one.
+const AUTHORITY: &str = "etc/loopd/ca.crt";
 const HOST_AUTHORITIES: &str = "etc/ssl/certs";
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
@@ -77,8 +83,9 @@ fn lay_top(layers: &[OwnedFd]) -> Result<Vec<PathBuf>, Fault> {
     let has = |names: &[&str]| layers.iter().any(|layer| names.iter().any(|name| found(layer, name).is_some()));
     let shell = if has(&["bin/bash", "usr/bin/bash"]) { "/bin/bash" } else { "/bin/sh" };
     for (name, text) in stage::etc(shell) {
-        let theirs =
-            matches!(name, "passwd" | "group").then(|| read(layers, &format!("etc/{name}"))).unwrap_or_default();
+        let theirs = matches!(name, "passwd" | "group")
+            .then(|| read(layers, &format!("etc/{name}"), USERS_BYTES_MAX))
+            .unwrap_or_default();
         let merged = merge(&text, &theirs);
         fs::write(top.join("etc").join(name), merged).while_doing(&format!("writing /etc/{name}"))?;
     }
@@ -89,11 +96,31 @@ fn lay_top(layers: &[OwnedFd]) -> Result<Vec<PathBuf>, Fault> {
             borrows.push(device);
         }
     }
-    if !has(&AUTHORITIES) && Path::new(stage::ROOM).join(HOST_AUTHORITIES).is_dir() {
+    let stage_room = Path::new(stage::ROOM);
+    if stage_room.join(AUTHORITY).exists() {
+        trust(layers, &top)?;
+    } else if !has(&AUTHORITIES) && stage_room.join(HOST_AUTHORITIES).is_dir() {
         fs::create_dir_all(top.join(HOST_AUTHORITIES)).while_doing("making /etc/ssl/certs")?;
         borrows.push(PathBuf::from(HOST_AUTHORITIES));
     }
     Ok(borrows)
+}
+
+/// Has programs trust loopd's authority beside those that the image trusts, or the host where it trusts none ([`crate::trust`]).
+fn trust(layers: &[OwnedFd], top: &Path) -> Result<(), Fault> {
+    const DOING: &str = "writing the authorities that programs trust";
+    let stage_room = Path::new(stage::ROOM);
+    let authority = fs::read_to_string(stage_room.join(AUTHORITY)).while_doing(DOING)?;
+    let theirs = AUTHORITY_LISTS.iter().map(|name| read(layers, name, LIST_BYTES_MAX)).find(|list| !list.is_empty());
+    let list = match theirs {
+        Some(list) => format!("{}\n{authority}", list.trim_end()),
+        None => fs::read_to_string(stage_room.join(AUTHORITY_LISTS[0])).while_doing(DOING)?,
+    };
+    for (name, text) in [(AUTHORITY_LISTS[0], &list), (AUTHORITY, &authority)] {
+        let path = top.join(name);
+        fs::create_dir_all(path.parent().unwrap_or(top)).and_then(|()| fs::write(path, text)).while_doing(DOING)?;
+    }
+    Ok(())
 }
 
 /// What kind of thing a layer has under this name.
@@ -106,7 +133,7 @@ fn found(layer: &OwnedFd, name: &str) -> Option<FileType> {
 }
 
 /// A text file as the uppermost layer that has one has it. One that is no such file, or cannot be read, is as good as none.
-fn read(layers: &[OwnedFd], name: &str) -> String {
+fn read(layers: &[OwnedFd], name: &str, most: u64) -> String {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     for layer in layers {
         let file = match rustix::fs::openat2(layer, name, flags, Mode::empty(), INSIDE) {
@@ -117,7 +144,7 @@ fn read(layers: &[OwnedFd], name: &str) -> String {
         let regular =
             rustix::fs::fstat(file.as_fd()).is_ok_and(|f| FileType::from_raw_mode(f.st_mode) == FileType::RegularFile);
         let mut text = String::new();
-        let read = regular.then(|| File::from(file).take(USERS_BYTES_MAX).read_to_string(&mut text));
+        let read = regular.then(|| File::from(file).take(most).read_to_string(&mut text));
         return if matches!(read, Some(Ok(_))) { text } else { String::new() };
     }
     String::new()

@@ -13,13 +13,16 @@
 //! The host's own tree is gone from it: a child that has not yet built its walls cannot reach more than this, and a host
 //! with a thousand mounts does not make rooms slow, because a new mount namespace copies only these few.
 
+use crate::entry::Configuration;
 use crate::fault::{Fault, While};
-use crate::{ids, sys};
+use crate::{ids, sys, trust};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +46,7 @@ const ETC_FILES: [&str; 9] = [
 /// Bound from the host where they exist; only `null` is needed to build a room.
 pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Mount points, and the plainest of what programs expect.
-pub(crate) const DIRECTORIES: [&str; 16] = [
+pub(crate) const DIRECTORIES: [&str; 17] = [
     "dev/pts",
     "dev/shm",
     "etc",
@@ -55,6 +58,7 @@ pub(crate) const DIRECTORIES: [&str; 16] = [
     "proc",
     "root",
     "run",
+    "run/loopd",
     "srv",
     "sys",
     "tmp",
@@ -88,13 +92,14 @@ pub(crate) struct Stage {
     pub masked: Vec<&'static str>,
 }
 
-/// Leaves the host's tree for the stage. `data` is bound to `/data`, and each of `roots` to its number.
-pub(crate) fn set(data: &Path, roots: &[&Path]) -> Result<Stage, Fault> {
+/// Leaves the host's tree for the stage. The data directory is bound to `/data`, and each of the roots to its number.
+pub(crate) fn set(configuration: &Configuration) -> Result<Stage, Fault> {
+    let data = Path::new(OsStr::from_bytes(&configuration.data));
     sys::unshare(UnshareFlags::NEWNS).while_doing("making a mount namespace")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .while_doing("making mounts private")?;
     let masked = PROC_MASKED.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect();
-    let parts = Parts::take(data, roots)?;
+    let parts = Parts::take(data, configuration)?;
     // Anywhere will do: the mount becomes the root in a moment. The data directory is the one that surely exists.
     in_memory(data, "mode=0755").while_doing("mounting the stage")?;
     rustix::process::chdir(data).while_doing("entering the stage")?;
@@ -120,13 +125,15 @@ enum Point {
 }
 
 impl Parts {
-    fn take(data: &Path, roots: &[&Path]) -> Result<Self, Fault> {
+    fn take(data: &Path, configuration: &Configuration) -> Result<Self, Fault> {
+        let authority = &configuration.authority[..];
         let mut parts = Parts { mounts: Vec::new(), links: Vec::new(), files: own_files() };
         let fixed = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let read_only = fixed | MountAttrFlags::MOUNT_ATTR_RDONLY;
         parts.bind(data, "data", fixed, Point::Directory)?;
         parts.bind(Path::new("/proc"), "proc", fixed | MountAttrFlags::MOUNT_ATTR_NOEXEC, Point::Directory)?;
-        for (number, path) in roots.iter().enumerate().filter(|(_, path)| path.is_dir()) {
+        let roots = configuration.roots.iter().map(|path| Path::new(OsStr::from_bytes(path)));
+        for (number, path) in roots.enumerate().filter(|(_, path)| path.is_dir()) {
             parts.bind(path, &format!("roots/{number}"), read_only, Point::Directory)?;
         }
         for name in SYSTEM {
@@ -137,9 +144,15 @@ impl Parts {
                 Err(_) => {}
             }
         }
+        if !authority.is_empty() {
+            let trusted = trust::with_authority(authority)?;
+            parts.links.extend(trusted.links);
+            parts.files.extend(trusted.files);
+        }
         for name in ETC_DIRECTORIES {
             let path = Path::new("/etc").join(name);
-            if path.is_dir() {
+            let is_copied = !authority.is_empty() && name == trust::DIRECTORY;
+            if path.is_dir() && !is_copied {
                 parts.bind(&path, &format!("room/etc/{name}"), read_only, Point::Directory)?;
             }
         }
@@ -181,6 +194,7 @@ impl Parts {
             symlink(target, Path::new("room").join(link)).while_doing(&format!("making {link}"))?;
         }
         for (target, link) in &self.links {
+            make_parent(link).while_doing(&format!("making {link}"))?;
             symlink(target, link).while_doing(&format!("making {link}"))?;
         }
         for (path, bytes) in &self.files {
@@ -199,11 +213,13 @@ impl Parts {
     }
 }
 
-pub(crate) fn write(path: &str, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(parent) = Path::new(path).parent() {
-        fs::create_dir_all(parent)?;
-    }
+fn write(path: &str, bytes: &[u8]) -> std::io::Result<()> {
+    make_parent(path)?;
     fs::write(path, bytes)
+}
+
+fn make_parent(path: &str) -> std::io::Result<()> {
+    Path::new(path).parent().map_or(Ok(()), fs::create_dir_all)
 }
 
 pub(crate) fn in_memory(at: &Path, options: &str) -> rustix::io::Result<()> {

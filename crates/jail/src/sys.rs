@@ -4,11 +4,13 @@
 #![allow(unsafe_code)]
 
 use crate::filter::Filter;
+use libc::AF_INET;
 use rustix::io::{Errno, Result};
 use rustix::mount::MountAttrFlags;
 use rustix::thread::UnshareFlags;
 use std::ffi::{CStr, c_char, c_int, c_long};
 use std::mem::size_of;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
@@ -122,6 +124,23 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
     request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which `request` is.
     check(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }))?;
+    Ok(())
+}
+
+/// Gives the loopback interface of the current network namespace one more address, of the same network.
+pub(crate) fn add_loopback_address(socket: BorrowedFd<'_>, address: Ipv4Addr) -> Result<()> {
+    // SAFETY: all-zero bytes are a valid `ifreq`, and a valid `sockaddr_in`.
+    let (mut request, mut internet): (libc::ifreq, libc::sockaddr_in) = unsafe { std::mem::zeroed() };
+    // A name with a label is that of an address beside the first.
+    for (place, letter) in request.ifr_name.iter_mut().zip(b"lo:1") {
+        *place = *letter as c_char;
+    }
+    internet.sin_family = AF_INET as libc::sa_family_t;
+    internet.sin_addr.s_addr = u32::from(address).to_be();
+    // SAFETY: both are plain bytes of the same size, made for each other.
+    request.ifr_ifru.ifru_addr = unsafe { std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(internet) };
+    // SAFETY: SIOCSIFADDR reads one `ifreq`, which `request` is.
+    check(c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &raw const request) }))?;
     Ok(())
 }
 

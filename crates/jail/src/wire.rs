@@ -17,6 +17,8 @@ pub enum Order {
     Configure {
         /// The directory under which all sessions' directories lie.
         data: Vec<u8>,
+        /// The certificate of an authority that programs of rooms are to trust, in PEM; empty: none.
+        authority: Vec<u8>,
         /// Directories below which rooms' roots may lie as well. One that is not there is left out.
         roots: Vec<Vec<u8>>,
     },
@@ -57,6 +59,17 @@ pub struct Start {
     pub processes: Option<u64>,
     /// How long the cell waits for a host that is gone.
     pub orphan_seconds: u64,
+    /// `None`: no way out.
+    pub outlet: Option<Outlet>,
+}
+
+/// Where a room's way out begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlet {
+    /// The directory with the host's socket, relative to `data`.
+    pub directory: Vec<u8>,
+    /// On which programs that know of no proxy are served.
+    pub ports: Vec<u16>,
 }
 
 /// From the launcher to the host.
@@ -87,9 +100,10 @@ impl Order {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         match self {
-            Order::Configure { data, roots } => {
+            Order::Configure { data, authority, roots } => {
                 out.number(0);
                 out.bytes(data);
+                out.bytes(authority);
                 out.list(roots);
             }
             Order::Park { room, root } => {
@@ -113,6 +127,11 @@ impl Order {
                 out.number(start.tmp_bytes);
                 out.option(start.processes);
                 out.number(start.orphan_seconds);
+                out.number(u64::from(start.outlet.is_some()));
+                if let Some(outlet) = &start.outlet {
+                    out.bytes(&outlet.directory);
+                    out.bytes(&outlet.ports.iter().flat_map(|port| port.to_le_bytes()).collect::<Vec<u8>>());
+                }
             }
         }
         out.0
@@ -121,7 +140,7 @@ impl Order {
     pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader(packet);
         let order = match from.number()? {
-            0 => Order::Configure { data: from.bytes()?, roots: from.list()? },
+            0 => Order::Configure { data: from.bytes()?, authority: from.bytes()?, roots: from.list()? },
             1 => Order::Park {
                 room: from.number()?,
                 root: match from.number()? {
@@ -139,6 +158,11 @@ impl Order {
                 tmp_bytes: from.number()?,
                 processes: from.option()?,
                 orphan_seconds: from.number()?,
+                outlet: match from.number()? {
+                    0 => None,
+                    1 => Some(Outlet { directory: from.bytes()?, ports: from.ports()? }),
+                    _ => return Err(Malformed),
+                },
             }),
             _ => return Err(Malformed),
         };
@@ -281,6 +305,12 @@ impl Reader<'_> {
         (0..self.number()?).map(|_| self.bytes()).collect()
     }
 
+    fn ports(&mut self) -> Result<Vec<u16>, Malformed> {
+        let bytes = self.bytes()?;
+        let (ports, []) = bytes.as_chunks::<2>() else { return Err(Malformed) };
+        Ok(ports.iter().map(|port| u16::from_le_bytes(*port)).collect())
+    }
+
     fn fault(&mut self) -> Result<Fault, Malformed> {
         let errno = self.signed()?;
         let doing = String::from_utf8(self.bytes()?).map_err(|_| Malformed)?;
@@ -306,10 +336,12 @@ mod tests {
             tmp_bytes: 0,
             processes: None,
             orphan_seconds: 600,
+            outlet: None,
         };
-        let user = Start { ids: None, processes: Some(512), ..start.clone() };
-        let roots = vec![b"/srv/roots".to_vec(), Vec::new()];
-        let configure = Order::Configure { data: b"/data/\xff".to_vec(), roots };
+        let outlet = Outlet { directory: b"rooms/sesn_1/outlet".to_vec(), ports: vec![80, 65_535] };
+        let user = Start { ids: None, processes: Some(512), outlet: Some(outlet), ..start.clone() };
+        let (authority, roots) = (b"-----BEGIN".to_vec(), vec![b"/srv/roots".to_vec(), Vec::new()]);
+        let configure = Order::Configure { data: b"/data/\xff".to_vec(), authority, roots };
         let layers = Root::Layers(vec![b"data/images/layers/a".to_vec(), b"roots/0".to_vec()]);
         let parks = [Root::Stage, layers].map(|root| Order::Park { room: 7, root });
         parks.into_iter().chain([configure, Order::Start(start), Order::Start(user)]).collect()

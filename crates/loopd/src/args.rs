@@ -47,6 +47,9 @@ pub enum Command {
     /// List, refresh and remove images that rooms are made of
     #[command(subcommand)]
     Images(ImagesCommand),
+    /// Keep the keys of this server
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Try what works on this machine and say what to do about what does not
     Doctor(DoctorArgs),
     /// Print the version
@@ -235,6 +238,21 @@ pub enum ImagesCommand {
         references: Vec<String>,
     },
 }
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Put all vaults under a new master key; no server may run on the data directory meanwhile
+    #[command(long_about = ROTATE_MASTER)]
+    RotateMaster,
+}
+
+const ROTATE_MASTER: &str = "\
+Put all vaults under a new master key; no server may run on the data directory meanwhile.
+
+The new key is the one in LOOPD_MASTER_KEY_NEXT (32 random bytes in base64) or, where the key in use is in a file, one that is
+made beside it. The keys of the vaults are wrapped anew; secrets, placeholders and sessions stay as they are. What was cut off
+is done by the same command again, and meanwhile a server starts with both keys. The key before is kept as `<file>.previous`:
+copies of the store that were made before need it.";
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {

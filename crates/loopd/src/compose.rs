@@ -9,12 +9,13 @@ use crate::machine::{MachineIds, SystemClock};
 use crate::no_way_out::NoWayOut;
 use crate::settings::{Env, Settings};
 use anyhow::{Context, Result};
-use loopd_broker::NoCredentials;
+use loopd_broker::Vaults;
+use loopd_broker::vault::{KeySource, wanted_keys};
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_images::Images;
 use loopd_models::Registry;
-use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox, programs};
+use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, ServerState};
 use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
@@ -43,6 +44,7 @@ impl House {
         let ids: Arc<dyn IdSource> = Arc::new(MachineIds::new(clock.clone()));
         let models = Arc::new(models(&settings.config, env, clock.clone())?);
         let store = store(&data)?;
+        let vaults = vaults(&store, &settings.master_key(env, data.path())?, clock.clone()).await?;
         let roots = settings.images(env)?;
         let sandbox = sandbox(data.path(), settings.room_orphan_seconds, roots.directories.clone())?;
         let images = Images::open(data.path(), roots, clock.clone()).context("images could not be set up")?;
@@ -57,7 +59,7 @@ impl House {
             host_tools: Arc::new(host_tools),
             egress: Arc::new(NoWayOut::new(connections.clone(), clock.clone())),
             connections,
-            placeholders: Arc::new(NoCredentials),
+            placeholders: vaults.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),
@@ -67,7 +69,7 @@ impl House {
             room_idle_ms: settings.room_idle_ms,
         };
         let sessions = SessionService::start(parts).await.context("sessions could not be started")?;
-        let state = ServerState { sessions: sessions.clone(), store, models, clock, ids, auth: Arc::new(auth) };
+        let state = ServerState { sessions: sessions.clone(), store, models, vaults, clock, ids, auth: Arc::new(auth) };
         Ok(House { sessions, router: loopd_server::router(state), data })
     }
 }
@@ -79,15 +81,22 @@ pub fn system_clock() -> Arc<dyn Clock> {
 /// Rooms whose sessions keep their files below `data`, that live for so long without a server, and whose roots may lie below
 /// `roots`.
 pub fn sandbox(data: &Path, orphan_seconds: u64, roots: Vec<PathBuf>) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let sandbox = NamespaceSandbox::with_roots(data, programs::CELL, roots)?;
+    let sandbox = NamespaceSandbox::furnished(data, None, roots)?;
     Ok(Arc::new(sandbox.with_orphan_seconds(orphan_seconds)))
 }
 
-fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
+pub fn store(data: &DataDir) -> Result<Arc<dyn Store>> {
     let path = data.path().join(STORE_FILE);
     let store = SqliteStore::open_in(&path, data.hold());
     let store = store.with_context(|| format!("the store `{}` could not be opened", path.display()))?;
     Ok(Arc::new(store))
+}
+
+/// Vaults under the configured master key. A wrong or missing one is a refusal.
+async fn vaults(store: &Arc<dyn Store>, source: &KeySource, clock: Arc<dyn Clock>) -> Result<Arc<Vaults>> {
+    let wanted = wanted_keys(store.as_ref()).await.context("the store cannot be read")?;
+    let kms = Arc::new(source.load(&wanted)?);
+    Ok(Arc::new(Vaults::open(store.clone(), kms, clock).await?))
 }
 
 /// Which models can be called: what the configuration says, and what the environment has keys for.

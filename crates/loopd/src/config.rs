@@ -5,6 +5,7 @@
 //! data = "./.loopd"
 //! room_idle_seconds = 300
 //! room_orphan_seconds = 600        # how long a room lives on without a server
+//! master_key_file = "/run/secrets/loopd.key"   # under it lie the vaults; absent: `master.key` in the data directory
 //!
 //! [models]
 //! silence_seconds = 300            # a provider that sends no byte for this long is given up
@@ -58,6 +59,8 @@ pub struct Config {
     pub room_idle_seconds: Option<u64>,
     /// How long a room lives on without a server.
     pub room_orphan_seconds: Option<u64>,
+    /// Where the key is under which vaults lie.
+    pub master_key_file: Option<PathBuf>,
     #[serde(default)]
     pub models: ModelsSection,
     #[serde(default)]
@@ -198,8 +201,17 @@ impl Config {
     }
 }
 
-const TOP_KEYS: &[&str] =
-    &["listen", "data", "room_idle_seconds", "room_orphan_seconds", "models", "host_tools", "images", "network"];
+const TOP_KEYS: &[&str] = &[
+    "listen",
+    "data",
+    "room_idle_seconds",
+    "room_orphan_seconds",
+    "master_key_file",
+    "models",
+    "host_tools",
+    "images",
+    "network",
+];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
 const IMAGES_KEYS: &[&str] = &["allow_directories", "allow_registries", "plain_registries"];
 const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
@@ -271,6 +283,7 @@ mod tests {
         assert_eq!(config.models.providers[0].name, "vllm");
         assert_eq!(config.models.to_models_config().prices["vllm/qwen3"].output, 600_000);
         assert_eq!(config.room_idle_seconds, Some(300));
+        assert_eq!(config.master_key_file, Some(PathBuf::from("/run/secrets/loopd.key")));
         assert_eq!(config.host_tools.allow_hosts.map(|hosts| hosts.len()), Some(3));
         assert_eq!(config.network.allow_addresses, ["10.0.0.0/8", "127.0.0.1:8080"]);
         assert_eq!(config.network.hosts["git.internal"], IpAddr::from([10, 0, 0, 7]));

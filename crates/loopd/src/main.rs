@@ -13,6 +13,7 @@ mod failpoints;
 mod listen;
 mod log;
 mod machine;
+mod master_key;
 mod no_way_out;
 mod running;
 mod screen;
@@ -59,6 +60,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Replay(args) => commands::replay::run(place, args).await,
         Command::Redact(args) => commands::redact::run(place, args).await,
         Command::Images(command) => commands::images::run(place, command).await,
+        Command::Keys(command) => commands::keys::run(place, command).await,
         Command::Doctor(args) => commands::doctor::run(place, args).await,
         Command::Version => {
             writeln!(std::io::stdout(), "loopd {}", env!("CARGO_PKG_VERSION"))?;

@@ -29,6 +29,11 @@ pub const CHANNEL_FD: i32 = 3;
 /// The variable that says for how many seconds a cell waits for a host before it ends.
 pub const ORPHAN_SECONDS: &str = "LOOPD_ORPHAN_SECONDS";
 
+/// In a room with a way out: the variable with the path of the host's socket for connections, and the one with the ports on which
+/// programs that know of no proxy are served, `80,443`.
+pub const OUTLET: &str = "LOOPD_OUTLET";
+pub const OUTLET_PORTS: &str = "LOOPD_OUTLET_PORTS";
+
 /// From the host to the cell.
 #[allow(clippy::large_enum_variant, reason = "made one at a time, to be written at once")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -103,6 +103,8 @@ pub enum SandboxError {
     /// What the room is to be made of cannot be had now.
     #[error("the room's root: {0}")]
     Root(String),
+    #[error("the certificate of the authority that rooms trust, `{path}`: {source}")]
+    Authority { path: PathBuf, source: std::io::Error },
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
@@ -118,7 +120,7 @@ impl SandboxError {
     /// Trying again does not help: something has to be changed first.
     pub fn is_permanent(&self) -> bool {
         match self {
-            SandboxError::Unavailable { .. } | SandboxError::Environment(_) => true,
+            SandboxError::Unavailable { .. } | SandboxError::Environment(_) | SandboxError::Authority { .. } => true,
             SandboxError::Directory { .. }
             | SandboxError::Root(_)
             | SandboxError::Launcher(_)

@@ -5,6 +5,7 @@
 
 use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use loopd_broker::vault::VaultError;
 use loopd_domain::{Invalid, RequestId};
 use loopd_session::ServiceError;
 use loopd_store::{AppendError, StoreError, UpdateError};
@@ -165,6 +166,25 @@ impl From<UpdateError> for ApiError {
             )),
             UpdateError::Absent => ApiError::not_found("the agent is gone"),
             UpdateError::Store(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<VaultError> for ApiError {
+    fn from(fault: VaultError) -> Self {
+        match fault {
+            VaultError::Absent => ApiError::not_found("the vault or the credential is gone"),
+            VaultError::Archived => ApiError::invalid("it is archived; accepted: one that is not"),
+            VaultError::KeyTaken => {
+                let message = "the vault has an active credential for this already; accepted: change that one, or archive it first";
+                ApiError::conflict(message)
+            }
+            VaultError::Full { max } => ApiError::invalid(format!(
+                "the vault has {max} active credentials; accepted: up to {max}, archive one first or use another vault"
+            )),
+            VaultError::Busy => ApiError::unavailable(fault.to_string(), None),
+            VaultError::Sealed(cause) => ApiError::internal(cause),
+            VaultError::Append(fault) => fault.into(),
         }
     }
 }

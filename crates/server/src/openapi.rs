@@ -16,7 +16,7 @@ use utoipa_axum::routes;
     tags(
         (name = "invoke", description = "The whole loop in one request"),
         (name = "agents"), (name = "environments"), (name = "sessions"), (name = "events"), (name = "threads"),
-        (name = "models"), (name = "images"), (name = "service")
+        (name = "models"), (name = "vaults"), (name = "images"), (name = "service")
     )
 )]
 struct Head;

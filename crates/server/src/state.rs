@@ -2,6 +2,7 @@
 
 use crate::auth::AuthConfig;
 use crate::error::ApiError;
+use loopd_broker::Vaults;
 use loopd_domain::{Clock, IdSource};
 use loopd_models::Registry;
 use loopd_session::SessionService;
@@ -15,6 +16,7 @@ pub struct ServerState {
     pub sessions: SessionService,
     pub store: Arc<dyn Store>,
     pub models: Arc<Registry>,
+    pub vaults: Arc<Vaults>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     pub auth: Arc<AuthConfig>,

@@ -94,6 +94,7 @@ pub fn session(id: &str) -> Session {
         agent: SessionAgent { id: None, version: 1, spec },
         environment: None,
         room: EnvironmentConfig::default(),
+        vaults: Vec::new(),
         title: None,
         metadata: Default::default(),
         created_at: Timestamp(0),

@@ -145,7 +145,7 @@ async fn a_session_takes_its_agent_in_three_shapes() {
         .try_post("/v1/sessions", json!({"agent": {"type": "agent_with_overrides", "id": id, "model": null}}), &[])
         .await;
     assert_eq!((bad.status, &bad.json["error"]["details"]["error_code"]), (400, &json!("agent_model_required")));
-    for extra in [json!({"resources": [{}]}), json!({"vault_ids": ["vlt_1"]}), json!({"budget": {"type": "limit"}})] {
+    for extra in [json!({"resources": [{}]}), json!({"budget": {"type": "limit"}})] {
         let mut body = json!({"agent": id});
         body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
         let reply = live.try_post("/v1/sessions", body, &[]).await;

@@ -213,6 +213,7 @@ mod tests {
             workspace: WorkspaceId::default_workspace(),
             agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
+            vaults: Vec::new(),
             room: Default::default(),
             title: None,
             metadata: Metadata::new(),

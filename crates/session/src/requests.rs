@@ -6,7 +6,7 @@ use loopd_domain::agent::Metadata;
 use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::{Event, EventBody};
 use loopd_domain::session::{Session, SessionAgent, TurnSettings};
-use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, Timestamp, WorkspaceId};
+use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, Timestamp, VaultId, WorkspaceId};
 use loopd_host_tools::HostTools;
 use loopd_images::Images;
 use loopd_models::Registry;
@@ -48,6 +48,8 @@ pub struct NewSession {
     pub agent: SessionAgent,
     pub environment: Option<EnvironmentId>,
     pub room: EnvironmentConfig,
+    /// Its own, and not archived: the caller has looked.
+    pub vaults: Vec<VaultId>,
     pub title: Option<String>,
     pub metadata: Metadata,
     /// `user.message` only; may be empty. A non-empty list starts the first turn.

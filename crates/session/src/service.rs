@@ -120,6 +120,7 @@ impl SessionService {
             agent: new.agent,
             environment: new.environment,
             room: new.room,
+            vaults: new.vaults,
             title: new.title,
             metadata: new.metadata,
             created_at: now,

@@ -43,6 +43,7 @@ async fn start(house: &House, permission_policy: PermissionPolicy) -> SessionId 
         agent: SessionAgent { id: None, version: 0, spec: spec(script(), permission_policy) },
         environment: None,
         room: Default::default(),
+        vaults: Vec::new(),
         title: None,
         metadata: Default::default(),
         inputs: vec![message("go")],

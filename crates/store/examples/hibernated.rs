@@ -156,6 +156,7 @@ async fn make(store: &dyn Store, ids: &Ids, at: Timestamp) -> Result<()> {
         workspace: WorkspaceId::default_workspace(),
         agent: SessionAgent { id: Some(agent_id()?), version: 1, spec },
         environment: None,
+        vaults: Vec::new(),
         room: EnvironmentConfig::default(),
         title: None,
         metadata: Metadata::new(),

@@ -10,5 +10,7 @@ pub mod conformance;
 pub mod hold;
 pub mod port;
 pub mod sqlite;
+pub mod vaults;
 
 pub use port::*;
+pub use vaults::*;

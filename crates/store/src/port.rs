@@ -354,4 +354,5 @@ pub trait Store: Send + Sync {
     fn agents(&self) -> &dyn Agents;
     fn environments(&self) -> &dyn Environments;
     fn once(&self) -> &dyn Once;
+    fn vaults(&self) -> &dyn crate::vaults::Vaults;
 }

@@ -18,6 +18,7 @@ mod worker;
 mod write;
 
 use crate::tool_user::ToolUser;
+use crate::variables::Variables;
 use bash::Bash;
 use loopd_domain::CallId;
 use loopd_domain::agent::Builtin;
@@ -48,6 +49,8 @@ pub struct Tools {
     finished: Vec<CallResult>,
     /// Handed out, and perhaps lost on the way to the journal. At most the calls of one step.
     kept: Vec<CallResult>,
+    /// A process of the cell that is no tool's.
+    spared: Option<Pid>,
 }
 
 impl Tools {
@@ -60,6 +63,7 @@ impl Tools {
             wants_runner: false,
             finished: Vec::new(),
             kept: Vec::new(),
+            spared: None,
         }
     }
 
@@ -117,6 +121,16 @@ impl Tools {
         }
     }
 
+    /// What programs find in their environment from the next command on.
+    pub fn set_variables(&mut self, variables: Variables) {
+        self.bash.set_variables(variables);
+    }
+
+    /// A process of the cell, or none, that is not to be killed together with what tools have started.
+    pub fn spare(&mut self, process: Option<Pid>) {
+        self.spared = process;
+    }
+
     /// A result that needed no work.
     pub fn finish(&mut self, result: CallResult) {
         self.finished.push(result);
@@ -124,7 +138,7 @@ impl Tools {
 
     /// Stops a call; its result follows at once. One that has ended meanwhile is left alone.
     pub fn cancel(&mut self, id: &CallId, now: Instant) {
-        let keep = self.worker_pids();
+        let keep = self.kept_pids();
         self.finished.extend(self.bash.cancel(id, &keep, now));
         if let Some(at) = self.workers.iter().position(|w| w.id() == id) {
             self.finished.push(self.workers.swap_remove(at).cancel(now));
@@ -179,7 +193,7 @@ impl Tools {
                 }
             }
         }
-        let keep = self.worker_pids();
+        let keep = self.kept_pids();
         self.bash.advance(&keep, now, &mut self.finished);
         self.kept.extend(self.finished.iter().cloned());
         std::mem::take(&mut self.finished)
@@ -190,8 +204,10 @@ impl Tools {
         self.bash.preview(now)
     }
 
-    fn worker_pids(&self) -> Vec<Pid> {
-        self.workers.iter().map(Worker::pid).chain(self.idle.iter().map(|runner| runner.pid)).collect()
+    /// What goes on when the shell and all that it started are killed.
+    fn kept_pids(&self) -> Vec<Pid> {
+        let runner = self.idle.iter().map(|runner| runner.pid);
+        self.workers.iter().map(Worker::pid).chain(runner).chain(self.spared).collect()
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Host {
     sockets: TempDir,
     calls: u32,
     epoch: u64,
+    /// For the turns to come.
+    pub variables: Vec<(String, String)>,
 }
 
 /// Frames of one connection.
@@ -68,6 +70,11 @@ impl Host {
 
     /// With a connection on which nothing was said yet.
     pub fn launch(tool_uid: &str, around: &str, patience: &str) -> Self {
+        Self::launch_with(tool_uid, around, patience, &[])
+    }
+
+    /// With more variables for the cell.
+    pub fn launch_with(tool_uid: &str, around: &str, patience: &str, variables: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let open = fs::Permissions::from_mode(0o777);
         fs::set_permissions(directory.path(), open).expect("a mode");
@@ -81,6 +88,7 @@ impl Host {
             .env("LOOPD_TOOL_UID", tool_uid)
             .env("LOOPD_ORPHAN_SECONDS", patience)
             .env("TMPDIR", directory.path())
+            .envs(variables.iter().copied())
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .spawn()
             .expect("the cell");
@@ -93,6 +101,7 @@ impl Host {
             sockets,
             calls: 0,
             epoch: 0,
+            variables: Vec::new(),
         }
     }
 
@@ -138,6 +147,8 @@ impl Host {
             match self.channel.read(&mut bytes) {
                 Ok(0) => return None,
                 Err(fault) if fault.kind() == ErrorKind::ConnectionReset => return None,
+                // A read with a time limit is not begun again by itself.
+                Err(fault) if fault.kind() == ErrorKind::Interrupted => {}
                 read => self.decoder.push(&bytes[..read.expect("the cell answers in time")]),
             }
         }
@@ -175,7 +186,7 @@ impl Host {
             queued: Vec::new(),
             answered: None,
         };
-        self.send(&ToCell::Begin { config, resume, now: Timestamp(1_000_000), variables: Vec::new() });
+        self.send(&ToCell::Begin { config, resume, now: Timestamp(1_000_000), variables: self.variables.clone() });
     }
 
     pub fn call(&mut self, name: &str, input: Value) -> Call {
@@ -278,4 +289,19 @@ pub fn is_root(test: &str) -> bool {
         eprintln!("{test} needs root and was left out");
     }
     root
+}
+
+/// Whether these programs can be started; says so when not, and insists where all tests must run.
+pub fn has(test: &str, programs: &[&str]) -> bool {
+    let starts = |program: &&&str| {
+        let found = std::process::Command::new("/bin/sh").args(["-c", "command -v \"$0\"", program]).output();
+        found.is_ok_and(|found| found.status.success())
+    };
+    let missing: Vec<_> = programs.iter().filter(|program| !starts(program)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "{test} needs {missing:?}");
+    eprintln!("{test} needs {missing:?} and was left out");
+    false
 }

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod images;
 pub mod invoke;
+pub mod keys;
 pub mod redact;
 pub mod replay;
 pub mod serve;

@@ -18,6 +18,11 @@ fn main() {
     if arguments.get(1).map(String::as_str) == Some("syscall") {
         exit(call(&arguments[2..]));
     }
+    if let [_, verb, outlet, text] = &arguments[..]
+        && verb == "dial"
+    {
+        exit(dial(outlet, text));
+    }
     // SAFETY: the host promises a listening socket under this number, and nothing else here owns it.
     let listener = unsafe { UnixListener::from_raw_fd(loopd_protocol::CHANNEL_FD) };
     let patience = std::env::var("LOOPD_ORPHAN_SECONDS").ok().and_then(|text| text.parse().ok());
@@ -51,6 +56,9 @@ fn serve(host: &mut UnixStream) -> bool {
         "descriptors" => format!("0\n{}", descriptors().unwrap_or_else(|fault| fault.to_string())),
         "cell" => run(Command::new("/bin/sh").args(["-c", body])),
         "tool" => run(as_tool(Command::new("/bin/sh").args(["-c", body]))),
+        "dial" => run(dialing(&mut Command::new("/proc/self/exe"), body)),
+        "dial as tool" => run(as_tool(dialing(&mut Command::new("/proc/self/exe"), body))),
+        "bind" => format!("0\n{}", bind(body)),
         "syscall" => run(as_tool(Command::new("/proc/self/exe").arg("syscall").args(body.split(' ')))),
         _ => format!("255\nunknown verb `{verb}`"),
     };
@@ -85,6 +93,38 @@ fn as_tool(command: &mut Command) -> &mut Command {
     match std::env::var("LOOPD_TOOL_UID").ok().and_then(|uid| uid.parse().ok()) {
         Some(uid) => command.uid(uid).gid(uid),
         None => command,
+    }
+}
+
+/// With the socket for connections that the host named.
+fn dialing<'a>(command: &'a mut Command, text: &str) -> &'a mut Command {
+    command.arg("dial").arg(std::env::var_os("LOOPD_OUTLET").unwrap_or_default()).arg(text)
+}
+
+/// Says something at a socket and prints the answer.
+fn dial(outlet: &str, text: &str) -> i32 {
+    let talk = || -> std::io::Result<()> {
+        let mut socket = UnixStream::connect(outlet)?;
+        socket.write_all(text.as_bytes())?;
+        socket.shutdown(std::net::Shutdown::Write)?;
+        std::io::copy(&mut socket, &mut std::io::stdout())?;
+        Ok(())
+    };
+    match talk() {
+        Ok(()) => 0,
+        Err(fault) => {
+            println!("{fault}");
+            1
+        }
+    }
+}
+
+/// Tries a port as the cell; what came of it.
+fn bind(port: &str) -> String {
+    let address = format!("127.0.0.1:{port}");
+    match (std::net::UdpSocket::bind(&address), std::net::TcpListener::bind(&address)) {
+        (Ok(_), Ok(_)) => "bound".to_owned(),
+        (udp, tcp) => format!("{:?} {:?}", udp.err(), tcp.err()),
     }
 }
 

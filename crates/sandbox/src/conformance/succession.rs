@@ -5,11 +5,11 @@ use super::{Subject, Visitor};
 use crate::{Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_domain::Epoch;
 
-fn later(spec: &RoomSpec) -> RoomSpec {
+pub(super) fn later(spec: &RoomSpec) -> RoomSpec {
     RoomSpec { epoch: Epoch(spec.epoch.0 + 1), ..spec.clone() }
 }
 
-async fn adopt(sandbox: &dyn Sandbox, spec: &RoomSpec) -> Option<Room> {
+pub(super) async fn adopt(sandbox: &dyn Sandbox, spec: &RoomSpec) -> Option<Room> {
     match sandbox.adopt(spec).await {
         Ok(room) => room,
         Err(fault) => panic!("a room could not be adopted: {fault}"),
@@ -17,7 +17,7 @@ async fn adopt(sandbox: &dyn Sandbox, spec: &RoomSpec) -> Option<Room> {
 }
 
 /// A server that is killed runs nothing of its own on the way out: its sandbox goes, its rooms' guards do nothing.
-async fn started_by_a_server_that_is_gone(subject: &Subject, spec: &RoomSpec) -> Visitor {
+pub(super) async fn started_by_a_server_that_is_gone(subject: &Subject, spec: &RoomSpec) -> Visitor {
     let gone = subject.another();
     match gone.start(spec).await {
         Ok(room) => Visitor::greeted(room).await,

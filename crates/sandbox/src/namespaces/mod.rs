@@ -22,6 +22,7 @@ mod ids;
 mod inventory;
 mod launcher;
 mod living;
+mod outlet;
 mod place;
 mod pool;
 mod probe;
@@ -59,6 +60,9 @@ use waiting::Waitings;
 const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
 
 const KIND: &str = "namespaces";
+/// Bytes of an authority's certificate: what is left of a packet to the launcher beside the longest path.
+const AUTHORITY_BYTES_MAX: usize = 3 << 10;
+const _: () = assert!(AUTHORITY_BYTES_MAX + 4_096 + 64 <= loopd_jail::wire::PACKET_BYTES_MAX);
 /// Where places of rooms lie in the data directory.
 const ROOMS: &str = "rooms";
 
@@ -97,11 +101,23 @@ impl NamespaceSandbox {
 
     /// With another program in the cell's place: a test's, or another one that speaks `loopd_protocol`.
     pub fn with_cell(data: &Path, cell: &[u8]) -> Result<Self, SandboxError> {
-        Self::with_roots(data, cell, Vec::new())
+        Self::open(data, cell, Vec::new(), Vec::new())
     }
 
-    /// With directories of the host, absolute and without symbolic links, below which rooms' roots may lie besides `data`.
-    pub fn with_roots(data: &Path, cell: &[u8], roots: Vec<PathBuf>) -> Result<Self, SandboxError> {
+    /// Programs of rooms trust an authority. `certificate`: the file with its certificate, in PEM, as it is now.
+    pub fn with_authority(data: &Path, certificate: &Path) -> Result<Self, SandboxError> {
+        Self::furnished(data, Some(certificate), Vec::new())
+    }
+
+    /// With an authority, or none. `roots`: directories of the host, absolute and without symbolic links, below which rooms'
+    /// roots may lie besides `data`.
+    pub fn furnished(data: &Path, certificate: Option<&Path>, roots: Vec<PathBuf>) -> Result<Self, SandboxError> {
+        let authority = certificate.map_or(Ok(Vec::new()), read_authority)?;
+        Self::open(data, programs::CELL, authority, roots)
+    }
+
+    fn open(data: &Path, cell: &[u8], authority: Vec<u8>, roots: Vec<PathBuf>) -> Result<Self, SandboxError> {
+        root::check_directories(&roots)?;
         let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
         let named = std::path::absolute(data).map_err(fault)?;
         let data = open_data(data).map_err(fault)?;
@@ -116,7 +132,7 @@ impl NamespaceSandbox {
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
             cgroups: Cgroups::open(&server),
-            launcher: Launcher::new(cell, data.clone(), roots.clone())?,
+            launcher: Launcher::new(cell, data.clone(), authority, roots.clone())?,
             waiting: Waitings::new(),
             spares,
             starting: Starting::default(),
@@ -140,6 +156,18 @@ impl NamespaceSandbox {
         self.rooms.orphan_seconds.store(seconds, Ordering::Relaxed);
         self
     }
+}
+
+/// One certificate, which fits into the launcher's configuration beside a path.
+fn read_authority(certificate: &Path) -> Result<Vec<u8>, SandboxError> {
+    let fault = |source| SandboxError::Authority { path: certificate.to_owned(), source };
+    let bytes = fs::read(certificate).map_err(fault)?;
+    let begins = bytes.trim_ascii_start().starts_with(b"-----BEGIN CERTIFICATE-----");
+    if begins && bytes.len() <= AUTHORITY_BYTES_MAX {
+        return Ok(bytes);
+    }
+    let accepted = format!("accepted: one certificate in PEM, up to {AUTHORITY_BYTES_MAX} bytes");
+    Err(fault(io::Error::new(io::ErrorKind::InvalidData, accepted)))
 }
 
 /// The data directory as an absolute path without symbolic links.

@@ -5,20 +5,22 @@
 //!                 /record   see [`super::record`]
 //!                 /cell     the socket on which the cell listens; hosts connect
 //!                 /layers   the directories that the room's root is made of, if it is not the host's: nobody may change them
+//!                 /outlet/  the room's way out, see [`super::outlet`]; the only part that a room is given
 //! ```
 //!
 //! The place outlives the room, as the epoch in its record is what refuses an owner of the past.
 
+use super::outlet;
 use super::record::{self, Record};
 use super::spares::Spares;
 use crate::RoomRoot;
 use loopd_domain::limits::{CELL_HOSTS_WAITING_MAX, IMAGE_LAYERS_MAX, ROOT_PATH_CHARS_MAX};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketAddrUnix;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +44,7 @@ pub(super) struct Place {
     path: PathBuf,
     /// Made in advance, for the first room.
     socket: Option<(OwnedFd, OwnedFd)>,
+    outlet: Option<OwnedFd>,
 }
 
 /// What came of trying to take a place.
@@ -77,6 +80,7 @@ impl Place {
         };
         let listener = place.listen()?;
         place.socket = Some((listener, place.connect()?));
+        place.outlet = Some(outlet::listen(place.directory.as_fd())?);
         rustix::fs::openat(&place.directory, RECORD, WRITE, Mode::RUSR | Mode::WUSR)?;
         Ok(place)
     }
@@ -123,7 +127,7 @@ impl Place {
             }
             // Removed between opening and locking: then this is the lock of nothing.
             if rustix::fs::fstat(&directory)?.st_nlink > 0 {
-                return Ok(Taken::Held(Place { directory, path: path.to_owned(), socket: None }));
+                return Ok(Taken::Held(Place { directory, path: path.to_owned(), socket: None, outlet: None }));
             }
         }
     }
@@ -179,6 +183,22 @@ impl Place {
         Ok((listener, UnixStream::from_std(channel.into())?))
     }
 
+    /// A socket at which the room's wishes for connections arrive, and which only `owner` may connect to: the cell's user, where
+    /// it has one of its own.
+    pub(super) fn outlet(&mut self, owner: Option<u32>) -> io::Result<OwnedFd> {
+        let listener = match self.outlet.take() {
+            Some(spare) => spare,
+            None => outlet::listen(self.directory.as_fd())?,
+        };
+        outlet::give(self.directory.as_fd(), owner)?;
+        Ok(listener)
+    }
+
+    /// Where the socket for that is.
+    pub(super) fn outlet_directory(&self) -> PathBuf {
+        self.path.join(outlet::DIRECTORY)
+    }
+
     /// A connection to the cell that listens here.
     pub(super) fn reach(&self) -> io::Result<UnixStream> {
         UnixStream::from_std(self.connect()?.into())
@@ -189,14 +209,14 @@ impl Place {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let socket = socket()?;
+        let socket = outlet::socket()?;
         rustix::net::bind(&socket, &self.address()?)?;
         rustix::net::listen(&socket, CELL_HOSTS_WAITING_MAX)?;
         Ok(socket)
     }
 
     fn connect(&self) -> io::Result<OwnedFd> {
-        let socket = socket()?;
+        let socket = outlet::socket()?;
         rustix::net::connect(&socket, &self.address()?)?;
         Ok(socket)
     }
@@ -208,6 +228,7 @@ impl Place {
 
     /// Removes the place with all that is in it. The room must be gone.
     pub(super) fn remove(self) -> io::Result<()> {
+        outlet::remove(self.directory.as_fd())?;
         for name in [SOCKET, LAYERS, RECORD] {
             match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
@@ -227,11 +248,6 @@ fn read(opened: rustix::io::Result<OwnedFd>) -> io::Result<Option<Record>> {
     let mut bytes = vec![0; record::BYTES + 1];
     let length = rustix::io::pread(&file, &mut bytes, 0)?;
     Record::parse(&bytes[..length])
-}
-
-fn socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
 #[cfg(test)]

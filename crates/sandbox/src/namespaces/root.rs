@@ -11,6 +11,19 @@ const ORDER_BYTES: usize = 64;
 /// What a layer costs in an order besides its path.
 const LAYER_BYTES: usize = 8;
 
+/// Directories that roots may lie in are told to the launcher once, beside other things.
+const DIRECTORIES_BYTES_MAX: usize = PACKET_BYTES_MAX / 2;
+
+pub(super) fn check_directories(directories: &[PathBuf]) -> Result<(), SandboxError> {
+    let bytes: usize = directories.iter().map(|path| path.as_os_str().len() + LAYER_BYTES).sum();
+    match bytes <= DIRECTORIES_BYTES_MAX {
+        true => Ok(()),
+        false => Err(SandboxError::Environment(format!(
+            "directories that roots may lie in have paths of {bytes} bytes; accepted: {DIRECTORIES_BYTES_MAX}"
+        ))),
+    }
+}
+
 pub(super) fn on_stage(data: &Path, roots: &[PathBuf], root: &RoomRoot) -> Result<Root, SandboxError> {
     let RoomRoot::Layers(layers) = root else { return Ok(Root::Stage) };
     if layers.is_empty() || layers.len() > IMAGE_LAYERS_MAX {

@@ -5,16 +5,18 @@
 
 use super::guard::Guard;
 use super::living;
+use super::outlet::RoomConnections;
 use super::place::Place;
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
 use super::waiting::Shape;
 use super::{Rooms, cgroup::RoomCgroup, directory, pool, root};
-use crate::{Room, RoomSpec, SandboxError};
+use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
-use loopd_jail::wire::{Root, Start};
+use loopd_jail::ids::CELL_OFFSET;
+use loopd_jail::wire::{self, Root, Start};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -57,24 +59,33 @@ impl Rooms {
         let root = root::on_stage(&self.data, &self.roots, &spec.root)?;
         let (running, mut seat) = self.seat(&spec.limits, root).await?;
         let (listener, channel) = place.socket().map_err(unusable)?;
-        let start = self.order(&Shape::of(spec), &seat, &files, ids)?;
+        let outlet = self.open_outlet(&mut place, &spec.outlet, ids).map_err(unusable)?;
+        let start = self.order(&Shape::of(spec), &seat, &files, &place, ids)?;
         place.write(&self.record(spec.epoch, &seat)).map_err(unusable)?;
         place.write_layers(&spec.root).map_err(unusable)?;
         seat.take();
         let guard = Guard::new(path, spec.epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
         running.start(start, listener).await?;
-        Ok(Room { channel, outlet: None, exit: seat.exit.clone(), guard: Box::new(guard) })
+        Ok(Room { channel, outlet, exit: seat.exit.clone(), guard: Box::new(guard) })
     }
 
-    /// What a parked room is told, to come to life on these files.
+    /// What a parked room is told, to come to life on these files and in this place.
     pub(super) fn order(
         &self,
         shape: &Shape,
         seat: &Seat,
         files: &Path,
+        place: &Place,
         ids: Option<u32>,
     ) -> Result<Start, SandboxError> {
+        let outlet = match &shape.outlet {
+            RoomOutlet::Closed => None,
+            RoomOutlet::Open { ports } => {
+                let directory = directory::relative(&self.data, &place.outlet_directory())?;
+                Some(wire::Outlet { directory, ports: ports.clone() })
+            }
+        };
         Ok(Start {
             room: seat.room,
             directory: directory::relative(&self.data, files)?,
@@ -85,14 +96,15 @@ impl Rooms {
             tmp_bytes: shape.limits.memory_bytes / 2,
             processes: (!self.cgroups.limits("pids")).then_some(shape.limits.pids),
             orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
+            outlet,
         })
     }
 
     pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
-        self.locate(spec)?;
+        let files = self.locate(spec)?;
         let path = self.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
-        let Some(place) = Place::find(&path).await.map_err(unusable)? else { return Ok(None) };
+        let Some(mut place) = Place::find(&path).await.map_err(unusable)? else { return Ok(None) };
         let Some(record) = own(&place, spec.epoch, &path)? else { return Ok(None) };
         let Some(pidfd) = self.living(&record).map_err(unusable)?.map(Arc::new) else { return Ok(None) };
         let channel = match place.reach() {
@@ -104,12 +116,30 @@ impl Rooms {
                 return Ok(None);
             }
         };
+        let ids = directory::known(&files, self.ids.is_some()).map_err(unusable)?.flatten();
+        let outlet = self.open_outlet(&mut place, &spec.outlet, ids).map_err(unusable)?;
         let process = record.process;
         let cgroup = RoomCgroup::recorded(record.cgroups.clone());
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
-        Ok(Some(Room { channel, outlet: None, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
+        Ok(Some(Room { channel, outlet, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
+    }
+
+    /// Listens for the room's wishes for connections, if it may have some. `ids`: the first of the session's.
+    pub(super) fn open_outlet(
+        &self,
+        place: &mut Place,
+        wanted: &RoomOutlet,
+        ids: Option<u32>,
+    ) -> io::Result<Option<Box<dyn Outlet>>> {
+        match wanted {
+            RoomOutlet::Closed => Ok(None),
+            RoomOutlet::Open { .. } => {
+                let listener = place.outlet(ids.map(|first| first + CELL_OFFSET))?;
+                Ok(Some(Box::new(RoomConnections::new(listener)?)))
+            }
+        }
     }
 
     /// A hold on the recorded room, if it lives.

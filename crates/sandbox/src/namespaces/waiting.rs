@@ -20,7 +20,7 @@ use super::running::{Running, Seat};
 use super::shelves::Shelves;
 use super::spares::{Ground, is_in_the_way};
 use super::{Rooms, pool, root};
-use crate::{Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError};
+use crate::{Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{LAYER_GRACE_MS, ROOM_SHAPE_FORGET_MS};
@@ -64,6 +64,8 @@ pub(super) struct Waiting {
     ground: Ground,
     /// The host's connection, which keeps the cell waiting.
     channel: UnixStream,
+    /// Nobody in the room wishes for anything yet.
+    outlet: Option<Box<dyn Outlet>>,
 }
 
 impl Waiting {
@@ -114,7 +116,7 @@ impl Rooms {
         let made = tokio::task::spawn_blocking(move || rooms.spares.ground(rooms.ids.as_ref())).await;
         let mut ground = made.map_err(io::Error::other).flatten().map_err(failed)?;
         match self.enter(running, shape, &seat, &mut ground).await {
-            Ok(channel) => Ok(Waiting { seat, ground, channel }),
+            Ok((channel, outlet)) => Ok(Waiting { seat, ground, channel, outlet }),
             Err(fault) => {
                 self.abandon(seat, ground);
                 Err(fault)
@@ -129,14 +131,15 @@ impl Rooms {
         shape: &Shape,
         seat: &Seat,
         ground: &mut Ground,
-    ) -> Result<UnixStream, SandboxError> {
+    ) -> Result<(UnixStream, Option<Box<dyn Outlet>>), SandboxError> {
         let (listener, channel) = ground.place.socket().map_err(failed)?;
+        let outlet = self.open_outlet(&mut ground.place, &shape.outlet, ground.first).map_err(failed)?;
         ground.place.write(&self.record(NOBODYS, seat)).map_err(failed)?;
         ground.place.write_layers(&shape.root).map_err(failed)?;
         fail::fail_point!("sandbox::waiting_recorded");
-        let start = self.order(shape, seat, &ground.directory, ground.first)?;
+        let start = self.order(shape, seat, &ground.directory, &ground.place, ground.first)?;
         running.start(start, listener).await?;
-        Ok(channel)
+        Ok((channel, outlet))
     }
 
     /// Gives a waiting room to a session that has nothing yet. `None`: there is no such room, or the session has something.
@@ -171,7 +174,7 @@ impl Rooms {
 
     /// The rest of a claim, when the directory is the session's.
     fn hand_over(&self, waiting: Waiting, epoch: Epoch, path: &Path) -> Result<Option<Room>, SandboxError> {
-        let Waiting { mut seat, ground, channel } = waiting;
+        let Waiting { mut seat, ground, channel, outlet } = waiting;
         let unusable = |source| SandboxError::Directory { path: path.to_owned(), source };
         ground.place.write(&self.record(epoch, &seat)).map_err(unusable)?;
         let place = match ground.place.settle(path) {
@@ -188,7 +191,7 @@ impl Rooms {
         seat.take();
         let guard = Guard::new(path.to_owned(), epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
-        Ok(Some(Room { channel, outlet: None, exit: seat.exit.clone(), guard: Box::new(guard) }))
+        Ok(Some(Room { channel, outlet, exit: seat.exit.clone(), guard: Box::new(guard) }))
     }
 
     pub(super) fn record(&self, epoch: Epoch, seat: &Seat) -> Record {

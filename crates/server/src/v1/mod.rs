@@ -8,6 +8,7 @@ mod invoke;
 mod models;
 mod sessions;
 mod threads;
+mod vaults;
 
 use crate::error::ApiError;
 use crate::state::ServerState;
@@ -22,6 +23,7 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .merge(sessions::routes())
         .merge(events::routes())
         .merge(threads::routes())
+        .merge(vaults::routes())
         .merge(models::routes())
         .merge(images::routes())
 }

@@ -191,7 +191,7 @@ fn read_ports(at: &str, value: Value) -> Result<Ports, Invalid> {
 }
 
 /// `example.com` or `*.example.com`: no scheme, port or path.
-fn read_host(at: &str, value: Value) -> Result<String, Invalid> {
+pub fn read_host(at: &str, value: Value) -> Result<String, Invalid> {
     let host = text(at, value, 1..=HOST_CHARS_MAX)?;
     let bare = host.strip_prefix("*.").unwrap_or(&host);
     let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod archive;
 pub mod content;
+pub mod credential;
 pub mod environment;
 pub mod event;
 pub mod input;
@@ -17,3 +18,4 @@ pub mod session;
 pub mod thread;
 pub mod tool;
 pub mod usage;
+pub mod vault;

@@ -151,7 +151,7 @@ pub fn write(session: &Stored, now: Timestamp) -> Session {
         title: session.title.clone(),
         metadata: json!(session.metadata),
         resources: json!([]),
-        vault_ids: Vec::new(),
+        vault_ids: session.vaults.iter().map(|id| id.to_string()).collect(),
         usage: write_totals(&fold.usage, fold.cost, active_ms(session, now)),
         stats: stats(session, now),
         outcome_evaluations: json!([]),

@@ -7,6 +7,8 @@ use axum::Router;
 use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::Request;
 use futures_util::StreamExt;
+use loopd_broker::Vaults;
+use loopd_broker::vault::{LocalKms, MasterKey};
 use loopd_domain::{Clock, IdSource};
 use loopd_models::{ModelsConfig, Registry};
 use loopd_server::{AuthConfig, ServerState, router};
@@ -55,10 +57,14 @@ impl Live {
         let house = House::open(tools).await;
         let clock = Arc::new(TestClock);
         let models = Registry::from_config(ModelsConfig::default(), &|_| None, clock.clone()).expect("models");
+        let kms = LocalKms::new(MasterKey::random().expect("random"), Vec::new());
+        let vaults = Vaults::open(house.store.clone(), Arc::new(kms), clock.clone()).await.expect("a new store");
+        let vaults = Arc::new(vaults);
         let state = ServerState {
             sessions: house.service.clone(),
             store: house.store.clone(),
             models: Arc::new(models),
+            vaults,
             clock,
             ids: Arc::new(Ids(AtomicU64::new(1))),
             auth: Arc::new(AuthConfig::development()),

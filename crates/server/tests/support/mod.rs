@@ -1,5 +1,7 @@
 //! The interface over a store that can be made to fail, spoken to without a socket.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 pub mod moody;
 
 use async_trait::async_trait;
@@ -7,7 +9,8 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use loopd_broker::egress::RoomStream;
-use loopd_broker::{Client, Egress, NoCredentials};
+use loopd_broker::vault::{LocalKms, MasterKey};
+use loopd_broker::{Client, Egress, NoCredentials, Vaults};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
 use loopd_images::Images;
@@ -16,6 +19,7 @@ use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, ServerState, router};
 use loopd_session::{ConnectionReports, Parts, SessionService};
+use loopd_store::Store;
 use loopd_store::sqlite::SqliteStore;
 use moody::MoodyStore;
 use serde_json::Value;
@@ -76,8 +80,9 @@ impl Sandbox for NoRooms {
 pub struct House {
     pub store: Arc<MoodyStore>,
     pub clock: Arc<TestClock>,
+    /// Where the store is.
+    pub directory: tempfile::TempDir,
     router: Router,
-    _directory: tempfile::TempDir,
 }
 
 /// An answer, read to its end.
@@ -134,11 +139,12 @@ impl House {
             sessions: sessions.await.expect("a service"),
             store: store.clone(),
             models,
+            vaults: vaults(store.clone(), clock.clone()).await,
             clock: clock.clone(),
             ids,
             auth: Arc::new(auth),
         };
-        House { store, clock, router: router(state), _directory: directory }
+        House { store, clock, router: router(state), directory }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {
@@ -165,6 +171,12 @@ impl House {
         }
         self.send(request.body(Body::from(body.to_string())).expect("a request")).await
     }
+}
+
+/// Under a key that is nowhere else.
+pub async fn vaults(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Arc<Vaults> {
+    let kms = LocalKms::new(MasterKey::random().expect("random"), Vec::new());
+    Arc::new(Vaults::open(store, Arc::new(kms), clock).await.expect("a new store"))
 }
 
 fn models(clock: Arc<dyn Clock>) -> Registry {

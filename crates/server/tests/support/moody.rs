@@ -54,6 +54,9 @@ impl Store for MoodyStore {
     fn once(&self) -> &dyn Once {
         self.real.once()
     }
+    fn vaults(&self) -> &dyn Vaults {
+        self.real.vaults()
+    }
 }
 
 #[async_trait]

@@ -214,6 +214,8 @@ impl Unpacking {
             agent: from.agent,
             environment: from.environment,
             room: from.room,
+            // Vaults are of the server that the archive left, and whoever reads one back need not be whom they were given to.
+            vaults: Vec::new(),
             title: from.title,
             metadata: from.metadata,
             created_at: from.created_at,

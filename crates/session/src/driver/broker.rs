@@ -22,7 +22,7 @@ pub(super) fn client_of(session: &Session) -> Client {
         networking: session.room.networking.clone(),
         ports: session.room.ports.0.clone(),
         mcp_hosts: servers.filter_map(|server| host(&server.url)).collect(),
-        vaults: Vec::new(),
+        vaults: session.vaults.clone(),
     }
 }
 

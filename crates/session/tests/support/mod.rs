@@ -465,6 +465,7 @@ impl House {
             workspace: workspace(),
             agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
+            vaults: Vec::new(),
             room,
             title: None,
             metadata: Metadata::new(),

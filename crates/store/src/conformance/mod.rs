@@ -11,6 +11,7 @@ pub mod ownership;
 pub mod sample;
 pub mod sealed;
 pub mod sessions;
+pub mod vaults;
 
 use crate::Store;
 use async_trait::async_trait;
@@ -63,7 +64,13 @@ macro_rules! conformance_suite {
                 versions_are_kept, of_many_updates_one_wins, archiving_keeps_the_first_time, agents_are_listed_in_pages,
                 versions_are_listed_newest_first, agents_are_created_once
             ],
-            environments: [are_created_read_changed_and_deleted, environments_are_listed_in_pages, environments_are_created_once]
+            environments: [are_created_read_changed_and_deleted, environments_are_listed_in_pages, environments_are_created_once],
+            vaults: [
+                vaults_come_back_as_they_were, workspaces_are_walls_of_vaults, a_vault_holds_so_many_active_credentials,
+                an_active_key_is_taken_once, an_archived_credential_has_no_secret, archiving_a_vault_takes_all_secrets_along,
+                deleting_a_vault_takes_all_along, of_two_rotations_one_is_refused, vaults_and_credentials_are_made_once,
+                vaults_and_credentials_are_listed_in_pages, there_is_one_key_of_the_house, keys_are_wrapped_anew_one_by_one
+            ]
         );
     };
     (@each $backend:expr; $($noun:ident: [$($rule:ident),* $(,)?]),* $(,)?) => {

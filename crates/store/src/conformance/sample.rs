@@ -95,6 +95,7 @@ pub fn session(created: Timestamp) -> Session {
         agent: SessionAgent { id: None, version: 1, spec: spec("one") },
         environment: None,
         room: EnvironmentConfig::default(),
+        vaults: Vec::new(),
         title: Some("a \"title\" of ☂".to_owned()),
         metadata: Metadata::from([("k".to_owned(), "v".to_owned())]),
         created_at: created,

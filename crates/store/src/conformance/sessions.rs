@@ -5,7 +5,7 @@ use super::sample::{Ids, Pen, at, idle, message, other_workspace, owner, running
 use crate::{Append, AppendError, ClaimOutcome, SessionChange, SessionFilter, Store, TimeRange};
 use loopd_domain::agent::Metadata;
 use loopd_domain::session::{Session, SessionAgent, Status};
-use loopd_domain::{AgentId, EnvironmentId, Epoch, SessionId, Timestamp};
+use loopd_domain::{AgentId, EnvironmentId, Epoch, SessionId, Timestamp, VaultId};
 use std::sync::Arc;
 
 fn all() -> SessionFilter {
@@ -32,6 +32,7 @@ pub async fn comes_back_as_it_was(backend: &dyn Backend) {
     let full = Session {
         agent: SessionAgent { id: Some(AgentId::generate(&Ids)), version: 7, spec: spec("n ☂") },
         environment: Some(EnvironmentId::generate(&Ids)),
+        vaults: vec![VaultId::generate(&Ids), VaultId::generate(&Ids)],
         title: None,
         archived_at: Some(at(4)),
         updated_at: at(3),

@@ -23,6 +23,7 @@ pub struct Prepared {
     metadata: String,
     agent: String,
     room: String,
+    vaults: String,
     fold: String,
 }
 
@@ -59,6 +60,7 @@ impl Prepared {
             metadata: json(&session.metadata)?,
             agent: json(&session.agent.spec)?,
             room: json(&session.room)?,
+            vaults: json(&session.vaults)?,
             fold: json(&session.fold)?,
             session,
             entries,
@@ -128,9 +130,9 @@ impl Prepared {
 
     fn insert_parts(&self, db: &Connection, key: SessionKey) -> Result<(), StoreError> {
         db.prepare_cached(
-            "INSERT INTO definitions (session, title, metadata, agent, room) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO definitions (session, title, metadata, agent, room, vaults) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![key.0, self.session.title, self.metadata, self.agent, self.room])?;
+        .execute(params![key.0, self.session.title, self.metadata, self.agent, self.room, self.vaults])?;
         db.prepare_cached(
             "INSERT INTO journals (session, epoch, last_seq, last_hash, due_at, fold) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?

@@ -10,8 +10,11 @@ use std::path::Path;
 /// In the file's header: `loop` in ASCII. A database with another number is somebody else's.
 const APPLICATION_ID: i64 = 0x6c6f_6f70;
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_sessions_agents_environments.sql"), include_str!("migrations/0002_due.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_sessions_agents_environments.sql"),
+    include_str!("migrations/0002_due.sql"),
+    include_str!("migrations/0003_vaults.sql"),
+];
 
 /// Applies what is missing. Reads first and writes only to a file that is empty or ours.
 pub fn migrate(db: &Connection, path: &Path) -> Result<(), StoreError> {

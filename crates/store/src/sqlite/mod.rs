@@ -26,6 +26,7 @@ mod place;
 mod readers;
 mod redact;
 mod sessions;
+mod vaults;
 mod watches;
 mod writer;
 
@@ -34,6 +35,7 @@ pub use faults::{BeforeCommit, Faults};
 
 use crate::hold::{Hold, Terms};
 use crate::port::{Agents, Environments, Journal, Once, Sessions, Store, StoreError};
+use crate::vaults::Vaults;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -96,6 +98,9 @@ impl Store for SqliteStore {
         self
     }
     fn once(&self) -> &dyn Once {
+        self
+    }
+    fn vaults(&self) -> &dyn Vaults {
         self
     }
 }

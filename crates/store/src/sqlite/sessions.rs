@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 /// All columns of a session, for [`session`].
 const COLUMNS: &str = "s.id, s.workspace, s.agent, s.agent_version, s.environment, s.created_at, s.updated_at,
-    s.archived_at, d.title, d.metadata, d.agent AS spec, d.room, j.fold, j.epoch";
+    s.archived_at, d.title, d.metadata, d.agent AS spec, d.room, j.fold, j.epoch, d.vaults";
 const PARTS: &str = "JOIN definitions d ON d.session = s.key JOIN journals j ON j.session = s.key";
 
 fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -34,6 +34,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         room: read_json(row, 11)?,
         fold: read_json(row, 12)?,
         epoch: Epoch(read_count(row, 13)?),
+        vaults: read_json(row, 14)?,
     })
 }
 
@@ -179,7 +180,7 @@ mod tests {
              INSERT INTO sessions SELECT n, 'sesn_' || printf('%026d', n), 'wrkspc_default', 'agent_1',
                  iif(n > {ROWS} - 10, 2, 1), NULL, iif(n % 1000 = 0, 'running', 'idle'), n % 1000 = 1, n, n,
                  iif(n % 1000 = 1, n, NULL) FROM n;
-             INSERT INTO definitions SELECT key, NULL, '{{}}', '{spec}', '{{}}' FROM sessions;
+             INSERT INTO definitions (session, title, metadata, agent, room) SELECT key, NULL, '{{}}', '{spec}', '{{}}' FROM sessions;
              INSERT INTO journals (session, epoch, last_seq, last_hash, due_at, fold)
                  SELECT key, 1, 0, zeroblob(32), iif(status = 'running', 0, NULL), '{fold}' FROM sessions;
              COMMIT"

@@ -19,6 +19,7 @@ use crate::output::Output;
 use crate::processes;
 use crate::tool_user::ToolUser;
 use crate::tools::{Ending, INTERRUPTED, failed};
+use crate::variables::Variables;
 use loopd_domain::CallId;
 use loopd_domain::event::Outcome;
 use loopd_protocol::CallResult;
@@ -38,6 +39,8 @@ pub struct Bash {
     shell: Option<Shell>,
     running: Option<Running>,
     waiting: VecDeque<(CallId, Request)>,
+    /// For the next command.
+    variables: Variables,
     /// What the current command, or the jobs in the background, printed.
     output: Output,
 }
@@ -54,7 +57,19 @@ struct Running {
 
 impl Bash {
     pub fn new(user: ToolUser) -> Self {
-        Bash { user, shell: None, running: None, waiting: VecDeque::new(), output: Output::default() }
+        Bash {
+            user,
+            shell: None,
+            running: None,
+            waiting: VecDeque::new(),
+            variables: Variables::default(),
+            output: Output::default(),
+        }
+    }
+
+    /// What the shell finds in its environment from the next command on.
+    pub fn set_variables(&mut self, variables: Variables) {
+        self.variables = variables;
     }
 
     /// Takes a call on. It is run when those before it have ended.
@@ -165,13 +180,13 @@ impl Bash {
     fn submit(&mut self, id: &CallId, command: &str) -> std::io::Result<()> {
         let shell = match &mut self.shell {
             Some(shell) => shell,
-            none => none.insert(Shell::start(&self.user)?),
+            none => none.insert(Shell::start(&self.user, &self.variables)?),
         };
         shell.read(&mut self.output);
         // Nobody watched until now.
         self.output.take_preview();
         self.output.spill_as(id.as_str(), &self.user);
-        shell.submit(command, id.as_str());
+        shell.submit(command, id.as_str(), &self.variables);
         Ok(())
     }
 

@@ -4,6 +4,8 @@
 //! here-document, not a comment. While it runs, its input is /dev/null, its output is the pipe whatever earlier commands
 //! did to the shell's own descriptors, and neither the shell's input nor the status pipe is open in anything it starts.
 
+use crate::variables::Variables;
+
 /// Where the shell finds its two pipes. High, so that scripts do not step on them.
 pub const STATUS_FD: i32 = 250;
 pub const OUTPUT_FD: i32 = 251;
@@ -17,6 +19,19 @@ pub fn line(command: &str, nonce: &str) -> String {
     format!(
         "eval '{quoted}' </dev/null >&{OUTPUT_FD} 2>&1 {STATUS_FD}>&- {OUTPUT_FD}>&-; builtin echo {nonce} \"$?\" >&{STATUS_FD}\n"
     )
+}
+
+/// What changes the environment of the shell, and thereby of all that it starts from now on; to be put before a line. Names must
+/// be names that a shell takes.
+pub fn change(before: &Variables, after: &Variables) -> String {
+    let mut text = String::new();
+    for (name, _) in before.iter().filter(|(name, _)| !after.contains(name)) {
+        text.push_str(&format!("builtin unset -v {name}; "));
+    }
+    for (name, value) in after.iter().filter(|(name, value)| before.get(name) != Some(value)) {
+        text.push_str(&format!("builtin export {name}='{}'; ", value.replace('\'', r"'\''")));
+    }
+    text
 }
 
 /// Collects what comes through the status pipe.
@@ -49,6 +64,18 @@ mod tests {
         let line = line("echo 'a' \"b\n", "n1");
         assert!(line.starts_with(r#"eval 'echo '\''a'\'' "b"#), "{line}");
         assert_eq!(line.matches('\n').count(), 2);
+    }
+
+    #[test]
+    fn only_what_changes_is_said() {
+        let of = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Variables::accept(pairs.collect()).0
+        };
+        let (before, after) = (of(&[("A", "1"), ("B", "2"), ("C", "3")]), of(&[("A", "1"), ("B", "it's"), ("D", "4")]));
+        let expected = r"builtin unset -v C; builtin export B='it'\''s'; builtin export D='4'; ";
+        assert_eq!(change(&before, &after), expected);
+        assert_eq!(change(&after, &after), "");
     }
 
     #[test]

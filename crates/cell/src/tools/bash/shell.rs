@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::pipe::{read_some, write_some};
 use crate::sys;
 use crate::tool_user::ToolUser;
+use crate::variables::Variables;
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
@@ -24,6 +25,8 @@ pub struct Shell {
     /// What the shell has not read yet.
     line: Vec<u8>,
     written: usize,
+    /// In its environment, as far as it was left alone there.
+    variables: Variables,
     statuses: Statuses,
     /// A command may close our pipes if it digs for them. A closed one would wake the event loop all the time.
     output_closed: bool,
@@ -32,7 +35,8 @@ pub struct Shell {
 
 impl Shell {
     /// Starts one. That `/bin/bash` cannot be executed shows as its output and exit status 127.
-    pub fn start(user: &ToolUser) -> io::Result<Self> {
+    pub fn start(user: &ToolUser, variables: &Variables) -> io::Result<Self> {
+        let environment = environment(user, variables);
         let (input_end, input) = pipe_with(PipeFlags::CLOEXEC)?;
         let (output, output_end) = pipe_with(PipeFlags::CLOEXEC)?;
         let (status, status_end) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -41,17 +45,37 @@ impl Shell {
         }
         let arguments = ["bash", "--noprofile", "--norc"].map(|a| CString::new(a).expect("no NUL"));
         let pid = user.start(|| {
-            let fault = become_bash(user, [&input_end, &output_end, &status_end].map(OwnedFd::as_raw_fd), &arguments);
+            let fault = become_bash(
+                user,
+                [&input_end, &output_end, &status_end].map(OwnedFd::as_raw_fd),
+                &arguments,
+                &environment,
+            );
             println!("`/bin/bash` could not be started: {fault}");
             127
         })?;
-        let (line, statuses) = (Vec::new(), Statuses::default());
-        Ok(Shell { pid, input, output, status, line, written: 0, statuses, output_closed: false, status_closed: false })
+        Ok(Shell {
+            pid,
+            input,
+            output,
+            status,
+            line: Vec::new(),
+            written: 0,
+            variables: variables.clone(),
+            statuses: Statuses::default(),
+            output_closed: false,
+            status_closed: false,
+        })
     }
 
-    /// Hands a command over. The one before must have ended.
-    pub fn submit(&mut self, command: &str, nonce: &str) {
-        self.line = script::line(command, nonce).into_bytes();
+    /// Hands a command over. The one before must have ended. Variables that have changed since are told first, and only then:
+    /// what a command makes of them stays as it is.
+    pub fn submit(&mut self, command: &str, nonce: &str, variables: &Variables) {
+        let change = script::change(&self.variables, variables);
+        if !change.is_empty() {
+            self.variables = variables.clone();
+        }
+        self.line = (change + &script::line(command, nonce)).into_bytes();
         self.written = 0;
         self.feed();
     }
@@ -112,7 +136,12 @@ impl Shell {
 
 /// In the child. The shell's own output is the pipe, for what it says at its end; its own errors, which would show our line
 /// when somebody switches tracing on, go nowhere.
-fn become_bash(user: &ToolUser, [input, output, status]: [RawFd; 3], arguments: &[CString]) -> io::Error {
+fn become_bash(
+    user: &ToolUser,
+    [input, output, status]: [RawFd; 3],
+    arguments: &[CString],
+    environment: &[CString],
+) -> io::Error {
     let place = || -> io::Result<()> {
         sys::place_fd(output, 1)?;
         sys::place_fd(input, 0)?;
@@ -125,7 +154,18 @@ fn become_bash(user: &ToolUser, [input, output, status]: [RawFd; 3], arguments: 
     };
     // Everything else that the cell has open is closed by exec.
     match place() {
-        Ok(()) => sys::exec(c"/bin/bash", arguments, user.environment()),
+        Ok(()) => sys::exec(c"/bin/bash", arguments, environment),
         Err(fault) => fault,
     }
+}
+
+/// The tools' variables, and those of the host, which count where both have one.
+fn environment(user: &ToolUser, variables: &Variables) -> Vec<CString> {
+    let is_own = |entry: &&CString| {
+        let name = entry.to_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        !variables.iter().any(|(given, _)| given.as_bytes() == name)
+    };
+    let given =
+        variables.iter().map(|(name, value)| CString::new(format!("{name}={value}")).expect("no NUL in either"));
+    user.environment().iter().filter(is_own).cloned().chain(given).collect()
 }

@@ -3,13 +3,14 @@
 use super::input;
 use crate::fields::{Field, Fields, Kind, describe, may, must, request_body};
 use crate::sse::Previews;
+use crate::v1::vaults;
 use crate::wire::{agent, mcp, metadata, model, tool};
 use loopd_domain::agent::{Metadata, ModelRef, OnUnknownOutcome, Tool};
 use loopd_domain::event::EventBody;
 use loopd_domain::limits::{NAME_CHARS_MAX, SYSTEM_CHARS_MAX, TURN_SECONDS_MAX, TURN_STEPS_MAX};
 use loopd_domain::mcp::McpServer;
 use loopd_domain::session::TurnLimits;
-use loopd_domain::{Invalid, SessionId};
+use loopd_domain::{Invalid, SessionId, VaultId};
 use serde_json::Value;
 
 /// Most output tokens of one turn.
@@ -66,7 +67,7 @@ pub const FIELDS: &[Field] = &[
         "when a turn of the session runs: `queue` (default: taken up at its next step) or `reject` (409)",
     ),
     may("policy", Kind::Any, "not available in this version: null or absent"),
-    may("vaults", Kind::List, "not available in this version: empty or absent"),
+    may("vaults", Kind::List, "up to 50 vaults whose credentials a new session may use; the first with a match wins"),
     may("memory", Kind::Object, "not available in this version: null or absent"),
 ];
 request_body!(
@@ -110,6 +111,7 @@ pub struct Invocation {
     pub on_unknown_outcome: Option<OnUnknownOutcome>,
     pub session: Option<SessionId>,
     pub room: Room,
+    pub vaults: Vec<VaultId>,
     pub title: Option<String>,
     pub metadata: Metadata,
     pub limits: TurnLimits,
@@ -120,7 +122,7 @@ pub struct Invocation {
 
 pub fn read(body: Value) -> Result<Invocation, Invalid> {
     let mut fields = Fields::body(body, FIELDS)?;
-    for name in ["policy", "vaults", "memory"] {
+    for name in ["policy", "memory"] {
         fields.unavailable(name)?;
     }
     let session = fields.text("session", 1..=NAME_CHARS_MAX)?.map(|id| SessionId::parse("session", &id)).transpose()?;
@@ -151,6 +153,7 @@ pub fn read(body: Value) -> Result<Invocation, Invalid> {
             Some(object @ Value::Object(_)) => Room::Inline(object),
             Some(other) => return Err(Invalid::new("environment", describe(&other), "an environment id or an object")),
         },
+        vaults: vaults::read_ids(&mut fields, "vaults")?,
         title: fields.text("title", 0..=500)?,
         metadata,
         limits: read_limits(fields.given("limits"))?,
@@ -163,7 +166,7 @@ pub fn read(body: Value) -> Result<Invocation, Invalid> {
 /// A session has its agent and its room already.
 fn refuse_beside_session(fields: &mut Fields) -> Result<(), Invalid> {
     let own = ["model", "system", "tools", "mcp_servers", "agent", "on_unknown_outcome"];
-    for name in own.into_iter().chain(["environment", "title", "metadata", "user"]) {
+    for name in own.into_iter().chain(["environment", "vaults", "title", "metadata", "user"]) {
         if let Some(value) = fields.given(name) {
             return Err(Invalid::new(name, describe(&value), "nothing beside `session`, which has its own already"));
         }
@@ -266,7 +269,9 @@ mod tests {
             (json!({"model": "a/b"}), "input"),
             (with(json!({"polcy": 1})), "polcy"),
             (with(json!({"policy": "permit(...)"})), "policy"),
-            (with(json!({"vaults": ["vlt_1"]})), "vaults"),
+            (with(json!({"vaults": ["vlt_1", "vlt_1"]})), "vaults[1]"),
+            (with(json!({"vaults": ["env_1"]})), "vaults[0]"),
+            (json!({"input": "hi", "session": "sesn_1", "vaults": ["vlt_1"]}), "vaults"),
             (with(json!({"memory": {"store": "m"}})), "memory"),
             (with(json!({"session": "sesn_1"})), "model"),
             (json!({"input": "hi", "session": "nonsense"}), "session"),

@@ -5,6 +5,7 @@ use crate::auth::Caller;
 use crate::error::{Answer, ApiError};
 use crate::state::ServerState;
 use crate::v1::sessions::create::{base, room_of};
+use crate::v1::vaults;
 use crate::wire::{environment, mcp, model, tool};
 use axum::http::HeaderMap;
 use loopd_domain::Invalid;
@@ -74,6 +75,7 @@ pub async fn new_session(
         agent,
         environment,
         room,
+        vaults: vaults::usable(state, caller, invocation.vaults).await?,
         title: invocation.title,
         metadata: invocation.metadata,
         inputs: invocation.inputs,

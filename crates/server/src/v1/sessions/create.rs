@@ -6,7 +6,7 @@ use crate::error::{Answer, ApiError, ErrorBody};
 use crate::fields::{Field, Fields, Kind, describe, may, must, request_body};
 use crate::idempotency::{Done, Request};
 use crate::state::{ServerState, detached};
-use crate::v1::{agents, environments, path_id};
+use crate::v1::{agents, environments, path_id, vaults};
 use crate::wire::agent::{OVERRIDES, read_overrides};
 use crate::wire::session::{self, Session};
 use crate::wire::{input, metadata};
@@ -29,7 +29,7 @@ const FIELDS: &[Field] = &[
     may("metadata", Kind::Object, "up to 16 pairs of texts"),
     may("initial_events", Kind::List, "up to 50 `user.message`; any of them starts the first turn at once"),
     may("resources", Kind::List, "not available in this version: empty or absent"),
-    may("vault_ids", Kind::List, "not available in this version: empty or absent"),
+    may("vault_ids", Kind::List, "up to 50 vaults whose credentials it may use; the first with a match wins"),
     may("budget", Kind::Object, "not available in this version: null or absent"),
 ];
 request_body!(
@@ -58,7 +58,7 @@ pub async fn create(
 
 async fn read(state: &ServerState, caller: &Caller, body: Value) -> Answer<NewSession> {
     let mut fields = Fields::body(body, FIELDS)?;
-    for name in ["resources", "vault_ids", "budget"] {
+    for name in ["resources", "budget"] {
         fields.unavailable(name)?;
     }
     let agent = fields.need("agent", AGENT_SHAPES)?;
@@ -66,12 +66,14 @@ async fn read(state: &ServerState, caller: &Caller, body: Value) -> Answer<NewSe
     let title = fields.text("title", 0..=SESSION_TITLE_CHARS_MAX)?;
     let metadata = metadata::read_new("metadata", fields.given("metadata"))?;
     let inputs = fields.given("initial_events").map_or(Ok(Vec::new()), |v| input::read_initial("initial_events", v))?;
+    let vaults = vaults::read_ids(&mut fields, "vault_ids")?;
     let (environment, room) = room_of(state, caller, environment).await?;
     Ok(NewSession {
         workspace: caller.workspace.clone(),
         agent: agent_of(state, caller, agent).await?,
         environment,
         room,
+        vaults: vaults::usable(state, caller, vaults).await?,
         title,
         metadata,
         inputs,

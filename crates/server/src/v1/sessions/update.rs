@@ -20,7 +20,7 @@ const FIELDS: &[Field] = &[
     may("title", Kind::Text, "absent keeps it, null clears it"),
     may("metadata", Kind::Object, "key by key: a text sets, null removes"),
     may("agent", Kind::Object, "{tools?, mcp_servers?}: replaces those of this session's agent; only while idle"),
-    may("vault_ids", Kind::List, "not available in this version: empty or absent"),
+    may("vault_ids", Kind::List, "a session's vaults stay what they were when it was made: empty or absent"),
     may("budget", Kind::Object, "not available in this version: null or absent"),
 ];
 request_body!(
