@@ -2,6 +2,7 @@
 
 use crate::fake::Fake;
 use crate::http::{free_port, wait_for};
+use crate::process;
 use anyhow::{Context, Result, bail, ensure};
 use loopd_domain::Timestamp;
 use serde::Deserialize;
@@ -22,6 +23,7 @@ pub struct Loopd {
     http: reqwest::Client,
     base: String,
     child: Child,
+    data: PathBuf,
     /// From starting the process to its first answer.
     pub started_in: Duration,
 }
@@ -48,19 +50,31 @@ struct Page {
 impl Loopd {
     /// `data` need not exist. The log is written beside it.
     pub async fn start(program: &Path, data: &Path, fake: &Fake) -> Result<Loopd> {
-        Self::launch(&[], program, data, fake, &[]).await
+        Self::launch(&[], program, data, fake, &[], &[]).await
     }
 
     pub async fn start_with(program: &Path, data: &Path, fake: &Fake, more: &[&str]) -> Result<Loopd> {
-        Self::launch(&[], program, data, fake, more).await
+        Self::launch(&[], program, data, fake, more, &[]).await
+    }
+
+    /// With rooms that are built when they are wanted.
+    pub async fn start_without_waiting_rooms(program: &Path, data: &Path, fake: &Fake) -> Result<Loopd> {
+        Self::launch(&[], program, data, fake, &[], &[("LOOPD_WAITING_ROOMS", "0")]).await
     }
 
     /// Run by another program, which must exit with it.
     pub async fn start_under(around: &[&str], program: &Path, data: &Path, fake: &Fake) -> Result<Loopd> {
-        Self::launch(around, program, data, fake, &[]).await
+        Self::launch(around, program, data, fake, &[], &[]).await
     }
 
-    async fn launch(around: &[&str], program: &Path, data: &Path, fake: &Fake, more: &[&str]) -> Result<Loopd> {
+    async fn launch(
+        around: &[&str],
+        program: &Path,
+        data: &Path,
+        fake: &Fake,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Loopd> {
         let port = free_port()?;
         let log: PathBuf = data.with_extension("log");
         let out = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
@@ -78,6 +92,7 @@ impl Loopd {
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .args(more)
+            .envs(environment.iter().copied())
             .env("OPENAI_BASE_URL", fake.base_url())
             .env("OPENAI_API_KEY", "benchmark")
             .stdin(Stdio::null())
@@ -89,11 +104,29 @@ impl Loopd {
         let base = format!("http://127.0.0.1:{port}");
         let answered = wait_for(&http, &format!("{base}/v1/models"), START_WAIT).await;
         answered.with_context(|| format!("its log is `{}`", log.display()))?;
-        Ok(Loopd { http, base, child, started_in: start.elapsed() })
+        Ok(Loopd { http, base, child, data: data.to_owned(), started_in: start.elapsed() })
     }
 
     pub fn pid(&self) -> Result<u32> {
         self.child.id().context("the server ended")
+    }
+
+    /// First processes of its sessions' rooms.
+    pub fn rooms(&self) -> Result<Vec<u32>> {
+        process::recorded(&self.data.join("rooms"))
+    }
+
+    /// First processes of rooms that wait for a session.
+    pub fn waiting(&self) -> Result<Vec<u32>> {
+        let servers = std::fs::read_dir(self.data.join("spares"))?;
+        let found = servers.map(|server| process::recorded(&server?.path())).collect::<Result<Vec<_>>>()?;
+        Ok(found.concat())
+    }
+
+    /// Processes in its sessions' rooms.
+    pub fn inhabitants(&self) -> Result<Vec<u32>> {
+        let rooms = self.rooms()?.into_iter().map(process::tree).collect::<Result<Vec<_>>>()?;
+        Ok(rooms.concat())
     }
 
     /// `POST /v1/invoke`; the answer's object.

@@ -3,12 +3,13 @@
 //! Every benchmark measures loopd and its peers in one run, in turn, through the doors that a user has: the release binary,
 //! its HTTP interface, its default settings. Nothing in loopd knows that it is being measured.
 //!
-//! - [`step`], [`many`], [`start`], [`room`], [`recover`], [`rest`], [`barrier`], [`build`]: one benchmark each, and its targets.
-//! - [`ours`], [`python`], [`restate`]: what is compared; [`subject`] is their common face and the order of turns.
+//! - [`step`], [`many`], [`start`], [`room`], [`rooms`], [`recover`], [`rest`], [`barrier`], [`build`]: one benchmark each, and its targets.
+//! - [`ours`], [`python`], [`restate`], [`crun`]: what is compared; [`subject`] is their common face and the order of turns.
 //! - [`fake`]: the model without think time. [`stats`], [`report`], [`publish`]: from samples to docs/benchmarks.md.
 
 mod barrier;
 mod build;
+mod crun;
 mod fake;
 mod http;
 mod loopd;
@@ -24,6 +25,7 @@ mod report;
 mod rest;
 mod restate;
 mod room;
+mod rooms;
 mod start;
 mod stats;
 mod step;
@@ -57,6 +59,7 @@ enum Which {
     Many,
     Start,
     Room,
+    Rooms,
     Recover,
     Rest,
     Barrier,
@@ -69,6 +72,7 @@ enum Benchmark {
     Many,
     Start,
     Room,
+    Rooms,
     Recover,
     Rest,
     Barrier,
@@ -83,11 +87,12 @@ impl Which {
             Which::Many => &[Many],
             Which::Start => &[Start],
             Which::Room => &[Room],
+            Which::Rooms => &[Rooms],
             Which::Recover => &[Recover],
             Which::Rest => &[Rest],
             Which::Barrier => &[Barrier],
             Which::Build => &[Build],
-            Which::All => &[Start, Room, Step, Many, Barrier, Rest, Recover],
+            Which::All => &[Start, Room, Rooms, Step, Many, Barrier, Rest, Recover],
         }
     }
 }
@@ -120,6 +125,7 @@ impl Benchmark {
             Benchmark::Many => many::run(place).await,
             Benchmark::Start => start::run(place).await,
             Benchmark::Room => room::run(place).await,
+            Benchmark::Rooms => rooms::run(place).await,
             Benchmark::Recover => recover::run(place).await,
             Benchmark::Rest => rest::run(place).await,
             Benchmark::Barrier => barrier::run(place).await,

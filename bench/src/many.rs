@@ -42,7 +42,7 @@ pub async fn run(place: &Place) -> Result<Report> {
     wait(&loopd, &ids).await?;
     let (resident, highest) = process::resident(loopd.pid()?)?;
     let family = process::tree(loopd.pid()?)?;
-    let inhabitants = process::settled(&process::in_rooms(&family, loopd.pid()?)?);
+    let inhabitants = loopd.inhabitants()?;
     let (rooms, all) = (process::memory(&inhabitants), process::memory(&family));
     let [server, cells] = [&[loopd.pid()?][..], &inhabitants].map(process::processor);
     let ourselves = process::processor(&[std::process::id()]) - ourselves;

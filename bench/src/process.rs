@@ -32,18 +32,18 @@ pub fn tree(root: u32) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Those of the processes that live in another process namespace than `outside`: the inhabitants of rooms.
-pub fn in_rooms(processes: &[u32], outside: u32) -> Result<Vec<u32>> {
-    let namespace = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
-    let home = namespace(outside).context("the server's process namespace")?;
-    Ok(processes.iter().copied().filter(|pid| namespace(*pid).is_ok_and(|ns| ns != home)).collect())
-}
-
-/// Those that have come to live there: a room that waits for a session still runs the launcher's program.
-pub fn settled(inhabitants: &[u32]) -> Vec<u32> {
-    let waits =
-        |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"loopd-jail"));
-    inhabitants.iter().copied().filter(|pid| !waits(*pid)).collect()
+/// First processes of rooms, from the records in these places.
+pub fn recorded(places: &Path) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(places).with_context(|| format!("`{}`", places.display()))? {
+        // One that was just removed, or that never had a room, has none.
+        let Ok(text) = std::fs::read_to_string(entry?.path().join("record")) else { continue };
+        let process = text.lines().find_map(|line| line.strip_prefix("process ")?.split(' ').next());
+        found.extend(process.and_then(|pid| pid.parse::<u32>().ok()));
+    }
+    // Records outlive their rooms.
+    found.retain(|pid| Path::new(&format!("/proc/{pid}")).exists());
+    Ok(found)
 }
 
 /// Processes that ended meanwhile, or that have no memory any more, count as nothing.
@@ -99,17 +99,27 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_found_weighed_and_at_home() {
+    fn a_record_names_a_room_as_long_as_that_lives() {
+        let places = tempfile::tempdir().unwrap();
+        for (name, pid) in [("living", std::process::id()), ("gone", 4_194_305)] {
+            std::fs::create_dir(places.path().join(name)).unwrap();
+            std::fs::write(places.path().join(name).join("record"), format!("loopd room 1\nprocess {pid} 7\n"))
+                .unwrap();
+        }
+        std::fs::create_dir(places.path().join("empty")).unwrap();
+        assert_eq!(recorded(places.path()).unwrap(), [std::process::id()]);
+    }
+
+    #[test]
+    fn a_child_is_found_and_weighed() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let own = std::process::id();
         let found = tree(own).unwrap();
         let weight = memory(&[child.id()]);
-        let strangers = in_rooms(&found, own).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found[0] == own && found.contains(&child.id()), "{found:?}");
         assert!(weight.processes == 1 && weight.pss_kb > 0, "{weight:?}");
-        assert!(strangers.is_empty(), "{strangers:?}");
         let (now, highest) = resident(own).unwrap();
         assert!(now > 0 && highest >= now);
     }

@@ -113,9 +113,7 @@ async fn crowd(report: &mut Report, place: &Place, fake: &Fake, work: &Path) -> 
 }
 
 fn in_rooms(loopd: &Loopd) -> Result<usize> {
-    let server = loopd.pid()?;
-    let inhabitants = process::in_rooms(&process::tree(server)?, server)?;
-    Ok(process::settled(&inhabitants).len())
+    Ok(loopd.inhabitants()?.len())
 }
 
 fn disk_kb(directory: &Path) -> Result<f64> {

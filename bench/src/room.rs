@@ -34,14 +34,16 @@ async fn idle_room(report: &mut Report, loopd: &Loopd) -> Result<()> {
     check_turn(&loopd.events(&session_id(&answer)?).await?, 1)?;
     let server = loopd.pid()?;
     let family = process::tree(server)?;
-    let room = process::settled(&process::in_rooms(&family, server)?);
+    let room = loopd.inhabitants()?;
+    let waiting = loopd.waiting()?;
     ensure!(room.len() >= 2, "{} processes in the room; accepted: the cell and its shell", room.len());
     let mut rows = Vec::new();
     for pid in &family {
-        let place = match (room.contains(pid), *pid == server) {
-            (true, _) => "room",
-            (_, true) => "server",
-            _ => "host",
+        let place = match () {
+            () if room.contains(pid) => "room",
+            () if waiting.contains(pid) => "waiting",
+            () if *pid == server => "server",
+            () => "host",
         };
         rows.push(vec![
             place.into(),

@@ -1,9 +1,9 @@
 //! A web site outside of rooms, with TLS under an authority of its own: what programs of a room want to reach.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,12 +11,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// `GET /hello` is answered with a greeting that repeats the `Host`, `GET /slow` with an answer that never ends.
+/// `GET /hello` is answered with a greeting that repeats the `Host`, `GET /slow` with an answer that never ends, and everything else
+/// with the request itself.
 pub struct Site {
     address: SocketAddr,
     /// Of its authority, PEM.
     pub certificate: String,
     slow: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Site {
@@ -27,16 +29,23 @@ impl Site {
         let address = listener.local_addr().expect("an address");
         let slow = Arc::new(AtomicUsize::new(0));
         let counter = slow.clone();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let seen = heads.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(acceptor.clone(), stream, counter.clone()));
+                tokio::spawn(serve(acceptor.clone(), stream, counter.clone(), seen.clone()));
             }
         });
-        Site { address, certificate, slow }
+        Site { address, certificate, slow, heads }
     }
 
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// The requests that have come, as they came.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("nobody panics with it").clone()
     }
 
     /// How many answers that never end have been begun.
@@ -57,6 +66,7 @@ impl Site {
 fn tls(names: &[&str]) -> (TlsAcceptor, String) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, "authority of a test");
     let key = KeyPair::generate().expect("a key");
     let authority = params.self_signed(&key).expect("a certificate");
     let issuer = Issuer::new(params, key);
@@ -68,7 +78,7 @@ fn tls(names: &[&str]) -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config.expect("a configuration"))), authority.pem())
 }
 
-async fn serve(acceptor: TlsAcceptor, stream: TcpStream, slow: Arc<AtomicUsize>) {
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, slow: Arc<AtomicUsize>, heads: Arc<Mutex<Vec<String>>>) {
     // Whoever does not trust us, or goes away, is no matter of the site's.
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
     let mut head = Vec::new();
@@ -78,10 +88,12 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, slow: Arc<AtomicUsize>)
             Err(_) => return,
         }
     }
-    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let sent = String::from_utf8_lossy(&head).into_owned();
+    heads.lock().expect("nobody panics with it").push(sent.clone());
+    let head = sent.to_lowercase();
     let host = head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap_or("nobody").trim();
     if !head.starts_with("get /slow") {
-        let body = format!("hello from {host}\n");
+        let body = if head.starts_with("get /hello") { format!("hello from {host}\n") } else { sent };
         let length = body.len();
         let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
         let _ = stream.write_all(answer.as_bytes()).await;

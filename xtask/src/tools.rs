@@ -8,8 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 3] =
-    [("python3", "--version", "python3"), ("node", "--version", "nodejs"), ("npm", "--version", "npm")];
+const PROGRAMS: [(&str, &str, &str); 8] = [
+    ("python3", "--version", "python3"),
+    ("node", "--version", "nodejs"),
+    ("npm", "--version", "npm"),
+    ("curl", "--version", "curl"),
+    ("git", "--version", "git"),
+    ("openssl", "version", "openssl"),
+    ("ip", "-V", "iproute2"),
+    ("javac", "--version", "default-jdk-headless"),
+];
 
 pub struct Python {
     pub program: PathBuf,

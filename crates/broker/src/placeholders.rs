@@ -4,10 +4,11 @@
 //! the model says, before that is journaled, shown or logged.
 
 use crate::client::Client;
-use crate::credentials::CredentialsError;
+use crate::credentials::{Bearer, Bearers, CredentialsError};
 use async_trait::async_trait;
 use std::borrow::Cow;
 use std::sync::Arc;
+use url::Url;
 
 #[async_trait]
 pub trait Placeholders: Send + Sync {
@@ -46,6 +47,13 @@ impl Placeholders for NoCredentials {
 
     async fn mask(&self, _client: &Client) -> Result<Arc<dyn Mask>, CredentialsError> {
         Ok(Arc::new(NoCredentials))
+    }
+}
+
+#[async_trait]
+impl Bearers for NoCredentials {
+    async fn bearer_for(&self, _client: &Client, _url: &Url) -> Result<Option<Bearer>, CredentialsError> {
+        Ok(None)
     }
 }
 

@@ -390,6 +390,7 @@ async fn rotating_the_master_key_changes_no_secret_and_can_be_taken_up_in_the_mi
 
     // Cut off after two keys.
     let store = fixture.store.vaults();
+    let under_old = store.keys_not_under(new.id(), 100).await.expect("listed");
     let both = || LocalKms::new(new.clone(), vec![old.clone()]);
     for (owner, wrapped) in store.keys_not_under(new.id(), 2).await.expect("listed") {
         let context = match &owner {
@@ -419,6 +420,14 @@ async fn rotating_the_master_key_changes_no_secret_and_can_be_taken_up_in_the_mi
 
     assert_eq!(rotate(fixture.store.as_ref(), &both()).await.expect("goes on"), 4);
     assert_eq!(rotate(fixture.store.as_ref(), &both()).await.expect("nothing to do"), 0);
+    assert_eq!(under_old.len(), 6);
+    for (_, wrapped) in under_old {
+        assert_eq!(
+            fixture.holders(&wrapped.bytes),
+            Vec::<PathBuf>::new(),
+            "a data key is still under the old master key"
+        );
+    }
     assert!(matches!(fixture.try_open(only(&old)).await, Err(OpenError::OtherKey { .. })));
     let after = fixture.open(&new).await;
     for (session, before) in sessions.iter().zip(&before) {

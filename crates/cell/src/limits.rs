@@ -62,6 +62,8 @@ pub const ANSWER_HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a connection waits for the host's end when nobody listens there, and how often it looks.
 pub const OUTLET_PATIENCE: Duration = Duration::from_secs(15);
 pub const OUTLET_RETRY: Duration = Duration::from_millis(50);
+/// How long a program whose host is refused may take for its first words, which show how it can be told.
+pub const FIRST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a program may take to read the last of an answer.
 pub const LINGER: Duration = Duration::from_secs(5);
 /// How long nothing may come for a program that has ended its own side.

@@ -23,6 +23,7 @@ pub mod network;
 pub mod redaction;
 pub mod session;
 pub mod usage;
+pub mod variable;
 pub mod vault;
 
 pub use clock::{Clock, IdSource, Timestamp};

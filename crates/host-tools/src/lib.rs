@@ -14,9 +14,11 @@ mod http;
 mod mcp;
 mod port;
 mod remote;
+mod tokens;
 
 pub use allow::AllowHosts;
 pub use client::ClientError;
 pub use loopd_policy::network::HostPattern;
 pub use port::{HostCall, HostResult, HostTools, ListFault, SessionTools};
 pub use remote::RemoteTools;
+pub use tokens::{NoToken, NoTokens, Token, Tokens};

@@ -1,5 +1,6 @@
 //! What a session sees of the tools that the host runs.
 
+use crate::tokens::Tokens;
 use async_trait::async_trait;
 use loopd_domain::agent::HostTarget;
 use loopd_domain::content::ContentBlock;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 /// Made once, by the composition root.
 pub trait HostTools: Send + Sync {
     /// The tools of one session while somebody owns it. What they keep open is closed when this is dropped.
-    fn for_session(&self) -> Arc<dyn SessionTools>;
+    fn for_session(&self, tokens: Arc<dyn Tokens>) -> Arc<dyn SessionTools>;
 }
 
 #[async_trait]

@@ -3,6 +3,7 @@
 use crate::allow::AllowHosts;
 use crate::client::{ClientError, Clients};
 use crate::port::{HostCall, HostResult, HostTools, ListFault, SessionTools};
+use crate::tokens::Tokens;
 use crate::{http, mcp};
 use async_trait::async_trait;
 use loopd_domain::agent::HostTarget;
@@ -36,8 +37,8 @@ impl RemoteTools {
 }
 
 impl HostTools for RemoteTools {
-    fn for_session(&self) -> Arc<dyn SessionTools> {
-        Arc::new(Remote { tools: self.clone(), mcp: mcp::Connections::default() })
+    fn for_session(&self, tokens: Arc<dyn Tokens>) -> Arc<dyn SessionTools> {
+        Arc::new(Remote { tools: self.clone(), mcp: mcp::Connections::new(tokens) })
     }
 }
 

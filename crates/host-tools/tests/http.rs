@@ -6,9 +6,10 @@ use loopd_domain::agent::HostTarget;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::{EffectClass, Outcome};
 use loopd_domain::limits::{HOST_REDIRECTS_MAX, KEYED_ATTEMPTS_MAX, TOOL_RESULT_BYTES_MAX};
-use loopd_host_tools::{AllowHosts, HostCall, HostPattern, HostResult, HostTools, RemoteTools};
+use loopd_host_tools::{AllowHosts, HostCall, HostPattern, HostResult, HostTools, NoTokens, RemoteTools};
 use serde_json::json;
 use service::{Deed, Service, hangs_up, nobody};
+use std::sync::Arc;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -24,7 +25,7 @@ fn to(url: &str, effect: EffectClass) -> HostCall {
 
 async fn call(url: &str, effect: EffectClass) -> HostResult {
     let tools = RemoteTools::new(AllowHosts::Any).expect("a client");
-    tools.for_session().call(to(url, effect)).await
+    tools.for_session(Arc::new(NoTokens)).call(to(url, effect)).await
 }
 
 fn text(result: &HostResult) -> &str {
@@ -163,7 +164,7 @@ async fn the_operator_says_where_tools_may_go() {
     let service = Service::start([]).await;
     let only = HostPattern::parse("example.com").expect("a pattern");
     let tools = RemoteTools::new(AllowHosts::Only(vec![only])).expect("a client");
-    let result = tools.for_session().call(to(&service.url, EffectClass::Once)).await;
+    let result = tools.for_session(Arc::new(NoTokens)).call(to(&service.url, EffectClass::Once)).await;
     assert_eq!((result.is_error, result.outcome), (true, Outcome::NotRun));
     assert!(text(&result).contains("`127.0.0.1`") && text(&result).contains("accepted: `example.com`"), "{result:?}");
     assert!(service.seen().is_empty());

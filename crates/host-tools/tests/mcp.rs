@@ -8,13 +8,15 @@ use loopd_domain::content::{ContentBlock, Source};
 use loopd_domain::event::{EffectClass, Outcome};
 use loopd_domain::limits::{KEYED_ATTEMPTS_MAX, MCP_TOOLS_MAX, TOOL_RESULT_BYTES_MAX, TOOL_SCHEMA_BYTES_MAX};
 use loopd_domain::mcp::McpServer;
-use loopd_host_tools::{AllowHosts, HostCall, HostResult, HostTools, RemoteTools, SessionTools};
+use loopd_host_tools::{
+    AllowHosts, HostCall, HostResult, HostTools, NoToken, NoTokens, RemoteTools, SessionTools, Token, Tokens,
+};
 use mcp::{Deed, McpService, tool};
 use serde_json::json;
 use std::sync::Arc;
 
 fn tools() -> Arc<dyn SessionTools> {
-    RemoteTools::new(AllowHosts::Any).expect("a client").for_session()
+    RemoteTools::new(AllowHosts::Any).expect("a client").for_session(Arc::new(NoTokens))
 }
 
 fn server(url: &str) -> McpServer {
@@ -163,8 +165,60 @@ async fn what_could_not_be_sent_did_not_happen() {
     service.turns_away(Some(401));
     let result = tools().call(call(&service.url, EffectClass::Once)).await;
     assert_eq!((result.is_error, result.outcome), (true, Outcome::NotRun), "{result:?}");
-    let tools = RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client").for_session();
+    let tools = RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client").for_session(Arc::new(NoTokens));
     let result = tools.call(call(&service.url, EffectClass::Once)).await;
     assert!(text(&result).contains("is not among those"), "{result:?}");
     assert!(service.called().is_empty());
+}
+
+/// A token that a test changes, or takes away.
+struct Hand(std::sync::Mutex<Result<Option<&'static str>, NoToken>>);
+
+#[async_trait::async_trait]
+impl Tokens for Hand {
+    async fn of(&self, url: &url::Url) -> Result<Option<Token>, NoToken> {
+        assert_eq!(url.path(), "/mcp");
+        let text = self.0.lock().expect("nobody panics with it").clone()?;
+        let token = |text: &str| Token { mark: text.len().to_string(), text: Arc::new(text.to_owned().into()) };
+        Ok(text.map(token))
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_shown_the_token_as_it_is_now() {
+    let service = McpService::start(vec![tool("buy", json!({}))]).await;
+    let hand = Arc::new(Hand(std::sync::Mutex::new(Ok(Some("first")))));
+    let has = |token| *hand.0.lock().expect("nobody panics with it") = token;
+    let tools = RemoteTools::new(AllowHosts::Any).expect("a client").for_session(hand.clone());
+    let all_since = |from: usize| {
+        let shown: std::collections::BTreeSet<_> = service.shown()[from..].iter().cloned().collect();
+        shown.into_iter().collect::<Vec<_>>()
+    };
+    tools.list(&server(&service.url)).await.expect("listed");
+    let result = tools.call(call(&service.url, EffectClass::Once)).await;
+    assert_eq!((text(&result), service.connections()), ("done", 1));
+    assert_eq!(all_since(0), [Some("Bearer first".to_owned())]);
+
+    let before = service.shown().len();
+    has(Ok(Some("second one")));
+    tools.call(call(&service.url, EffectClass::Once)).await;
+    assert_eq!(service.connections(), 2, "made anew");
+    let calls: Vec<_> = all_since(before);
+    assert!(calls.contains(&Some("Bearer second one".to_owned())), "{calls:?}");
+
+    has(Ok(None));
+    tools.call(call(&service.url, EffectClass::Once)).await;
+    assert_eq!((service.connections(), service.shown().last()), (3, Some(&None)));
+
+    let before = service.called().len();
+    has(Err(NoToken("the vault is away".to_owned())));
+    let result = tools.call(call(&service.url, EffectClass::Once)).await;
+    assert!(result.outcome == Outcome::NotRun && text(&result).contains("the vault is away"), "{result:?}");
+    let fault = tools.list(&server(&service.url)).await.expect_err("not asked");
+    assert!(fault.message.contains("the vault is away"), "{fault}");
+    assert_eq!(service.called().len(), before, "nothing was sent without it");
+    assert_eq!(
+        format!("{:?}", Token { mark: "m".to_owned(), text: Arc::new("hunter2".to_owned().into()) }),
+        "Token(m)"
+    );
 }

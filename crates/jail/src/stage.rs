@@ -149,8 +149,9 @@ impl Parts {
             parts.links.extend(trusted.links);
             parts.files.extend(trusted.files);
         }
-        for name in ETC_DIRECTORIES {
-            let path = Path::new("/etc").join(name);
+        let fixed_names = ETC_DIRECTORIES.into_iter().map(str::to_owned);
+        for name in fixed_names.chain(java_configurations()) {
+            let path = Path::new("/etc").join(&name);
             let is_copied = !authority.is_empty() && name == trust::DIRECTORY;
             if path.is_dir() && !is_copied {
                 parts.bind(&path, &format!("room/etc/{name}"), read_only, Point::Directory)?;
@@ -211,6 +212,13 @@ impl Parts {
         }
         seal(Path::new("room"))
     }
+}
+
+/// Directories in `/etc` without which Debian's Java does not start; each version has its own.
+fn java_configurations() -> Vec<String> {
+    let names =
+        fs::read_dir("/etc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("java-") && name.ends_with("-openjdk")).collect()
 }
 
 fn write(path: &str, bytes: &[u8]) -> std::io::Result<()> {

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The directory is copied, not bound and covered: a host that replaces its list would uncover it in every room. Java reads none
-//! of it but a store in a format of its own; there, `keytool -importcert -file /etc/loopd/ca.crt` or `javax.net.ssl.trustStore`.
+//! of it but a store in a format of its own: a program makes one with `keytool -importcert -file /etc/loopd/ca.crt` and names it
+//! and its password, `javax.net.ssl.trustStore` and `javax.net.ssl.trustStorePassword`.
 
 use crate::fault::{Fault, While};
 use std::fs;

@@ -6,20 +6,22 @@
 use crate::config::Config;
 use crate::data::DataDir;
 use crate::machine::{MachineIds, SystemClock};
-use crate::no_way_out::NoWayOut;
 use crate::settings::{Env, Settings};
+use crate::way_out;
 use anyhow::{Context, Result};
 use loopd_broker::Vaults;
+use loopd_broker::egress::Authority;
 use loopd_broker::vault::{KeySource, wanted_keys};
+use loopd_domain::environment::Ports;
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_images::Images;
 use loopd_models::Registry;
-use loopd_sandbox::{Sandbox, SandboxError, namespaces::NamespaceSandbox};
+use loopd_sandbox::{RoomOutlet, Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, ServerState};
 use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Journal, sessions, agents, environments: one file and what SQLite keeps beside it.
@@ -46,20 +48,29 @@ impl House {
         let store = store(&data)?;
         let vaults = vaults(&store, &settings.master_key(env, data.path())?, clock.clone()).await?;
         let roots = settings.images(env)?;
-        let sandbox = sandbox(data.path(), settings.room_orphan_seconds, roots.directories.clone())?;
+        let authority = Authority::open(data.path(), vaults.as_ref(), clock.now());
+        let authority = Arc::new(authority.context("the authority that rooms trust could not be opened")?);
+        let sandbox = NamespaceSandbox::furnished(data.path(), Some(authority.file()), roots.directories.clone())?;
+        let sandbox =
+            sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
+        // As a session gets that names no environment.
+        let sandbox = Arc::new(sandbox.with_usual_outlet(RoomOutlet::Open { ports: Ports::default().0 }));
         let images = Images::open(data.path(), roots, clock.clone()).context("images could not be set up")?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let connections = Arc::new(ConnectionReports::default());
+        let network = &settings.config.network;
+        let egress = way_out::proxy(network, authority, vaults.clone(), connections.clone(), clock.clone())?;
         let parts = Parts {
             store: store.clone(),
             sandbox,
             images,
             models: models.clone(),
             host_tools: Arc::new(host_tools),
-            egress: Arc::new(NoWayOut::new(connections.clone(), clock.clone())),
+            egress: Arc::new(egress),
             connections,
             placeholders: vaults.clone(),
+            bearers: vaults.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),
@@ -78,11 +89,9 @@ pub fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-/// Rooms whose sessions keep their files below `data`, that live for so long without a server, and whose roots may lie below
-/// `roots`.
-pub fn sandbox(data: &Path, orphan_seconds: u64, roots: Vec<PathBuf>) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    let sandbox = NamespaceSandbox::furnished(data, None, roots)?;
-    Ok(Arc::new(sandbox.with_orphan_seconds(orphan_seconds)))
+/// Rooms whose sessions keep their files below `data`, and that live for so long without a server; to be tried, not to be used.
+pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds).with_waiting_rooms(0)))
 }
 
 pub fn store(data: &DataDir) -> Result<Arc<dyn Store>> {

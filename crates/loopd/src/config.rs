@@ -5,6 +5,7 @@
 //! data = "./.loopd"
 //! room_idle_seconds = 300
 //! room_orphan_seconds = 600        # how long a room lives on without a server
+//! waiting_rooms = 16               # how many rooms may live and wait for a session, at the busiest; 0 to 16
 //! master_key_file = "/run/secrets/loopd.key"   # under it lie the vaults; absent: `master.key` in the data directory
 //!
 //! [models]
@@ -39,6 +40,7 @@
 use loopd_domain::usage::Price;
 use loopd_host_tools::HostPattern;
 use loopd_models::config::{ModelsConfig, ProviderConfig};
+use loopd_policy::network::{Exception, ExceptionInvalid};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io;
@@ -59,6 +61,8 @@ pub struct Config {
     pub room_idle_seconds: Option<u64>,
     /// How long a room lives on without a server.
     pub room_orphan_seconds: Option<u64>,
+    /// How many rooms may live and wait for a session.
+    pub waiting_rooms: Option<u64>,
     /// Where the key is under which vaults lie.
     pub master_key_file: Option<PathBuf>,
     #[serde(default)]
@@ -158,6 +162,8 @@ pub enum ConfigError {
          `*.domain:port`"
     )]
     Host { path: PathBuf, value: String },
+    #[error("configuration `{path}`: [network] allow_addresses: {source}")]
+    Address { path: PathBuf, source: ExceptionInvalid },
 }
 
 impl Config {
@@ -179,6 +185,7 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(malformed)?;
         config.check_prices(path)?;
         config.check_hosts(path)?;
+        config.check_addresses(path)?;
         Ok(config)
     }
 
@@ -187,6 +194,14 @@ impl Config {
         match hosts.find(|host| HostPattern::parse(host).is_err()) {
             None => Ok(()),
             Some(value) => Err(ConfigError::Host { path: path.to_owned(), value: value.clone() }),
+        }
+    }
+
+    fn check_addresses(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut faults = self.network.allow_addresses.iter().filter_map(|text| Exception::parse(text).err());
+        match faults.next() {
+            None => Ok(()),
+            Some(source) => Err(ConfigError::Address { path: path.to_owned(), source }),
         }
     }
 
@@ -206,6 +221,7 @@ const TOP_KEYS: &[&str] = &[
     "data",
     "room_idle_seconds",
     "room_orphan_seconds",
+    "waiting_rooms",
     "master_key_file",
     "models",
     "host_tools",
@@ -312,6 +328,8 @@ mod tests {
         let told = parse("[host_tools]\nallow_hosts = [\"http://x\"]").expect_err("no host");
         assert!(told.contains("`http://x`") && told.contains("`*.domain`"), "{told}");
         assert!(parse("[host_tools]\nallow_host = []").expect_err("unknown").contains("did you mean `allow_hosts`?"));
+        let told = parse("[network]\nallow_addresses = [\"10.0.0.0/33\"]").expect_err("no block");
+        assert!(told.contains("allow_addresses") && told.contains("`10.0.0.0/33`"), "{told}");
         assert!(parse("[network]\nextra_root = \"x\"").expect_err("unknown").contains("did you mean `extra_roots`?"));
     }
 

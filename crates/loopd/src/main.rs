@@ -14,11 +14,11 @@ mod listen;
 mod log;
 mod machine;
 mod master_key;
-mod no_way_out;
 mod running;
 mod screen;
 mod settings;
 mod signals;
+mod way_out;
 
 use anyhow::Result;
 use args::{Cli, Command};

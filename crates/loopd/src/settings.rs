@@ -22,6 +22,8 @@ pub struct Settings {
     pub data: PathBuf,
     pub room_idle_ms: u64,
     pub room_orphan_seconds: u64,
+    /// How many rooms may live and wait for a session.
+    pub waiting_rooms: usize,
     /// A holder of the data directory without a sign of life for so long may be replaced. Shorter than the default only for
     /// tests (`LOOPD_LEASE_MS`).
     pub lease: Duration,
@@ -45,6 +47,8 @@ pub enum SettingsError {
     Url { url: String },
     #[error("[images] allow_directories names `{path}`: {source}; accepted: directories that are there")]
     ImageDirectory { path: PathBuf, source: std::io::Error },
+    #[error("the number of waiting rooms is `{text}`; accepted: 0 to {}", limits::ROOMS_WAITING_MAX)]
+    WaitingRooms { text: String },
     #[error("{name} is `{text}`; accepted: a number of seconds")]
     Seconds { name: &'static str, text: String },
     #[error(
@@ -67,6 +71,7 @@ impl Settings {
                 .or(config.room_orphan_seconds)
                 .unwrap_or(limits::ROOM_ORPHAN_SECONDS_DEFAULT)
                 .max(1),
+            waiting_rooms: waiting_rooms(env, config.waiting_rooms)?,
             room_idle_ms: idle_ms.unwrap_or(limits::ROOM_IDLE_MS),
             api_keys: api_keys(env),
             config,
@@ -129,6 +134,14 @@ fn lease(env: Env<'_>) -> Result<Duration, SettingsError> {
 fn seconds(env: Env<'_>, name: &'static str) -> Result<Option<u64>, SettingsError> {
     let Some(text) = env(name) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| SettingsError::Seconds { name, text })
+}
+
+fn waiting_rooms(env: Env<'_>, configured: Option<u64>) -> Result<usize, SettingsError> {
+    let Some(text) = env("LOOPD_WAITING_ROOMS").or_else(|| configured.map(|number| number.to_string())) else {
+        return Ok(limits::ROOMS_WAITING_MAX);
+    };
+    let number = text.parse().ok().filter(|number| *number <= limits::ROOMS_WAITING_MAX);
+    number.ok_or(SettingsError::WaitingRooms { text })
 }
 
 fn api_keys(env: Env<'_>) -> Vec<String> {

@@ -15,7 +15,7 @@ use loopd_domain::limits::{
     CONNECTION_CREDENTIALS_MAX, CONNECTION_HOST_CHARS_MAX, CONNECTION_REPORT_MS, CONNECTIONS_PER_TURN_MAX,
     REASON_CHARS_MAX,
 };
-use loopd_domain::network::{Connection, ConnectionOutcome};
+use loopd_domain::network::Connection;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -46,10 +46,6 @@ impl ConnectionReports {
 impl Reports for ConnectionReports {
     fn ended(&self, session: &SessionId, connection: Connection) {
         let connection = bounded(connection);
-        if let ConnectionOutcome::Violation { reason } = &connection.outcome {
-            let (host, port) = (connection.host.escape_debug(), connection.port);
-            tracing::warn!(%session, %host, port, reason = %reason.escape_debug(), "a credential was kept from leaving for another host");
-        }
         let inbox = self.inboxes.lock().get(session).and_then(Weak::upgrade);
         match inbox {
             Some(inbox) => inbox.put(connection),
@@ -184,6 +180,7 @@ fn shorten(text: &mut String, chars: usize) {
 mod tests {
     use super::*;
     use loopd_domain::fold::SessionFold;
+    use loopd_domain::network::ConnectionOutcome;
     use loopd_domain::session::Status;
     use loopd_domain::{IdSource, Timestamp};
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -11,7 +11,7 @@
 //! - [`replay`]: the loop run again over what a journal has.
 //! - `fork`, [`archive`], `verify`: a session copied, carried away and back, and proved.
 //! - `recovery`: what was in flight when somebody vanished.
-//! - `outlet`, `connections`, `masking`, `variables`: the room's way out, and what must not come back on it.
+//! - `outlet`, `connections`, `masking`: the room's way out, and what must not come back on it.
 //! - `keeper`: leases, and sessions that have lost their owner. `sweep`: what has lost its session.
 //! - [`follow`]: journal and previews, for those who watch.
 
@@ -41,8 +41,8 @@ mod resume;
 mod service;
 mod slots;
 mod sweep;
+mod tokens;
 mod turn;
-mod variables;
 mod verify;
 
 pub use connections::ConnectionReports;

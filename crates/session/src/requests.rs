@@ -1,7 +1,7 @@
 //! What the server may ask of sessions, in types.
 
 use crate::connections::ConnectionReports;
-use loopd_broker::{Egress, Placeholders};
+use loopd_broker::{Bearers, Egress, Placeholders};
 use loopd_domain::agent::Metadata;
 use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::{Event, EventBody};
@@ -28,6 +28,8 @@ pub struct Parts {
     pub egress: Arc<dyn Egress>,
     pub connections: Arc<ConnectionReports>,
     pub placeholders: Arc<dyn Placeholders>,
+    /// What MCP servers are shown.
+    pub bearers: Arc<dyn Bearers>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn IdSource>,
     /// Directories of sessions live under `<data>/sessions/<id>`.

@@ -136,17 +136,15 @@ impl SessionService {
         let slot = self.slot(&ledger.session.id)?;
         let mut held = slot.lock().await;
         self.refuse_when_stopping()?;
-        // The room is built while the session is being written.
-        let room = starts.then(|| {
-            let start = driver::start(parts, &ledger.session.id, ledger.session.epoch, &ledger.session.room);
-            tokio::spawn(start)
-        });
         let digest = once.as_ref().map(|o| o.request_digest.clone());
         let entries = seal(&GENESIS, &draft.events)?;
         let last_hash = entries.last().map_or(GENESIS, |e| e.hash);
         let once =
             once.map(|key| once_record(&ledger.session.workspace, key, &ledger.session.id, &admitted.inputs, 0, now));
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
+        // Ahead of the disk: a session that does not arrive there takes its ledger along.
+        ledger.adopt(draft.fold, last_hash, &draft.events);
+        let room = starts.then(|| tokio::spawn(driver::start(parts, &ledger)));
         // A session that only rests is nobody's.
         let lease = starts.then(|| Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) });
         fail::fail_point!("session::before_create");
@@ -160,7 +158,6 @@ impl SessionService {
                 fault => Err(fault.into()),
             };
         }
-        ledger.adopt(draft.fold, last_hash, &draft.events);
         let accepted = Accepted { session: stored, inputs: admitted.inputs, seq: 0, repeated: false };
         if let Some(room) = room {
             let room: driver::StartingRoom = Box::pin(async move {

@@ -94,6 +94,30 @@ async fn an_interrupt_that_crosses_with_the_wish_to_wait_ends_the_turn() {
 }
 
 #[tokio::test]
+async fn what_comes_before_a_new_sessions_room_is_there_is_not_lost_on_its_loop() {
+    let script = || json!({"steps": [{"text": "one"}, {"text": "two"}]});
+    let slow = || async {
+        let house = House::open(echo()).await;
+        house.mishaps.start_lag_ms.store(200, Ordering::Relaxed);
+        house
+    };
+    let house = slow().await;
+    let made = house.create(script(), Vec::new(), "go").await;
+    let sent = house.send(&made.session.id, vec![message("and this")]).await.unwrap();
+    let events = house.until(&made.session.id, 0, |body| matches!(body, EventBody::AgentMessage { .. })).await;
+    assert!(events.iter().any(|event| event.id == sent.inputs[0].id), "{:?}", kinds(&events));
+    house.until_idle(&made.session.id, sent.seq).await;
+    house.assert_legal(&made.session.id).await;
+    let house = slow().await;
+    let made = house.create(script(), Vec::new(), "go").await;
+    let sent = house.send(&made.session.id, vec![interrupt()]).await.unwrap();
+    let events = house.until_idle(&made.session.id, sent.seq).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    assert!(!kinds(&events).contains(&"agent.message"), "{:?}", kinds(&events));
+    house.assert_legal(&made.session.id).await;
+}
+
+#[tokio::test]
 async fn a_result_that_comes_with_the_interrupt_costs_no_room() {
     let house = House::open(Arc::new(|_| Act::Hang)).await;
     let script = json!({"steps": [{"tools": [{"name": "bash", "input": {}}, {"name": "lookup", "input": {}}]}]});

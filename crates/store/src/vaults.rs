@@ -129,4 +129,6 @@ pub trait Vaults: Send + Sync {
     async fn masters(&self) -> Result<Vec<(String, u64)>, StoreError>;
     /// Puts `new` in the place of `old`. False: something else stands there by now, or nothing.
     async fn rewrap(&self, owner: &KeyOwner, old: WrappedKey, new: WrappedKey) -> Result<bool, StoreError>;
+    /// What was replaced or removed is in no file of the store any more. False: a reader was in the way.
+    async fn purge(&self) -> Result<bool, StoreError>;
 }

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone)]
 pub struct Process {
@@ -48,9 +48,18 @@ pub fn living(except: &[u32]) -> Result<Vec<Process>> {
     Ok(living)
 }
 
-/// The first processes of rooms: cells.
-pub fn cells(living: &[Process]) -> Vec<Process> {
-    living.iter().filter(|p| p.is_first && p.name == "loopd-cell").cloned().collect()
+/// The first processes of rooms of sessions: cells. Those of rooms that wait for one have no place among the records.
+pub fn cells(living: &[Process], data: &Path) -> Vec<Process> {
+    let places = std::fs::read_dir(data.join("rooms")).into_iter().flatten().flatten();
+    let recorded: HashSet<i32> = places.filter_map(|place| first_of(&place.path().join("record"))).collect();
+    let cells = living.iter().filter(|p| p.is_first && p.name == "loopd-cell" && recorded.contains(&p.pid));
+    cells.cloned().collect()
+}
+
+/// `None`: it was just removed, or nothing was ever written there.
+fn first_of(record: &Path) -> Option<i32> {
+    let text = std::fs::read_to_string(record).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("process ")?.split(' ').next()?.parse().ok())
 }
 
 pub fn launchers(living: &[Process]) -> Vec<Process> {

@@ -48,6 +48,7 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd", "loopd-host-tools", "composition root: where tools may go"),
     ("loopd", "loopd-images", "composition root: which roots the operator allows"),
     ("loopd", "loopd-models", "composition root: which providers are configured"),
+    ("loopd", "loopd-policy", "composition root: which addresses rooms may reach"),
     ("loopd", "loopd-sandbox", "composition root: which rooms"),
     ("loopd", "loopd-server", "composition root: the interface to serve"),
     ("loopd", "loopd-session", "composition root: the sessions to serve"),

@@ -23,6 +23,7 @@ use loopd_domain::network::ConnectionOutcome;
 use loopd_policy::network::Host;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use tokio::sync::{Mutex, Notify};
 
@@ -35,6 +36,8 @@ pub(crate) struct Forward {
     upgrade: Arc<Upgrade>,
     /// To the host of the request before.
     kept: Mutex<Option<Arc<Upstream>>>,
+    /// Bytes from the room at the end of the request before. Requests on one connection follow one another.
+    counted: Arc<AtomicU64>,
 }
 
 /// What stands for the host in a report when none is known.
@@ -43,7 +46,7 @@ pub(crate) const NO_HOST: &str = "(none)";
 impl Forward {
     pub(crate) fn new(parts: Arc<Parts>, client: Arc<Client>, traffic: Arc<Traffic>, tasks: Tasks) -> Self {
         let (closing, upgrade) = (Arc::default(), Arc::default());
-        Forward { parts, client, traffic, tasks, closing, upgrade, kept: Mutex::new(None) }
+        Forward { parts, client, traffic, tasks, closing, upgrade, kept: Mutex::new(None), counted: Arc::default() }
     }
 
     pub(crate) async fn serve(self, room: RoomIo) {
@@ -64,21 +67,27 @@ impl Forward {
         let (host, port) = match address(&mut request) {
             Ok(address) => address,
             Err(stop) => {
-                let visit = Visit::new(parts, client, NO_HOST.to_owned(), 0, self.traffic.clone());
-                return Ok(refused(visit, &stop));
+                let (visit, count) = self.visit(NO_HOST.to_owned(), 0);
+                return Ok(count.of(refused(&visit, &stop), visit));
             }
         };
-        let visit = Visit::new(parts.clone(), client.clone(), host.to_string(), port, self.traffic.clone());
+        let (visit, count) = self.visit(host.to_string(), port);
         let (notes, closing) = (visit.notes(), self.closing.clone());
         let passage = Arc::new(Passage { parts, client, host, port, notes, closing });
         match self.upstream(&passage).await {
-            Err(stop) => Ok(refused(visit, &stop)),
+            Err(stop) => Ok(count.of(refused(&visit, &stop), visit)),
             Ok(upstream) => {
                 let (tasks, upgrade) = (self.tasks.clone(), self.upgrade.clone());
                 let exchange = Exchange { passage, upstream, tasks, upgrade, is_secure: false };
-                Ok(exchange.serve(request).await?.map(|body| Reported::of(body, visit)))
+                Ok(count.of(exchange.serve(request).await?, visit))
             }
         }
+    }
+
+    fn visit(&self, host: String, port: u16) -> (Visit, Count) {
+        let own = Arc::new(Traffic::default());
+        let visit = Visit::new(self.parts.clone(), self.client.clone(), host, port, own.clone());
+        (visit, Count { line: self.traffic.clone(), counted: self.counted.clone(), own })
     }
 
     async fn upstream(&self, passage: &Passage) -> Result<Arc<Upstream>, Stop> {
@@ -95,7 +104,7 @@ impl Forward {
     }
 }
 
-fn refused(visit: Visit, stop: &Stop) -> Response<Body> {
+fn refused(visit: &Visit, stop: &Stop) -> Response<Body> {
     visit.notes().outcome(stop.outcome.clone());
     stop.response(false)
 }
@@ -122,20 +131,44 @@ fn address(request: &mut Request<Incoming>) -> Result<(Host, u16), Stop> {
     Ok((host, port.unwrap_or(80)))
 }
 
+/// Counts one request of a connection that carries many: what came from the room since the one before, and the answer.
+struct Count {
+    line: Arc<Traffic>,
+    counted: Arc<AtomicU64>,
+    own: Arc<Traffic>,
+}
+
+impl Count {
+    fn of(self, response: Response<Body>, visit: Visit) -> Response<Body> {
+        let headers: usize = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let status_line = "HTTP/1.1 200 OK\r\n\r\n".len();
+        self.own.add(0, (headers + status_line) as u64);
+        response.map(|body| Reported::of(body, visit, self))
+    }
+}
+
 /// A body at whose end a connection is reported.
 struct Reported {
     inner: Body,
     notes: Notes,
+    count: Count,
     _visit: Visit,
 }
 
 impl Reported {
-    fn of(inner: Body, visit: Visit) -> Body {
+    fn of(inner: Body, visit: Visit, count: Count) -> Body {
         let notes = visit.notes();
         if inner.is_end_stream() {
             notes.outcome(ConnectionOutcome::Done);
         }
-        Reported { inner, notes, _visit: visit }.boxed_unsync()
+        Reported { inner, notes, count, _visit: visit }.boxed_unsync()
+    }
+}
+
+impl Drop for Reported {
+    fn drop(&mut self) {
+        let (out, _) = self.count.line.counts();
+        self.count.own.add(out - self.count.counted.swap(out, Relaxed), 0);
     }
 }
 
@@ -150,8 +183,13 @@ impl HttpBody for Reported {
                 self.notes.outcome(ConnectionOutcome::Failed { reason: format!("its answer broke off: {fault}") });
             }
             Poll::Ready(None) => self.notes.outcome(ConnectionOutcome::Done),
-            Poll::Ready(Some(Ok(_))) if self.inner.is_end_stream() => self.notes.outcome(ConnectionOutcome::Done),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Ok(frame))) => {
+                self.count.own.add(0, frame.data_ref().map_or(0, |data| data.len() as u64));
+                if self.inner.is_end_stream() {
+                    self.notes.outcome(ConnectionOutcome::Done);
+                }
+            }
+            Poll::Pending => {}
         }
         frame
     }

@@ -17,6 +17,12 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
+    /// Counts what did not pass through a stream of its own.
+    pub(crate) fn add(&self, out: u64, into: u64) {
+        self.out.fetch_add(out, Relaxed);
+        self.into.fetch_add(into, Relaxed);
+    }
+
     /// From the room, and to it.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.out.load(Relaxed), self.into.load(Relaxed))

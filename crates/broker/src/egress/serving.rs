@@ -15,7 +15,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
-/// Serves requests to the end of the connection, or until `closing`: then the running ones are finished.
+/// Serves requests to the end of the connection. With HTTP/2 until `closing`, too: then the running ones are finished. With HTTP/1
+/// the answer that ends a connection says so itself.
 pub(crate) async fn serve<I, S>(io: I, is_h2: bool, tasks: &Tasks, closing: &Notify, service: S) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -48,10 +49,5 @@ where
         .preserve_header_case(true)
         .max_buf_size(HEADER_BYTES_MAX)
         .auto_date_header(false);
-    let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = closing.notified() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
+    builder.serve_connection(io, service).with_upgrades().await
 }

@@ -21,7 +21,8 @@ pub enum RotateError {
     Store(#[from] StoreError),
 }
 
-/// Wraps everything under the key that `kms` wraps with. Returns how many data keys were under another one.
+/// Wraps everything under the key that `kms` wraps with. Returns how many data keys were under another one. Afterwards the
+/// store's own files have none of them under that other key; copies that somebody made have.
 pub async fn rotate(store: &dyn Store, kms: &dyn Kms) -> Result<u64, RotateError> {
     let known = kms.known();
     let mut wanted = super::wanted_keys(store).await?;
@@ -33,6 +34,9 @@ pub async fn rotate(store: &dyn Store, kms: &dyn Kms) -> Result<u64, RotateError
     loop {
         let left = store.vaults().keys_not_under(kms.key_id(), DATA_KEYS_PER_READ).await?;
         if left.is_empty() {
+            if !store.vaults().purge().await? {
+                tracing::warn!("older pages of the store are still being read; they go with its next checkpoint");
+            }
             return Ok(done);
         }
         let before = done;

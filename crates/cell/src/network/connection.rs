@@ -4,12 +4,15 @@
 //!            to a host                        2xx
 //!  dialing ────────────► asking (CONNECT …) ───────► carrying ─► over
 //!     │  └──────── to the proxy socket ──────────────►  ▲
-//!     │                     └── other, and the program speaks HTTP in clear: the answer is its answer
+//!     │                     └── other ─► refused ── the program speaks HTTP in clear: the answer is its answer
+//!     │                                     └────── anything else, or nothing ─► over
 //!     └── nobody there for too long ─► over
 //! ```
 
 use super::flow::Flow;
-use crate::limits::{ANSWER_HEAD_BYTES_MAX, HALF_OPEN_PATIENCE, LINGER, OUTLET_PATIENCE, OUTLET_RETRY};
+use crate::limits::{
+    ANSWER_HEAD_BYTES_MAX, FIRST_WORDS_PATIENCE, HALF_OPEN_PATIENCE, LINGER, OUTLET_PATIENCE, OUTLET_RETRY,
+};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{
@@ -40,6 +43,7 @@ pub struct Target {
 enum State {
     Dialing { until: Instant, next: Instant },
     Asking { outlet: OwnedFd, answer: Vec<u8> },
+    Refused { outlet: OwnedFd, answer: Vec<u8>, until: Instant },
     Carrying { outlet: OwnedFd, up: Flow, down: Flow, over_at: Option<Instant>, outlet_is_gone: bool },
     Over,
 }
@@ -72,6 +76,7 @@ impl Connection {
         match &self.state {
             State::Dialing { .. } | State::Over => Vec::new(),
             State::Asking { outlet, .. } => vec![(Side::Outlet, outlet.as_fd(), PollFlags::IN)],
+            State::Refused { .. } => vec![(Side::Client, self.client.as_fd(), PollFlags::IN)],
             State::Carrying { outlet, up, down, outlet_is_gone, .. } => {
                 let flags = |reads: &Flow, writes: &Flow| {
                     let mut flags = PollFlags::empty();
@@ -94,6 +99,7 @@ impl Connection {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Dialing { next, .. } => Some(*next),
+            State::Refused { until, .. } => Some(*until),
             State::Carrying { over_at, .. } => *over_at,
             State::Asking { .. } | State::Over => None,
         }
@@ -108,17 +114,23 @@ impl Connection {
                 Err(_) if now < *until => *next = now + OUTLET_RETRY,
                 Err(_) => self.state = State::Over,
             },
-            State::Carrying { over_at: Some(at), .. } if now >= *at => self.state = State::Over,
+            State::Carrying { over_at: Some(at), .. } | State::Refused { until: at, .. } if now >= *at => {
+                self.state = State::Over;
+            }
             _ => {}
         }
     }
 
     /// One of the sockets is ready.
     pub fn advance(&mut self, side: Side, ready: PollFlags, buffer: &mut [u8], now: Instant) {
-        if matches!(self.state, State::Asking { .. }) {
-            self.hear_answer(buffer);
-        } else if self.carry(side, ready, buffer, now).is_err() {
-            self.state = State::Over;
+        match self.state {
+            State::Asking { .. } => self.hear_answer(buffer, now),
+            State::Refused { .. } => self.tell_refusal(),
+            State::Dialing { .. } | State::Carrying { .. } | State::Over => {
+                if self.carry(side, ready, buffer, now).is_err() {
+                    self.state = State::Over;
+                }
+            }
         }
     }
 
@@ -135,7 +147,7 @@ impl Connection {
         };
     }
 
-    fn hear_answer(&mut self, buffer: &mut [u8]) {
+    fn hear_answer(&mut self, buffer: &mut [u8], now: Instant) {
         let State::Asking { outlet, answer } = &mut self.state else { return };
         let room = ANSWER_HEAD_BYTES_MAX - answer.len();
         let room = room.min(buffer.len());
@@ -151,33 +163,53 @@ impl Connection {
                 let first = answer.split_off(length);
                 self.carry_on(Flow::default(), Flow::beginning_with(first));
             }
-            Head::Refused if self.speaks_in_clear() => {
-                let State::Asking { answer, .. } = &mut self.state else { return };
-                let answer = std::mem::take(answer);
-                self.carry_on(Flow::discarding(), Flow::beginning_with(answer));
+            Head::Refused => {
+                if let State::Asking { outlet, answer } = std::mem::replace(&mut self.state, State::Over) {
+                    self.state = State::Refused { outlet, answer, until: now + FIRST_WORDS_PATIENCE };
+                    self.tell_refusal();
+                }
             }
-            Head::Incomplete | Head::Refused => self.state = State::Over,
+            Head::Incomplete => self.state = State::Over,
+        }
+    }
+
+    /// Hands on the answer of a host that refuses, if the program would understand it.
+    fn tell_refusal(&mut self) {
+        let is_in_clear = match self.first_words() {
+            Words::None => return,
+            Words::Clear => true,
+            Words::Other => false,
+        };
+        if let (true, State::Refused { answer, .. }) = (is_in_clear, &mut self.state) {
+            let answer = std::mem::take(answer);
+            self.carry_on(Flow::discarding(), Flow::beginning_with(answer));
+        } else {
+            self.state = State::Over;
         }
     }
 
     fn carry_on(&mut self, up: Flow, down: Flow) {
-        if let State::Asking { outlet, .. } = std::mem::replace(&mut self.state, State::Over) {
+        if let State::Asking { outlet, .. } | State::Refused { outlet, .. } =
+            std::mem::replace(&mut self.state, State::Over)
+        {
             self.state = carrying(outlet, up, down);
         }
     }
 
-    /// Whether the program would understand an answer of HTTP: the port says so, or what it has sent.
-    fn speaks_in_clear(&self) -> bool {
+    /// What the program speaks: its port says so, or what it has sent.
+    fn first_words(&self) -> Words {
         if self.host.as_ref().is_some_and(|host| host.port == 80) {
-            return true;
+            return Words::Clear;
         }
         let mut begin = [0; 8];
         match recv(&self.client, &mut begin, RecvFlags::DONTWAIT | RecvFlags::PEEK) {
+            Err(Errno::AGAIN | Errno::INTR) => Words::None,
             Ok((_, read)) => {
                 let method = begin[..read].split(|byte| *byte == b' ').next().unwrap_or_default();
-                method.len() >= 3 && method.iter().all(u8::is_ascii_uppercase)
+                let is_method = method.len() >= 3 && method.iter().all(u8::is_ascii_uppercase);
+                if is_method { Words::Clear } else { Words::Other }
             }
-            Err(_) => false,
+            Err(_) => Words::Other,
         }
     }
 
@@ -226,6 +258,15 @@ fn dial(outlet: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
         socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
     connect(&socket, outlet)?;
     Ok(socket)
+}
+
+/// What a program has said first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Words {
+    None,
+    /// A request of HTTP.
+    Clear,
+    Other,
 }
 
 /// What an answer says.

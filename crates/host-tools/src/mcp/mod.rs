@@ -10,6 +10,7 @@ mod listing;
 use crate::attempt::{self, Attempt, Exchange};
 use crate::client::Clients;
 use crate::port::{HostCall, HostResult, ListFault};
+use crate::tokens::Tokens;
 use async_trait::async_trait;
 use loopd_domain::limits::{HOST_ANSWER_BYTES_MAX, MCP_CALL_TIMEOUT_MS, MCP_CONNECT_TIMEOUT_MS};
 use loopd_domain::mcp::{McpServer, McpTool};
@@ -33,15 +34,25 @@ const TRACEPARENT_META: &str = "traceparent";
 
 type Connection = Arc<RunningService<RoleClient, ClientConfig>>;
 /// One server's place; held while a connection is made, so that only one is.
-type Place = Arc<Mutex<Option<Connection>>>;
+type Place = Arc<Mutex<Option<Known>>>;
+
+/// A connection, and the mark of the token that its server was shown.
+struct Known {
+    connection: Connection,
+    mark: Option<String>,
+}
 
 /// The connections of one session, by address.
-#[derive(Default)]
 pub(crate) struct Connections {
     places: Mutex<HashMap<String, Place>>,
+    tokens: Arc<dyn Tokens>,
 }
 
 impl Connections {
+    pub(crate) fn new(tokens: Arc<dyn Tokens>) -> Self {
+        Connections { places: Mutex::default(), tokens }
+    }
+
     /// All tools of a server, within limits.
     pub(crate) async fn list(
         &self,
@@ -68,20 +79,25 @@ impl Connections {
         attempt::repeat(call, &ToolCall { connections: self, clients, url, tool, call }).await
     }
 
-    /// The connection that there is, or a new one.
+    /// The connection that there is, or a new one: also where the token is another one by now.
     async fn connect(&self, clients: &Clients, url: &Url) -> Result<Connection, ListFault> {
+        let token = self.tokens.of(url).await.map_err(|fault| ListFault::connection(fault.0))?;
+        let mark = token.as_ref().map(|token| token.mark.clone());
         let place = self.places.lock().await.entry(url.to_string()).or_default().clone();
         let mut held = place.lock().await;
-        if let Some(connection) = held.as_ref().filter(|c| !c.is_closed()) {
-            return Ok(connection.clone());
+        if let Some(known) = held.as_ref().filter(|known| known.mark == mark && !known.connection.is_closed()) {
+            return Ok(known.connection.clone());
         }
-        let config = StreamableHttpClientTransportConfig::with_uri(url.to_string())
+        let mut config = StreamableHttpClientTransportConfig::with_uri(url.to_string())
             .max_json_response_size(HOST_ANSWER_BYTES_MAX)
             .max_sse_event_size(HOST_ANSWER_BYTES_MAX);
+        if let Some(token) = token {
+            config = config.auth_header(token.text.as_str());
+        }
         let transport = StreamableHttpClientTransport::with_client(clients.of(url).clone(), config);
         let connection = rmcp::serve_client(client_config(), transport).await;
         let connection = Arc::new(connection.map_err(|fault| fault::of_connecting(&fault))?);
-        *held = Some(connection.clone());
+        *held = Some(Known { connection: connection.clone(), mark });
         Ok(connection)
     }
 

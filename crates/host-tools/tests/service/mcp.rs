@@ -51,6 +51,8 @@ struct Notes {
     connections: usize,
     listings: usize,
     turned_away: Option<u16>,
+    /// Of each request that came in.
+    shown: Vec<Option<String>>,
 }
 
 impl McpService {
@@ -97,6 +99,11 @@ impl McpService {
     pub fn keys(&self) -> Vec<String> {
         let key = |c: &Called| c.meta["loopd/idempotencyKey"].as_str().unwrap_or("").to_owned();
         self.notes().called.iter().map(key).collect()
+    }
+
+    /// What each request had in `authorization`.
+    pub fn shown(&self) -> Vec<Option<String>> {
+        self.notes().shown.clone()
     }
 
     pub fn connections(&self) -> usize {
@@ -150,6 +157,8 @@ async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let shown = headers.get("authorization").map(|value| value.to_str().expect("ASCII").to_owned());
+    service.notes().shown.push(shown);
     let turned_away = service.notes().turned_away;
     if let Some(status) = turned_away {
         return (StatusCode::from_u16(status).expect("a status"), [("www-authenticate", "Bearer")]).into_response();

@@ -7,7 +7,7 @@ pub mod address;
 pub mod host;
 pub mod registries;
 
-pub use address::{Exception, is_public};
+pub use address::{Exception, ExceptionInvalid, is_public};
 pub use host::{Host, HostPattern};
 
 use loopd_domain::environment::Networking;

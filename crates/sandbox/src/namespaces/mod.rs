@@ -38,7 +38,7 @@ mod starting;
 mod waiting;
 
 use crate::files::{FileSink, FileWriter, FilesRead};
-use crate::{Check, Found, Room, RoomSpec, Sandbox, SandboxError, programs};
+use crate::{Check, Found, Room, RoomOutlet, RoomSpec, Sandbox, SandboxError, programs};
 use async_trait::async_trait;
 use cgroup::Cgroups;
 use ids::Ids;
@@ -54,7 +54,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use waiting::Waitings;
+use tokio::time::Instant;
+use waiting::{Shape, Waitings};
 
 /// The launcher knows nothing of frames; it must only put the channel where the cell looks for it.
 const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
@@ -154,6 +155,21 @@ impl NamespaceSandbox {
     #[must_use]
     pub fn with_orphan_seconds(self, seconds: u64) -> Self {
         self.rooms.orphan_seconds.store(seconds, Ordering::Relaxed);
+        self
+    }
+
+    /// What most sessions' rooms are like: with default limits, and this way out.
+    #[must_use]
+    pub fn with_usual_outlet(self, outlet: RoomOutlet) -> Self {
+        let usual = Shape { outlet, ..Shape::default() };
+        self.rooms.waiting.shelves().expect(usual, Instant::now());
+        self
+    }
+
+    /// How many rooms may live and wait for a session; 0: each is built when it is wanted.
+    #[must_use]
+    pub fn with_waiting_rooms(self, most: usize) -> Self {
+        self.rooms.waiting.shelves().limit(most);
         self
     }
 }

@@ -78,7 +78,7 @@ async fn fill(rooms: &Arc<Rooms>, running: &Running) -> Result<bool, SandboxErro
         if let Some(shape) = missing {
             let waiting = match rooms.make_waiting(running, &shape).await {
                 // A root that somebody asked for may be none. That must not keep the usual rooms waiting.
-                Err(_) if !shape.is_usual() && !running.is_over() => {
+                Err(_) if shape.may_be_impossible() && !running.is_over() => {
                     let left = rooms.waiting.shelves().forget(&shape);
                     left.into_iter().for_each(|waiting| rooms.retire(waiting));
                     continue;

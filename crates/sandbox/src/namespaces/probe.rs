@@ -114,9 +114,12 @@ async fn parked_rooms(sandbox: &NamespaceSandbox) -> Check {
         if let Some(fault) = running.parking_fault() {
             return degraded(NAME, format!("rooms start slower, as none can be kept ready: {fault}"), ALLOW_NAMESPACES);
         }
-        let waiting = sandbox.rooms.waiting.shelves().count();
-        match (running.parked(), waiting) {
-            (ROOMS_PARKED_MAX.., waiting @ ROOMS_WAITING_MIN..) => {
+        let (waiting, is_ready) = {
+            let shelves = sandbox.rooms.waiting.shelves();
+            (shelves.count(), shelves.is_ready())
+        };
+        match running.parked() {
+            ROOMS_PARKED_MAX.. if is_ready => {
                 return works(NAME, format!("{waiting} live and wait for a session, {ROOMS_PARKED_MAX} are parked"));
             }
             _ if begun.elapsed() > PATIENCE => {

@@ -18,6 +18,9 @@ const FORGET: Duration = Duration::from_millis(ROOM_SHAPE_FORGET_MS);
 pub(super) struct Shelves<T> {
     /// Lately asked ones first. One of the usual shape is always among them.
     all: Vec<Shelf<T>>,
+    /// How many may wait, of all shapes.
+    most: usize,
+    usual: Shape,
 }
 
 struct Shelf<T> {
@@ -29,19 +32,37 @@ struct Shelf<T> {
 }
 
 impl<T> Shelf<T> {
-    fn new(shape: Shape, now: Instant) -> Self {
-        let wanted = least(&shape);
+    fn new(shape: Shape, wanted: usize, now: Instant) -> Self {
         Shelf { shape, rooms: VecDeque::new(), wanted, asked: now, halved: now }
     }
 }
 
-fn least(shape: &Shape) -> usize {
-    if shape.is_usual() { ROOMS_WAITING_MIN } else { 1 }
+fn least(shape: &Shape, usual: &Shape) -> usize {
+    if shape == usual { ROOMS_WAITING_MIN } else { 1 }
 }
 
 impl<T> Shelves<T> {
     pub(super) fn new(now: Instant) -> Self {
-        Shelves { all: vec![Shelf::new(Shape::default(), now)] }
+        let mut shelves = Shelves { all: Vec::new(), most: ROOMS_WAITING_MAX, usual: Shape::default() };
+        shelves.expect(Shape::default(), now);
+        shelves
+    }
+
+    /// This is the usual shape from now on. What waits of the one before is like any other.
+    pub(super) fn expect(&mut self, usual: Shape, now: Instant) {
+        self.all.retain(|shelf| shelf.shape != usual && !shelf.rooms.is_empty());
+        self.all.insert(0, Shelf::new(usual.clone(), ROOMS_WAITING_MIN, now));
+        self.usual = usual;
+    }
+
+    /// Lets no more wait than this.
+    pub(super) fn limit(&mut self, most: usize) {
+        self.most = most.min(ROOMS_WAITING_MAX);
+    }
+
+    /// As many wait as always should.
+    pub(super) fn is_ready(&self) -> bool {
+        self.count() >= ROOMS_WAITING_MIN.min(self.most)
     }
 
     /// One of this shape for a session; the one that has waited longest.
@@ -49,7 +70,7 @@ impl<T> Shelves<T> {
         let at = self.all.iter().position(|shelf| shelf.shape == *shape);
         let mut shelf = match at {
             Some(at) => self.all.remove(at),
-            None => Shelf::new(shape.clone(), now),
+            None => Shelf::new(shape.clone(), least(shape, &self.usual), now),
         };
         let taken = shelf.rooms.pop_front();
         // A shelf that is only now made has not been too small.
@@ -61,11 +82,13 @@ impl<T> Shelves<T> {
         taken
     }
 
-    /// One that was taken and could not be used.
-    pub(super) fn put_back(&mut self, shape: &Shape, room: T) {
-        if let Some(shelf) = self.all.iter_mut().find(|shelf| shelf.shape == *shape) {
-            shelf.rooms.push_front(room);
+    /// One that was taken and could not be used; given back as [`Shelves::put`] does.
+    pub(super) fn put_back(&mut self, shape: &Shape, room: T) -> Result<(), T> {
+        match self.all.iter_mut().find(|shelf| shelf.shape == *shape) {
+            Some(shelf) => shelf.rooms.push_front(room),
+            None => return Err(room),
         }
+        Ok(())
     }
 
     /// A new one. Given back when nobody wants such a one any more.
@@ -82,7 +105,7 @@ impl<T> Shelves<T> {
         let short = |shelf: &&Shelf<T>| shelf.rooms.len() < shelf.wanted;
         // Those with none at all first: one that is there helps more than a second one.
         let shelf = self.all.iter().filter(short).min_by_key(|shelf| !shelf.rooms.is_empty())?;
-        (self.count() < ROOMS_WAITING_MAX).then(|| shelf.shape.clone())
+        (self.count() < self.most).then(|| shelf.shape.clone())
     }
 
     /// Those that have waited in vain, or whose shape is asked for no more.
@@ -90,7 +113,7 @@ impl<T> Shelves<T> {
         let mut surplus = Vec::new();
         for shelf in &mut self.all {
             if now.saturating_duration_since(shelf.halved) >= HALVE {
-                shelf.wanted = (shelf.wanted / 2).max(least(&shelf.shape));
+                shelf.wanted = (shelf.wanted / 2).max(least(&shelf.shape, &self.usual));
                 shelf.halved = now;
             }
         }
@@ -98,12 +121,13 @@ impl<T> Shelves<T> {
         self.all.retain_mut(|shelf| {
             kept += 1;
             let forgotten = now.saturating_duration_since(shelf.asked) >= FORGET || kept > ROOM_SHAPES_MAX;
-            if forgotten && !shelf.shape.is_usual() {
+            if forgotten && shelf.shape != self.usual {
                 surplus.extend(shelf.rooms.drain(..));
                 return false;
             }
             // The newest go: the oldest are surely complete.
-            surplus.extend(shelf.rooms.drain(shelf.wanted.min(shelf.rooms.len())..));
+            let kept = shelf.wanted.min(self.most).min(shelf.rooms.len());
+            surplus.extend(shelf.rooms.drain(kept..));
             true
         });
         surplus
@@ -111,11 +135,11 @@ impl<T> Shelves<T> {
 
     /// Makes no more of this shape until somebody asks again. Answers those that are there.
     pub(super) fn forget(&mut self, shape: &Shape) -> Vec<T> {
-        let at = self.all.iter().position(|shelf| shelf.shape == *shape && !shape.is_usual());
+        let at = self.all.iter().position(|shelf| shelf.shape == *shape && shape.may_be_impossible());
         at.map(|at| self.all.remove(at).rooms.into()).unwrap_or_default()
     }
 
-    /// Takes out those of which something is true. With one of an unusual shape goes its shelf: it may be that there can be none.
+    /// Takes out those of which something is true. With one whose shape may be impossible goes its shelf.
     pub(super) fn remove(&mut self, is: impl Fn(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
         self.all.retain_mut(|shelf| {
@@ -123,7 +147,7 @@ impl<T> Shelves<T> {
             for room in std::mem::take(&mut shelf.rooms) {
                 if is(&room) { removed.push(room) } else { shelf.rooms.push_back(room) }
             }
-            let forgotten = removed.len() > before && !shelf.shape.is_usual();
+            let forgotten = removed.len() > before && shelf.shape.may_be_impossible();
             if forgotten {
                 removed.extend(shelf.rooms.drain(..));
             }
@@ -226,5 +250,31 @@ mod tests {
         }
         fill(&mut shelves);
         assert_eq!(shelves.count(), ROOMS_WAITING_MAX);
+    }
+
+    #[tokio::test]
+    async fn the_usual_shape_is_what_the_server_expects() {
+        let now = Instant::now();
+        let mut shelves = Shelves::new(now);
+        shelves.expect(shape(1), now);
+        assert_eq!(shelves.missing(), Some(shape(1)));
+        assert_eq!(fill(&mut shelves), ROOMS_WAITING_MIN);
+        assert!(shelves.put(&Shape::default(), 7).is_err(), "one that was on its way");
+        shelves.surplus(now + FORGET);
+        assert_eq!(shelves.count(), ROOMS_WAITING_MIN);
+    }
+
+    #[tokio::test]
+    async fn an_operator_may_want_fewer_or_none() {
+        let now = Instant::now();
+        let mut shelves = Shelves::new(now);
+        fill(&mut shelves);
+        shelves.limit(1);
+        assert_eq!(shelves.surplus(now).len(), ROOMS_WAITING_MIN - 1);
+        assert!(shelves.is_ready());
+        shelves.limit(0);
+        assert_eq!(shelves.surplus(now).len(), 1);
+        assert!(shelves.take(&Shape::default(), now).is_none() && shelves.is_ready());
+        assert_eq!(shelves.missing(), None);
     }
 }

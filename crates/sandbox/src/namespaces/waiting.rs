@@ -49,12 +49,13 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    pub(super) fn of(spec: &RoomSpec) -> Self {
-        Shape { limits: spec.limits, root: spec.root.clone(), outlet: spec.outlet.clone() }
+    /// Somebody asked for a root, of which perhaps no room can be made.
+    pub(super) fn may_be_impossible(&self) -> bool {
+        self.root != RoomRoot::Host
     }
 
-    pub(super) fn is_usual(&self) -> bool {
-        *self == Shape::default()
+    pub(super) fn of(spec: &RoomSpec) -> Self {
+        Shape { limits: spec.limits, root: spec.root.clone(), outlet: spec.outlet.clone() }
     }
 }
 
@@ -163,7 +164,8 @@ impl Rooms {
         match move_directory(&waiting.ground.directory, files) {
             Ok(()) => {}
             Err(errno) if is_in_the_way(errno) => {
-                self.waiting.shelves().put_back(&shape, waiting);
+                let unwanted = self.waiting.shelves().put_back(&shape, waiting);
+                unwanted.err().into_iter().for_each(|waiting| self.retire(waiting));
                 return Ok(None);
             }
             Err(errno) => return Err(SandboxError::Directory { path: files.to_owned(), source: errno.into() }),

@@ -10,7 +10,7 @@ use loopd_domain::limits::{
     CREDENTIAL_HOSTS_MAX, SECRET_BYTES_MAX, SECRET_NAME_CHARS_MAX, TOOL_URL_CHARS_MAX, VAULT_NAME_CHARS_MAX,
 };
 use loopd_domain::vault::{Credential as Stored, CredentialAuth, CredentialNetworking, InjectionPlace};
-use loopd_domain::{Invalid, Timestamp};
+use loopd_domain::{Invalid, Timestamp, variable};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -19,24 +19,6 @@ const AUTH: &str = "{type: \"environment_variable\", secret_name, secret_value, 
     {type: \"static_bearer\", mcp_server_url, token}";
 /// Characters of an AWS access key id.
 const ACCESS_KEY_CHARS_MAX: usize = 128;
-/// Variables without which programs do not run, or which decide how they run: a placeholder in them breaks the room.
-const RESERVED: [&str; 14] = [
-    "PATH",
-    "HOME",
-    "USER",
-    "SHELL",
-    "TERM",
-    "LANG",
-    "PWD",
-    "TMPDIR",
-    "IFS",
-    "ENV",
-    "BASH_ENV",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-];
-const RESERVED_FRONTS: [&str; 2] = ["LD_", "LC_"];
 /// Fields whose values are shown in a refusal; in all others somebody may have put a secret.
 const SHOWN: [&str; 8] = [
     "display_name",
@@ -183,8 +165,7 @@ fn read_name(fields: &mut Fields) -> Result<String, Invalid> {
     if !letters || name.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(Invalid::new(at, name, "the name of a variable: letters, digits and `_`, no digit first"));
     }
-    let upper = name.to_ascii_uppercase();
-    if RESERVED.contains(&upper.as_str()) || RESERVED_FRONTS.iter().any(|front| upper.starts_with(front)) {
+    if !variable::may_be_set(&name) {
         return Err(Invalid::new(at, name, "a variable that programs do not need for anything else"));
     }
     Ok(name)

@@ -128,6 +128,7 @@ impl House {
             egress: Arc::new(NoWayOut),
             connections,
             placeholders: Arc::new(NoCredentials),
+            bearers: Arc::new(NoCredentials),
             clock: clock.clone(),
             ids: ids.clone(),
             data: directory.path().to_owned(),

@@ -5,11 +5,11 @@ use super::room::RoomState;
 use super::{Driver, Halt, session_error};
 use crate::masking::Masking;
 use crate::outlet::{Attendant, Serving};
-use crate::variables;
 use loopd_broker::Client;
 use loopd_domain::environment::Networking;
 use loopd_domain::event::RetryStatus;
 use loopd_domain::session::{Session, Status};
+use loopd_domain::variable;
 
 /// As whom a session is known to egress and vaults.
 pub(super) fn client_of(session: &Session) -> Client {
@@ -85,7 +85,7 @@ impl Driver {
         match self.parts.placeholders.variables(&client).await {
             Ok(mut variables) => {
                 variables.retain(|(name, _)| {
-                    let may = variables::may_be_set(name);
+                    let may = variable::may_be_set(name);
                     if !may {
                         let name = name.escape_debug();
                         tracing::error!(session = %client.session, %name, "a credential would set a variable that none may set; it is left out");

@@ -28,7 +28,7 @@ mod room;
 
 pub use mail::{Mail, Sent};
 pub use model::{session_error, spent};
-pub use room::{NOBODYS, StartingRoom, spec, start};
+pub use room::{NOBODYS, StartedRoom, StartingRoom, spec, start};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
@@ -36,6 +36,7 @@ use crate::ledger::{Draft, Ledger};
 use crate::masking::Preview;
 use crate::recovery;
 use crate::requests::{Parts, StopMode};
+use crate::tokens::SessionTokens;
 use host_calls::{Finished, HostCalls};
 use listing::{Listed, Listing};
 use loopd_broker::Client;
@@ -45,7 +46,7 @@ use loopd_domain::{CallId, EventId, SessionId};
 use loopd_protocol::FromCell;
 use loopd_sandbox::SandboxError;
 use loopd_store::{AppendError, StoreError};
-use room::{Made, RoomState};
+use room::RoomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,7 +160,7 @@ pub struct Driver {
 enum Wake {
     Mail(Option<Mail>),
     Frame(Result<FromCell, crate::link::LinkError>),
-    Room(Result<Made, SandboxError>),
+    Room(Result<StartedRoom, SandboxError>),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
     HostCall(Finished),
@@ -176,10 +177,12 @@ enum Wake {
 impl Driver {
     pub fn new(parts: Arc<Parts>, mut ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
         ledger.connections = parts.connections.inbox(&ledger.session.id);
+        let client = watch::Sender::new(Arc::new(broker::client_of(&ledger.session)));
+        let tokens = SessionTokens { bearers: parts.bearers.clone(), client: client.subscribe() };
         Driver {
-            client: watch::Sender::new(Arc::new(broker::client_of(&ledger.session))),
+            client,
             previews: HashMap::new(),
-            host: HostCalls::new(parts.host_tools.for_session()),
+            host: HostCalls::new(parts.host_tools.for_session(Arc::new(tokens))),
             parts,
             ledger,
             channel,

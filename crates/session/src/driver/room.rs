@@ -1,7 +1,7 @@
 //! The driver and its room: starting it, telling its loop where the turn stands, and going on when it is lost.
 
 use super::{Driver, HURRY, Halt, Wake, until};
-use crate::ledger::Draft;
+use crate::ledger::{Draft, Ledger};
 use crate::link::{Link, LinkError};
 use crate::outlet::Serving;
 use crate::requests::Parts;
@@ -12,11 +12,11 @@ use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::{EnvironmentConfig, Networking};
 use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
-use loopd_domain::{CallId, Epoch, SessionId};
-use loopd_images::{ImageError, ImageErrorKind, Resolved};
+use loopd_domain::{CallId, Epoch, Seq, SessionId};
+use loopd_images::{ImageError, ImageErrorKind, Images, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::{Outlet, RoomGuard, RoomOutlet};
-use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
+use loopd_sandbox::{Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,13 +40,16 @@ const START_WAIT: Duration = Duration::from_secs(10);
 /// Above every claim: whatever is left of a session that is not there is removed in its name.
 pub const NOBODYS: Epoch = Epoch(u64::MAX);
 
-/// A room, and what its image sets for the programs in it.
-pub struct Made {
-    room: Room,
-    variables: Vec<(String, String)>,
-}
+pub type StartingRoom = Pin<Box<dyn Future<Output = Result<StartedRoom, SandboxError>> + Send>>;
 
-pub type StartingRoom = Pin<Box<dyn Future<Output = Result<Made, SandboxError>> + Send>>;
+/// A room that has just been built, or claimed.
+pub struct StartedRoom {
+    room: ReadyRoom,
+    /// What its image sets for the programs in it.
+    variables: Vec<(String, String)>,
+    /// What its loop was begun with already: everything up to this seq.
+    begun: Option<Result<Seq, LinkError>>,
+}
 
 pub enum RoomState {
     None,
@@ -91,19 +94,26 @@ impl RoomState {
     }
 }
 
-/// Starts a session's room; needs nothing of the session but its id and environment, so it can run beside its creation.
-pub fn start(parts: &Arc<Parts>, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> StartingRoom {
-    make(parts, spec(parts, session, epoch, room), room)
-}
-
-/// Has what the room is to be made of, which can take long the first time, and starts it.
-fn make(parts: &Arc<Parts>, mut spec: RoomSpec, room: &EnvironmentConfig) -> StartingRoom {
-    let (sandbox, images) = (parts.sandbox.clone(), parts.images.clone());
-    let (root, packages) = (room.root.clone(), room.packages.clone());
+/// Starts the room of a session that is being written, and begins its loop. All that a loop can want at a turn's beginning is
+/// the model, and the driver asks that for it only when the question is on disk, after the session. So the room may be built
+/// and the loop may think while the session is on its way there; if it does not arrive, the room ends with what it wanted.
+pub fn start(parts: &Arc<Parts>, ledger: &Ledger) -> StartingRoom {
+    let session = &ledger.session;
+    let spec = spec(parts, &session.id, session.epoch, &session.room);
+    let made = make(parts.sandbox.clone(), parts.images.clone(), spec.clone(), session.room.clone());
+    let begin = begins_at_once(ledger).then(|| first_words(ledger, Vec::new())).flatten();
+    let seq = ledger.fold().last_seq;
     Box::pin(async move {
-        let Resolved { root, variables } = images.resolve(&root, &packages).await.map_err(no_root)?;
-        spec.root = root;
-        Ok(Made { room: sandbox.start(&spec).await?, variables })
+        let mut started = made.await?;
+        started.begun = begin.map(|mut begin| {
+            if let ToCell::Begin { variables, .. } = &mut begin {
+                variables.clone_from(&started.variables);
+            }
+            started.room.attach(&spec.session, spec.epoch)?;
+            started.room.link.send(&begin)?;
+            Ok(seq)
+        });
+        Ok(started)
     })
 }
 
@@ -117,6 +127,31 @@ fn no_root(fault: ImageError) -> SandboxError {
     }
 }
 
+/// Has what the room is to be made of, which can take long the first time, and starts it.
+async fn make(
+    sandbox: Arc<dyn Sandbox>,
+    images: Images,
+    mut spec: RoomSpec,
+    room: EnvironmentConfig,
+) -> Result<StartedRoom, SandboxError> {
+    let Resolved { root, variables } = images.resolve(&room.root, &room.packages).await.map_err(no_root)?;
+    spec.root = root;
+    let room = ReadyRoom::new(sandbox.start(&spec).await?);
+    Ok(StartedRoom { room, variables, begun: None })
+}
+
+/// No server has to be asked for its tools before, and no vault for what is in the environment.
+fn begins_at_once(ledger: &Ledger) -> bool {
+    ledger.session.agent.spec.mcp_servers.is_empty() && ledger.session.vaults.is_empty()
+}
+
+/// What the loop of the open turn must know.
+fn first_words(ledger: &Ledger, variables: Vec<(String, String)>) -> Option<ToCell> {
+    let turn = ledger.fold().turn.as_ref()?;
+    let (config, resume) = (resume::config(ledger), resume::resume(ledger, turn));
+    Some(ToCell::Begin { config, resume, now: ledger.now(), variables })
+}
+
 pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> RoomSpec {
     let directory = parts.data.join("sessions").join(session.as_str());
     let outlet = match room.networking {
@@ -128,25 +163,39 @@ pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &Environment
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        self.room = RoomState::Starting(make(&self.parts, self.spec(), &self.ledger.session.room));
+        let (sandbox, images) = (self.parts.sandbox.clone(), self.parts.images.clone());
+        let made = make(sandbox, images, self.spec(), self.ledger.session.room.clone());
+        self.room = RoomState::Starting(Box::pin(made));
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
         spec(&self.parts, self.id(), self.epoch(), &self.ledger.session.room)
     }
 
-    pub(super) async fn on_room(&mut self, outcome: Result<Made, SandboxError>) -> Result<(), Halt> {
+    pub(super) async fn on_room(&mut self, outcome: Result<StartedRoom, SandboxError>) -> Result<(), Halt> {
         match outcome {
-            Ok(Made { room, variables }) => {
+            Ok(StartedRoom { mut room, variables, begun }) => {
                 self.image_variables = variables;
-                let mut room = ReadyRoom::new(room);
-                let attached = room.attach(self.id(), self.epoch());
+                let attached = match &begun {
+                    None => room.attach(self.id(), self.epoch()),
+                    Some(_) => Ok(()),
+                };
                 self.room = RoomState::Ready(Box::new(room));
                 self.room_is_fresh = true;
                 self.serve_outlet();
-                match attached {
-                    Ok(()) => self.begin().await,
-                    Err(fault) => self.on_link_fault(fault).await,
+                match (attached, begun) {
+                    (Ok(()), None) => self.begin().await,
+                    (Ok(()), Some(Ok(seq))) if seq == self.ledger.fold().last_seq && !self.time_up => {
+                        self.begun = true;
+                        self.mark_dispatched();
+                        Ok(())
+                    }
+                    (Ok(()), Some(Ok(_))) => {
+                        // Somebody was quicker than the room, and its loop has begun without knowing that.
+                        self.end_room().await;
+                        self.go_on().await
+                    }
+                    (Err(fault), _) | (_, Some(Err(fault))) => self.on_link_fault(fault).await,
                 }
             }
             Err(SandboxError::Fenced { .. }) => Err(Halt::Fenced),
@@ -197,14 +246,8 @@ impl Driver {
         let bound = self.variables().await?;
         variables.retain(|(name, _)| bound.iter().all(|(known, _)| known != name));
         variables.extend(bound);
-        let Some(turn) = self.ledger.fold().turn.as_ref() else { return Ok(()) };
+        let Some(frame) = first_words(&self.ledger, variables) else { return Ok(()) };
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
-        let frame = ToCell::Begin {
-            config: resume::config(&self.ledger),
-            resume: resume::resume(&self.ledger, turn),
-            now: self.ledger.now(),
-            variables,
-        };
         let sent = room.link.send(&frame);
         fail::fail_point!("session::after_dispatch");
         self.begun = true;
@@ -362,7 +405,7 @@ impl Driver {
             RoomState::Ready(room) => (room.exit, room.guard),
             // Half built, it could come to life beside the next one.
             RoomState::Starting(start) => match tokio::time::timeout(START_WAIT, start).await {
-                Ok(Ok(made)) => (made.room.exit, made.room.guard),
+                Ok(Ok(started)) => (started.room.exit, started.room.guard),
                 Ok(Err(_)) => return,
                 Err(_) => {
                     tracing::warn!(session = %self.id(), "a room that is no longer wanted is still starting");

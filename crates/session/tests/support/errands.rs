@@ -7,7 +7,7 @@ use loopd_domain::content::ContentBlock;
 use loopd_domain::event::EffectClass;
 use loopd_domain::mcp::{McpServer, McpTool};
 use loopd_domain::{Clock, Timestamp};
-use loopd_host_tools::{HostCall, HostResult, HostTools, ListFault, SessionTools};
+use loopd_host_tools::{HostCall, HostResult, HostTools, ListFault, SessionTools, Tokens};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl Errands {
 }
 
 impl HostTools for Errands {
-    fn for_session(&self) -> Arc<dyn SessionTools> {
+    fn for_session(&self, _: Arc<dyn Tokens>) -> Arc<dyn SessionTools> {
         self.0.clone()
     }
 }

@@ -70,6 +70,8 @@ pub struct OpenRoom {
 pub struct Mishaps {
     /// How long a cell takes to say what it has decided.
     pub lag_ms: AtomicU64,
+    /// How long a room takes to be built.
+    pub start_lag_ms: AtomicU64,
     /// Starts that fail, and starts that panic, from now on.
     pub failing_starts: AtomicUsize,
     pub panicking_starts: AtomicUsize,
@@ -154,6 +156,7 @@ impl Sandbox for OpenRoom {
             return Err(SandboxError::Launcher("the test wants it so".to_owned()));
         }
         assert!(!Mishaps::takes_one(&self.mishaps.panicking_starts), "the test wants it so");
+        tokio::time::sleep(Duration::from_millis(self.mishaps.start_lag_ms.load(Ordering::Relaxed))).await;
         let (host, cell) = UnixStream::pair().expect("a socket pair");
         let (exit, exited) = watch::channel(None);
         let kill = watch::Sender::new(false);
@@ -418,6 +421,7 @@ impl House {
             egress: gate.clone(),
             connections,
             placeholders: secrets.clone(),
+            bearers: Arc::new(loopd_broker::NoCredentials),
             clock,
             ids: Arc::new(TestIds(AtomicU64::new(SEED.fetch_add(1, Ordering::Relaxed) << 40))),
             data: directory.path().to_owned(),

@@ -3,7 +3,7 @@
 use super::SqliteStore;
 use super::columns::{int, json, read_count, read_id, read_json};
 use super::keyset::{Keyset, shelves};
-use super::{fault, once};
+use super::{fault, once, redact};
 use crate::port::{AppendError, ListFilter, OnceRecord, StoreError};
 use crate::vaults::{CredentialError, KeyOwner, SealedCredential, SealedSecret, SealedVault, Vaults, WrappedKey};
 use async_trait::async_trait;
@@ -450,5 +450,10 @@ impl Vaults for SqliteStore {
     async fn rewrap(&self, owner: &KeyOwner, old: WrappedKey, new: WrappedKey) -> Result<bool, StoreError> {
         let owner = owner.clone();
         self.writer.write_always(move |db| rewrap(db, &owner, &old, &new)).await
+    }
+
+    async fn purge(&self) -> Result<bool, StoreError> {
+        let path = self.path.clone();
+        tokio::task::spawn_blocking(move || redact::purge(&path)).await.unwrap_or(Err(StoreError::Closed))
     }
 }

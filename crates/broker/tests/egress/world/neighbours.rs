@@ -60,7 +60,7 @@ impl Book {
     }
 
     pub fn refusals(&self) -> usize {
-        self.entries.lock().len() - self.uses()
+        self.entries.lock().iter().filter(|entry| entry.result != AuditResult::Done).count()
     }
 }
 

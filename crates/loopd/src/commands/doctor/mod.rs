@@ -13,6 +13,7 @@ use crate::exit::Exit;
 use crate::screen::{Ink, Screen};
 use crate::settings::{Settings, process_env};
 use anyhow::Result;
+use loopd_domain::limits::ROOM_ORPHAN_SECONDS_DEFAULT;
 use loopd_sandbox::port::{Check, CheckVerdict};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -43,7 +44,7 @@ pub async fn run(place: &Place, args: &DoctorArgs) -> Result<Exit> {
 }
 
 async fn rooms(data: &Path) -> Vec<Check> {
-    match compose::sandbox(data, loopd_domain::limits::ROOM_ORPHAN_SECONDS_DEFAULT, Vec::new()) {
+    match compose::sandbox(data, ROOM_ORPHAN_SECONDS_DEFAULT) {
         Ok(sandbox) => sandbox.probe().await,
         Err(fault) => vec![check("launcher", CheckVerdict::Broken, fault.to_string(), "see docs/operations.md, Rooms")],
     }

@@ -1,10 +1,9 @@
-//! Which variables a session's credentials may set in its room.
+//! Which variables a credential may set in a room: not those that decide how programs are found, loaded or connected.
 //!
-//! The vaults' interface refuses the others when a credential is made; here it is looked at again, so that no mistake there can
-//! change how programs of a room are found, loaded or connected.
+//! The vaults' interface refuses the others when a credential is made, and whoever hands variables to a room looks again.
 
 /// Names that decide which program runs, what is loaded into it, who it runs as, or how it reaches the world.
-const RESERVED: [&str; 30] = [
+const RESERVED: [&str; 31] = [
     "PATH",
     "HOME",
     "SHELL",
@@ -14,6 +13,7 @@ const RESERVED: [&str; 30] = [
     "OLDPWD",
     "TMPDIR",
     "TERM",
+    "LANG",
     "IFS",
     "ENV",
     "CDPATH",
@@ -36,7 +36,7 @@ const RESERVED: [&str; 30] = [
     "CURL_CA_BUNDLE",
     "REQUESTS_CA_BUNDLE",
 ];
-const RESERVED_PREFIXES: [&str; 4] = ["LD_", "BASH_", "LOOPD_", "GIT_SSL_"];
+const RESERVED_PREFIXES: [&str; 5] = ["LD_", "LC_", "BASH_", "LOOPD_", "GIT_SSL_"];
 const RESERVED_SUFFIXES: [&str; 1] = ["_PROXY"];
 
 /// A name that a credential may have in a room. Letters count in either case: a proxy is set by both.
