@@ -261,6 +261,35 @@ pub const MODEL_SILENCE_MS: u64 = 300_000;
 /// Output tokens asked of a model when the caller names no number.
 pub const MODEL_MAX_TOKENS_DEFAULT: u64 = 16_384;
 
+/// Images: layers of one; bytes of all its layers as they are fetched, and unpacked; entries of one layer. Levels and bytes of a
+/// path are those of sessions' files.
+pub const IMAGE_LAYERS_MAX: usize = 128;
+pub const IMAGE_PACKED_BYTES_MAX: u64 = 16 << 30;
+pub const IMAGE_UNPACKED_BYTES_MAX: u64 = 32 << 30;
+pub const IMAGE_ENTRIES_MAX: u64 = 1_000_000;
+/// Bytes of an image's manifest, index or configuration, and entries of an archive that holds one.
+pub const IMAGE_DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+pub const IMAGE_ARCHIVE_ENTRIES_MAX: usize = 4_096;
+/// Variables that an image sets for programs, and bytes of all of them.
+pub const IMAGE_VARIABLES_MAX: usize = 256;
+pub const IMAGE_VARIABLES_BYTES_MAX: usize = 32 << 10;
+/// Characters of an image's reference, and of the path of a directory or an archive on the host.
+pub const IMAGE_REFERENCE_CHARS_MAX: usize = 512;
+pub const ROOT_PATH_CHARS_MAX: usize = 4_096;
+/// References whose digests a host remembers; the one that was not wanted for longest gives way.
+pub const IMAGE_PINS_MAX: usize = 1_024;
+/// Images that are fetched or unpacked at the same time; more wait.
+pub const IMAGES_AT_WORK_MAX: usize = 2;
+/// A registry that sends no byte for this long is given up, in milliseconds.
+pub const REGISTRY_SILENCE_MS: u64 = 60_000;
+/// How long a layer stays that nothing refers to, so that whoever was just given it can start a room; and how long an image stays
+/// that nobody wants, in milliseconds.
+pub const LAYER_GRACE_MS: u64 = 3_600_000;
+pub const IMAGE_UNUSED_MS: u64 = 30 * 24 * 3_600_000;
+/// Packages of one manager in an environment, and characters of each.
+pub const PACKAGES_MAX: usize = 256;
+pub const PACKAGE_CHARS_MAX: usize = 256;
+
 /// Connections that one room, and all rooms together, may have open through egress at the same time.
 pub const EGRESS_CONNECTIONS_PER_SESSION_MAX: usize = 256;
 pub const EGRESS_CONNECTIONS_MAX: usize = 16_384;

@@ -37,6 +37,7 @@ mod landlock;
 mod mounts;
 mod network;
 mod room;
+mod root;
 mod stage;
 mod sys;
 mod trust;

@@ -31,29 +31,30 @@ const OUTLET: &str = "run/loopd";
 /// size is their session's, so they hold nothing before it is known.
 const IN_MEMORY: [(&str, u64); 2] = [("tmp", 1), ("dev/shm", 2)];
 
-/// Mounts all that does not depend on a session.
-pub(crate) fn furnish(stage: &Stage) -> Result<(), Fault> {
-    mount("proc", "/room/proc", "proc", INERT, "hidepid=2").while_doing("mounting /proc")?;
+/// Mounts all that does not depend on a session, in the tree that is to be the room.
+pub(crate) fn furnish(stage: &Stage, room: &str) -> Result<(), Fault> {
+    mount("proc", &format!("{room}/proc"), "proc", INERT, "hidepid=2").while_doing("mounting /proc")?;
     for name in &stage.masked {
-        rustix::mount::mount_bind("/room/dev/null", format!("/room/proc/{name}"))
+        rustix::mount::mount_bind(format!("{room}/dev/null"), format!("{room}/proc/{name}"))
             .while_doing(&format!("masking /proc/{name}"))?;
     }
-    rustix::mount::mount_bind("/room/proc/sys", "/room/proc/sys").while_doing("binding /proc/sys")?;
-    rustix::mount::mount_remount("/room/proc/sys", MountFlags::BIND | MountFlags::RDONLY | INERT, "")
+    let kernel = format!("{room}/proc/sys");
+    rustix::mount::mount_bind(&kernel, &kernel).while_doing("binding /proc/sys")?;
+    rustix::mount::mount_remount(&kernel, MountFlags::BIND | MountFlags::RDONLY | INERT, "")
         .while_doing("making /proc/sys read-only")?;
     let terminals = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount("devpts", "/room/dev/pts", "devpts", terminals, "newinstance,ptmxmode=0666,mode=0620")
+    mount("devpts", &format!("{room}/dev/pts"), "devpts", terminals, "newinstance,ptmxmode=0666,mode=0620")
         .while_doing("mounting /dev/pts")?;
     for (place, _) in IN_MEMORY {
-        mount("memory", &format!("/room/{place}"), "tmpfs", PLAIN, "mode=1777,size=4k")
+        mount("memory", &format!("{room}/{place}"), "tmpfs", PLAIN, "mode=1777,size=4k")
             .while_doing(&format!("mounting /{place}"))?;
     }
     Ok(())
 }
 
 /// Makes the room the root and lets go of everything else.
-pub(crate) fn move_in() -> Result<(), Fault> {
-    rustix::process::chdir("/room").while_doing("entering the room")?;
+pub(crate) fn move_in(room: &str) -> Result<(), Fault> {
+    rustix::process::chdir(room).while_doing("entering the room")?;
     rustix::process::pivot_root(".", ".").while_doing("making the room the root")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).while_doing("leaving the stage")
 }

@@ -12,8 +12,8 @@ use crate::fault::{Fault, While};
 use crate::filter::Filter;
 use crate::landlock::{Landlock, Rules};
 use crate::stage::{self, Stage};
-use crate::wire::{Order, Outlet, Start};
-use crate::{CHANNEL, channel, ids, mounts, network, sys, walls};
+use crate::wire::{Order, Outlet, Root, Start};
+use crate::{CHANNEL, channel, ids, mounts, network, root, sys, walls};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
@@ -38,6 +38,7 @@ pub(crate) struct Plan<'a> {
     pub stage: &'a Stage,
     pub filter: &'a Filter,
     pub landlock: Option<Landlock>,
+    pub root: &'a Root,
     pub cell: BorrowedFd<'a>,
     pub cgroups: &'a [OwnedFd],
     /// To the launcher.
@@ -71,8 +72,12 @@ fn park(plan: &Plan<'_>) -> Result<Option<Rules>, Fault> {
     rustix::system::sethostname(stage::HOST_NAME.as_bytes()).while_doing("naming the room")?;
     network::loopback_up()?;
     network::open_low_ports()?;
-    mounts::furnish(plan.stage)?;
-    mounts::move_in()?;
+    let place = match plan.root {
+        Root::Stage => stage::ROOM,
+        Root::Layers(layers) => root::build(layers)?,
+    };
+    mounts::furnish(plan.stage, place)?;
+    mounts::move_in(place)?;
     plan.landlock.map(Landlock::rules).transpose()
 }
 

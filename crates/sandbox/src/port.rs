@@ -137,6 +137,9 @@ pub enum SandboxError {
     Unavailable { kind: &'static str, reason: String },
     #[error("the room's directory `{path}`: {source}")]
     Directory { path: PathBuf, source: std::io::Error },
+    /// What the room is to be made of cannot be had now.
+    #[error("the room's root: {0}")]
+    Root(String),
     #[error("the certificate of the authority that rooms trust, `{path}`: {source}")]
     Authority { path: PathBuf, source: std::io::Error },
     /// The launcher is gone and could not be started again.
@@ -155,7 +158,10 @@ impl SandboxError {
     pub fn is_permanent(&self) -> bool {
         match self {
             SandboxError::Unavailable { .. } | SandboxError::Environment(_) | SandboxError::Authority { .. } => true,
-            SandboxError::Directory { .. } | SandboxError::Launcher(_) | SandboxError::Fenced { .. } => false,
+            SandboxError::Directory { .. }
+            | SandboxError::Root(_)
+            | SandboxError::Launcher(_)
+            | SandboxError::Fenced { .. } => false,
         }
     }
 }
@@ -168,6 +174,8 @@ pub struct Found {
     pub room: bool,
     /// A directory.
     pub files: bool,
+    /// What its living room is made of, if that is not the host's `/usr`.
+    pub layers: Vec<PathBuf>,
 }
 
 /// One fact that `loopd doctor` found out by trying.

@@ -4,6 +4,7 @@
 mod life;
 mod limits;
 mod outlet;
+mod roots;
 mod subject;
 mod succession;
 mod walls;
@@ -33,6 +34,8 @@ pub async fn all(subject: &Subject) {
     walls::another_architecture_has_no_calls(subject).await;
     walls::files_move_and_devices_are_not_made(subject).await;
     walls::ordinary_programs_work(subject).await;
+    roots::a_room_is_made_of_layers(subject).await;
+    roots::a_root_that_cannot_be_had_says_why(subject).await;
     outlet::a_closed_room_has_no_way_out(subject).await;
     outlet::wishes_come_out_at_the_host(subject).await;
     outlet::two_rooms_ways_are_apart(subject).await;

@@ -12,12 +12,12 @@ use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
 use super::waiting::Shape;
-use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool};
+use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool, root};
 use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
 use loopd_jail::ids::CELL_OFFSET;
-use loopd_jail::wire::{self, Start};
+use loopd_jail::wire::{self, Root, Start};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -57,11 +57,13 @@ impl Rooms {
             self.end(&record).await?;
         }
         let ids = self.directory(&files).await?;
-        let (running, mut seat) = self.seat(&spec.limits).await?;
+        let root = root::on_stage(&self.data, &self.roots, &spec.root)?;
+        let (running, mut seat) = self.seat(&spec.limits, root).await?;
         let (listener, channel) = place.socket().map_err(unusable)?;
         let outlet = self.open_outlet(&mut place, &spec.outlet, ids).map_err(unusable)?;
         let start = self.order(&Shape::of(spec), &seat, &files, &place, ids)?;
         place.write(&self.record(spec.epoch, &seat)).map_err(unusable)?;
+        place.write_layers(&spec.root).map_err(unusable)?;
         seat.take();
         let guard = Guard::new(path, spec.epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
@@ -166,10 +168,12 @@ impl Rooms {
     }
 
     /// A room that waits for its session, with these limits: one that was kept ready, or a new one.
-    async fn seat(self: &Arc<Self>, limits: &RoomLimits) -> Result<(Arc<Running>, Seat), SandboxError> {
+    async fn seat(self: &Arc<Self>, limits: &RoomLimits, root: Root) -> Result<(Arc<Running>, Seat), SandboxError> {
         let running = self.running().await?;
-        let Some(seat) = running.claim() else {
-            let seat = pool::make(self, &running, *limits).await?;
+        // Those that wait have the stage's root.
+        let waiting = if root == Root::Stage { running.claim() } else { None };
+        let Some(seat) = waiting else {
+            let seat = pool::make(self, &running, *limits, root).await?;
             return Ok((running, seat));
         };
         if *limits != RoomLimits::default() {

@@ -4,9 +4,12 @@ use crate::error::ApiError;
 use crate::fields::{Field, Fields, Kind, Patch, describe, items, may, must, request_body, text, unavailable};
 use crate::wire::metadata;
 use loopd_domain::environment::{
-    Environment as Definition, EnvironmentConfig, Isolation, Networking, Ports, RoomLimits,
+    Environment as Definition, EnvironmentConfig, Isolation, Networking, Ports, RoomLimits, RootSource,
 };
-use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, ROOM_CALL_SECONDS_MAX};
+use loopd_domain::limits::{
+    DESCRIPTION_CHARS_MAX, IMAGE_REFERENCE_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, ROOM_CALL_SECONDS_MAX,
+    ROOT_PATH_CHARS_MAX,
+};
 use loopd_domain::{Invalid, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,7 +22,7 @@ const MIB: u64 = 1 << 20;
 
 pub const CREATE: &[Field] = &[
     must("name", Kind::Text, "1 to 256 characters; need not be unique"),
-    may("config", Kind::Object, "{type: \"cloud\", networking?, isolation?, limits?}; absent: the default room"),
+    may("config", Kind::Object, "{type: \"cloud\", root?, networking?, isolation?, limits?}; absent: the default room"),
     may("description", Kind::Text, "up to 2,048 characters"),
     may("metadata", Kind::Object, "up to 16 pairs of texts"),
     may("scope", Kind::Text, "`organization`"),
@@ -89,12 +92,15 @@ pub fn patch(body: Value, mut old: Definition) -> Result<Definition, ApiError> {
 
 /// What `value` names, and the rest of `base`.
 pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<EnvironmentConfig, Invalid> {
-    let mut fields = Fields::open(at, value, &["type", "networking", "packages", "isolation", "limits"])?;
+    let mut fields = Fields::open(at, value, &["type", "root", "networking", "packages", "isolation", "limits"])?;
     if let Some("self_hosted") = fields.word("type", &["cloud", "anthropic_cloud", "self_hosted"])? {
         return Err(unavailable(&fields.path("type"), &json!("self_hosted")));
     }
     refuse_packages(&mut fields)?;
     let mut config = base;
+    if let Some(value) = fields.given("root") {
+        config.root = read_root(&fields.path("root"), value)?;
+    }
     if let Some(value) = fields.given("networking") {
         (config.networking, config.ports) = read_networking(&fields.path("networking"), value)?;
     }
@@ -112,6 +118,35 @@ fn refuse_packages(fields: &mut Fields) -> Result<(), Invalid> {
     let names: Vec<&str> = MANAGERS.into_iter().chain(["type"]).collect();
     let mut packages = Fields::open(&fields.path("packages"), value, &names)?;
     MANAGERS.iter().try_for_each(|manager| packages.unavailable(manager))
+}
+
+/// Where the root file system comes from. Whether this host has it is not said here.
+fn read_root(at: &str, value: Value) -> Result<RootSource, Invalid> {
+    const KINDS: [&str; 4] = ["host", "directory", "image", "archive"];
+    let mut fields = Fields::open(at, value, &["type", "path", "reference"])?;
+    let kind = fields.word("type", &KINDS)?;
+    let root = match kind {
+        None => return Err(Invalid::missing(fields.path("type"), "`host`, `directory`, `image` or `archive`")),
+        Some("image") => RootSource::Image { reference: fields.need_text("reference", 1..=IMAGE_REFERENCE_CHARS_MAX)? },
+        Some("directory") => RootSource::Directory { path: read_path(&mut fields)? },
+        Some("archive") => RootSource::Archive { path: read_path(&mut fields)? },
+        Some(_) => RootSource::Host,
+    };
+    for name in ["path", "reference"] {
+        if let Some(value) = fields.given(name) {
+            let accepted = format!("nothing: a root of type `{}` has no `{name}`", kind.unwrap_or_default());
+            return Err(Invalid::new(fields.path(name), describe(&value), accepted));
+        }
+    }
+    Ok(root)
+}
+
+fn read_path(fields: &mut Fields) -> Result<String, Invalid> {
+    let path = fields.need_text("path", 1..=ROOT_PATH_CHARS_MAX)?;
+    match path.starts_with('/') && !path.contains('\0') {
+        true => Ok(path),
+        false => Err(Invalid::new(fields.path("path"), path, "an absolute path of the host")),
+    }
 }
 
 fn read_networking(at: &str, value: Value) -> Result<(Networking, Ports), Invalid> {
@@ -240,6 +275,7 @@ pub fn write_config(config: &EnvironmentConfig) -> Value {
     }
     json!({
         "type": "cloud",
+        "root": config.root,
         "networking": networking,
         "packages": {"type": "packages", "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": []},
         "isolation": config.isolation,
@@ -260,6 +296,22 @@ mod tests {
         assert_eq!(wire["packages"]["pip"], json!([]));
         // What was echoed can be sent back.
         assert_eq!(read_config("config", wire, EnvironmentConfig::default()).expect("valid"), new.config);
+    }
+
+    #[test]
+    fn a_root_is_read_as_it_is_written() {
+        for root in [
+            json!({"type": "host"}),
+            json!({"type": "directory", "path": "/srv/roots/debian"}),
+            json!({"type": "image", "reference": "debian:12"}),
+            json!({"type": "archive", "path": "/srv/roots/app.tar"}),
+        ] {
+            let config = read_config("config", json!({ "root": root }), EnvironmentConfig::default()).expect("valid");
+            assert_eq!(write_config(&config)["root"], root);
+            // What a patch does not name stays.
+            let patched = read_config("config", json!({"isolation": "namespaces"}), config.clone()).expect("valid");
+            assert_eq!(patched.root, config.root);
+        }
     }
 
     #[test]
@@ -317,6 +369,14 @@ mod tests {
             (json!({"limits": {"call_seconds": 3_601}}), "config.limits.call_seconds"),
             (json!({"limits": {"swap_bytes": 1}}), "config.limits.swap_bytes"),
             (json!({"isolation": "microvm"}), "config.isolation"),
+            (json!({"root": {}}), "config.root.type"),
+            (json!({"root": {"type": "floppy"}}), "config.root.type"),
+            (json!({"root": {"type": "image"}}), "config.root.reference"),
+            (json!({"root": {"type": "image", "reference": ""}}), "config.root.reference"),
+            (json!({"root": {"type": "image", "reference": "a", "path": "/b"}}), "config.root.path"),
+            (json!({"root": {"type": "directory", "path": "srv"}}), "config.root.path"),
+            (json!({"root": {"type": "host", "path": "/srv"}}), "config.root.path"),
+            (json!({"root": {"type": "image", "reference": "a", "digest": "b"}}), "config.root.digest"),
         ];
         for (value, field) in cases {
             let fault = read_config("config", value.clone(), EnvironmentConfig::default()).expect_err("refused");

@@ -145,6 +145,8 @@ pub struct Driver {
     /// When a loop that was told to stop must have stopped.
     hurry_by: Option<Instant>,
     rest_since: Instant,
+    /// What the room's image sets for programs.
+    image_variables: Vec<(String, String)>,
     /// The room was built after the shell of another one had been used, and the model was not told.
     room_is_fresh: bool,
     /// The service stops; what is awaited is waited for until then.
@@ -198,6 +200,7 @@ impl Driver {
             time_up: false,
             hurry_by: None,
             rest_since: Instant::now(),
+            image_variables: Vec::new(),
             room_is_fresh: false,
             drained_by: None,
         }

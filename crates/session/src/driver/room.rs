@@ -13,9 +13,10 @@ use loopd_domain::environment::{EnvironmentConfig, Networking};
 use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, Seq, SessionId};
+use loopd_images::{ImageError, ImageErrorKind, Images, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::{Outlet, RoomGuard, RoomMeter, RoomOutlet};
-use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
+use loopd_sandbox::{Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,14 +45,10 @@ pub type StartingRoom = Pin<Box<dyn Future<Output = Result<StartedRoom, SandboxE
 /// A room that has just been built, or claimed.
 pub struct StartedRoom {
     room: ReadyRoom,
+    /// What its image sets for the programs in it.
+    variables: Vec<(String, String)>,
     /// What its loop was begun with already: everything up to this seq.
     begun: Option<Result<Seq, LinkError>>,
-}
-
-impl From<Room> for StartedRoom {
-    fn from(room: Room) -> Self {
-        StartedRoom { room: ReadyRoom::new(room), begun: None }
-    }
 }
 
 pub enum RoomState {
@@ -107,19 +104,45 @@ impl RoomState {
 /// and the loop may think while the session is on its way there; if it does not arrive, the room ends with what it wanted.
 pub fn start(parts: &Arc<Parts>, ledger: &Ledger) -> StartingRoom {
     let session = &ledger.session;
-    let sandbox = parts.sandbox.clone();
     let spec = spec(parts, &session.id, session.epoch, &session.room);
+    let made = make(parts.sandbox.clone(), parts.images.clone(), spec.clone(), session.room.clone());
     let begin = begins_at_once(ledger).then(|| first_words(ledger, Vec::new())).flatten();
     let seq = ledger.fold().last_seq;
     Box::pin(async move {
-        let mut started = StartedRoom::from(sandbox.start(&spec).await?);
-        started.begun = begin.map(|begin| {
+        let mut started = made.await?;
+        started.begun = begin.map(|mut begin| {
+            if let ToCell::Begin { variables, .. } = &mut begin {
+                variables.clone_from(&started.variables);
+            }
             started.room.attach(&spec.session, spec.epoch)?;
             started.room.link.send(&begin)?;
             Ok(seq)
         });
         Ok(started)
     })
+}
+
+/// What has to be changed before there can be a root, and what may only be away for now.
+fn no_root(fault: ImageError) -> SandboxError {
+    match fault.kind() {
+        ImageErrorKind::Unavailable => SandboxError::Root(fault.to_string()),
+        ImageErrorKind::Refused | ImageErrorKind::Broken | ImageErrorKind::Packages => {
+            SandboxError::Environment(fault.to_string())
+        }
+    }
+}
+
+/// Has what the room is to be made of, which can take long the first time, and starts it.
+async fn make(
+    sandbox: Arc<dyn Sandbox>,
+    images: Images,
+    mut spec: RoomSpec,
+    room: EnvironmentConfig,
+) -> Result<StartedRoom, SandboxError> {
+    let Resolved { root, variables } = images.resolve(&room.root, &room.packages).await.map_err(no_root)?;
+    spec.root = root;
+    let room = ReadyRoom::new(sandbox.start(&spec).await?);
+    Ok(StartedRoom { room, variables, begun: None })
 }
 
 /// No server has to be asked for its tools before, and no vault for what is in the environment.
@@ -146,9 +169,9 @@ pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &Environment
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        let spec = self.spec();
-        let sandbox = self.parts.sandbox.clone();
-        self.room = RoomState::Starting(Box::pin(async move { Ok(sandbox.start(&spec).await?.into()) }));
+        let (sandbox, images) = (self.parts.sandbox.clone(), self.parts.images.clone());
+        let made = make(sandbox, images, self.spec(), self.ledger.session.room.clone());
+        self.room = RoomState::Starting(Box::pin(made));
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
@@ -157,7 +180,8 @@ impl Driver {
 
     pub(super) async fn on_room(&mut self, outcome: Result<StartedRoom, SandboxError>) -> Result<(), Halt> {
         match outcome {
-            Ok(StartedRoom { mut room, begun }) => {
+            Ok(StartedRoom { mut room, variables, begun }) => {
+                self.image_variables = variables;
                 let attached = match &begun {
                     None => room.attach(self.id(), self.epoch()),
                     Some(_) => Ok(()),
@@ -224,7 +248,10 @@ impl Driver {
         if !matches!(self.room, RoomState::Ready(_)) {
             return Ok(());
         }
-        let variables = self.variables().await?;
+        let mut variables = self.image_variables.clone();
+        let bound = self.variables().await?;
+        variables.retain(|(name, _)| bound.iter().all(|(known, _)| known != name));
+        variables.extend(bound);
         let Some(frame) = first_words(&self.ledger, variables) else { return Ok(()) };
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         let sent = room.link.send(&frame);

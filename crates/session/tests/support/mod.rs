@@ -20,6 +20,7 @@ use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
+use loopd_images::Images;
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
@@ -210,7 +211,7 @@ impl Sandbox for OpenRoom {
         let sessions = std::fs::read_dir(self.sessions.as_path()).into_iter().flatten();
         let names = sessions.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
         let session = |name: String| SessionId::parse("session", &name).expect("a session's");
-        Ok(names.map(|name| Found { session: session(name), room: false, files: true }).collect())
+        Ok(names.map(|name| Found { session: session(name), room: false, files: true, layers: Vec::new() }).collect())
     }
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
@@ -451,6 +452,7 @@ impl House {
                 mishaps: mishaps.clone(),
                 sessions: directory.path().join("sessions"),
             }),
+            images: Images::open(directory.path(), Default::default(), clock.clone()).expect("images"),
             models: Arc::new(models),
             host_tools: errands.clone(),
             egress: gate.clone(),
