@@ -21,6 +21,7 @@ pub mod invalid;
 pub mod limits;
 pub mod mcp;
 pub mod network;
+pub mod packages;
 pub mod rate;
 pub mod redaction;
 pub mod session;

@@ -289,6 +289,21 @@ pub const IMAGE_UNUSED_MS: u64 = 30 * 24 * 3_600_000;
 /// Packages of one manager in an environment, and characters of each.
 pub const PACKAGES_MAX: usize = 256;
 pub const PACKAGE_CHARS_MAX: usize = 256;
+/// Installations of packages at the same time; more wait.
+pub const PACKAGE_BUILDS_MAX: usize = 2;
+/// What one installation may take: seconds, and bytes on disk; twice the layer, as it is packed before it is taken.
+pub const PACKAGES_SECONDS_MAX: u64 = 1_800;
+pub const PACKAGES_DISK_BYTES_MAX: u64 = 16 << 30;
+pub const PACKAGES_FILE_BYTES_MAX: u64 = 8 << 30;
+/// How long what could not be installed is not tried again, in milliseconds, and how many failures are remembered.
+pub const PACKAGES_PAUSE_MS: u64 = 180_000;
+pub const PACKAGES_FAILED_MAX: usize = 256;
+/// Bytes that are kept of the log of an installation, lines of it that an error repeats, and logs that are kept.
+pub const PACKAGES_LOG_BYTES_MAX: u64 = 4 << 20;
+pub const PACKAGES_LOG_LINES: usize = 12;
+pub const PACKAGES_LOGS_MAX: usize = 256;
+/// Bytes of the host's list of installed packages.
+pub const PACKAGES_STATUS_BYTES_MAX: u64 = 64 << 20;
 
 /// Connections that one room, and all rooms together, may have open through egress at the same time.
 pub const EGRESS_CONNECTIONS_PER_SESSION_MAX: usize = 256;

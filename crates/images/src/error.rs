@@ -43,7 +43,12 @@ impl ImageError {
         Self::new(ImageErrorKind::Broken, message)
     }
 
-    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+    /// Of an installation that failed.
+    pub(crate) fn packages(message: impl Into<String>) -> Self {
+        Self::new(ImageErrorKind::Packages, message)
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ImageErrorKind::Unavailable, message)
     }
 

@@ -4,6 +4,8 @@
 //!  <data>/images/layers/<sha256>/   one layer, as overlayfs takes it. A name that is there is a layer that is whole
 //!               /work/<n>/          what is being fetched or unpacked; of no worth after a restart
 //!               /pins.json          see [`crate::pins`]
+//!               /packages.json      the same for what was installed, see [`crate::packages`]
+//!               /logs/<key>.log     what package managers printed
 //! ```
 //!
 //! A layer is unpacked in `work/`, synced, and renamed: a host that is killed at any instruction leaves no half layer.
@@ -107,6 +109,19 @@ impl Layers {
         }
         self.settle(&tree, digest, now)?;
         Ok(Some(unpacked))
+    }
+
+    /// Unpacks what is then known by the digest that it turns out to have. Blocks.
+    pub(crate) fn take(&self, packed: impl Read, limits: &Limits, now: Timestamp) -> Result<Digest, ImageError> {
+        let work = self.work().map_err(|fault| ImageError::disk(&self.root, fault))?;
+        let tree = work.path().join("layer");
+        let write = |fault: io::Error| ImageError::disk(&tree, fault);
+        fs::create_dir(&tree).map_err(write)?;
+        let directory = File::open(&tree).map_err(write)?;
+        let unpacked = unpack(packed, directory.as_fd(), limits)
+            .map_err(|fault| ImageError::broken(format!("what was installed: {fault}")))?;
+        self.settle(&tree, &unpacked.digest, now)?;
+        Ok(unpacked.digest)
     }
 
     /// Gives a finished tree its name.

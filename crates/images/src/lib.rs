@@ -5,6 +5,7 @@
 //!  Directory  ─► below what the operator allows, used in place
 //!  Image      ─► registry ─► pin (reference → digest, once) ─► layers that are missing: fetch, unpack ─┐
 //!  Archive    ─► a file on the host ───────────────────────► layers that are missing: unpack ──────────┴─► layers by digest
+//!  packages over any of them ─► a room that installs ([`packages`]) ─► one layer more for each manager
 //! ```
 //!
 //! Layers lie in `<data>/images/`, each under the digest of its content ([`layers`]), and are shared by all images and all rooms;
@@ -19,6 +20,7 @@ mod document;
 mod error;
 mod flights;
 mod layers;
+pub mod packages;
 mod pins;
 mod registry;
 mod settings;
@@ -26,14 +28,14 @@ pub mod unpack;
 
 pub use error::{ImageError, ImageErrorKind};
 pub use pins::Pin;
-pub use settings::{REGISTRIES_DEFAULT, Settings};
+pub use settings::{Mirror, Mirrors, REGISTRIES_DEFAULT, Settings};
 
 use archive::{Archive, Contents};
 use digest::Digest;
 use document::Config;
 use flights::Flights;
 use layers::Layers;
-use loopd_domain::environment::{Packages, RootSource};
+use loopd_domain::environment::RootSource;
 use loopd_domain::limits::{IMAGE_REFERENCE_CHARS_MAX, IMAGES_AT_WORK_MAX, LAYER_GRACE_MS};
 use loopd_domain::{Clock, Timestamp};
 use loopd_sandbox::RoomRoot;
@@ -69,6 +71,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     flights: Flights,
     at_work: Semaphore,
+    packages: packages::Known,
 }
 
 /// What clearing up came to.
@@ -98,6 +101,7 @@ impl Images {
         let pins = Mutex::new(Pins::open(root.join("pins.json"))?);
         let registry = Registry::new(&settings);
         let at_work = Semaphore::new(IMAGES_AT_WORK_MAX);
+        let packages = packages::Known::open(&root)?;
         Ok(Images(Arc::new(Inner {
             settings,
             limits,
@@ -107,16 +111,12 @@ impl Images {
             clock,
             flights: Flights::default(),
             at_work,
+            packages,
         })))
     }
 
-    /// What an environment's root is. Fetches and unpacks what is missing; that goes on when nobody waits for it any more.
-    pub async fn resolve(&self, source: &RootSource, packages: &Packages) -> Result<Resolved, ImageError> {
-        if !packages.is_empty() {
-            return Err(ImageError::refused(
-                "packages cannot be installed by this host; accepted: an image that has them",
-            ));
-        }
+    /// What an environment's root is, without its packages ([`Images::furnish`]). Fetches and unpacks what is missing; that goes on when nobody waits for it any more.
+    pub async fn resolve(&self, source: &RootSource) -> Result<Resolved, ImageError> {
         match source {
             RootSource::Host => Ok(Resolved::default()),
             RootSource::Directory { path } => {
@@ -204,7 +204,8 @@ impl Images {
         let now = inner.clock.now();
         let mut pins = inner.pins.lock();
         pins.expire(now)?;
-        let pinned: HashSet<Digest> = pins.all().values().flat_map(|pin| pin.layers.iter().cloned()).collect();
+        let mut pinned: HashSet<Digest> = pins.all().values().flat_map(|pin| pin.layers.iter().cloned()).collect();
+        pinned.extend(inner.packages.layers(now)?);
         let fault = |fault| ImageError::disk(inner.layers.root(), fault);
         let mut collected = Collected::default();
         for (digest, wanted) in inner.layers.list().map_err(fault)? {

@@ -1,8 +1,10 @@
 //! What the operator allows.
 
 use crate::ImageError;
+use loopd_domain::packages::Manager;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use url::Url;
 
 /// Registries that are asked unless the operator names others.
 pub const REGISTRIES_DEFAULT: [&str; 7] =
@@ -18,12 +20,61 @@ pub struct Settings {
     pub plain_registries: Vec<String>,
     /// The operator's docker configuration, for credentials.
     pub docker_config: Option<PathBuf>,
+    pub mirrors: Mirrors,
+}
+
+/// Where packages come from instead of the public registries.
+#[derive(Debug, Clone, Default)]
+pub struct Mirrors {
+    pub apt: Option<Mirror>,
+    pub npm: Option<Mirror>,
+    pub pip: Option<Mirror>,
+}
+
+impl Mirrors {
+    pub(crate) fn of(&self, manager: Manager) -> Option<&Mirror> {
+        match manager {
+            Manager::Apt => self.apt.as_ref(),
+            Manager::Npm => self.npm.as_ref(),
+            Manager::Pip => self.pip.as_ref(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    pub(crate) url: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Without TLS.
+    pub(crate) is_plain: bool,
+}
+
+impl Mirror {
+    /// `None`: it is no address of a mirror. Rooms see it, so it holds no secret.
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
+        let is_plain = match url.scheme() {
+            "https" => false,
+            "http" => true,
+            _ => return None,
+        };
+        let is_bare = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+        let (host, port) = (url.host_str()?.to_owned(), url.port_or_known_default()?);
+        is_bare.then(|| Mirror { url: url.as_str().trim_end_matches('/').to_owned(), host, port, is_plain })
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let registries = REGISTRIES_DEFAULT.map(str::to_owned).to_vec();
-        Settings { directories: Vec::new(), registries, plain_registries: Vec::new(), docker_config: None }
+        Settings {
+            directories: Vec::new(),
+            registries,
+            plain_registries: Vec::new(),
+            docker_config: None,
+            mirrors: Mirrors::default(),
+        }
     }
 }
 

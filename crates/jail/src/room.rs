@@ -75,6 +75,7 @@ fn park(plan: &Plan<'_>) -> Result<Option<Rules>, Fault> {
     let place = match plan.root {
         Root::Stage => stage::ROOM,
         Root::Layers(layers) => root::build(layers)?,
+        Root::Over(layers) => root::build_over(plan.stage, layers)?,
     };
     mounts::furnish(plan.stage, place)?;
     mounts::move_in(place)?;

@@ -6,10 +6,15 @@
 //!  /built         overlayfs of these. It has no writable layer: nobody can write there, with any power
 //! ```
 //!
+//! The stage's own root can have layers laid over it as well ([`build_over`]). It is no single tree: `/usr` and others are mounts
+//! of the host, and an overlay sees below a mount point. So the stage's tree comes first, then the layers, and each mount of the
+//! host is put on that again; one that programs lie in becomes an overlay of its own, where the layers come first.
+//!
 //! The layers are a stranger's. They are opened by names that lead through no link, and of their content only `/etc/passwd`,
 //! `/etc/group` and the list of authorities are read, within bounds.
 
 use crate::fault::{Fault, While};
+use crate::stage::Stage;
 use crate::{ids, stage};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -41,18 +46,9 @@ pub(crate) fn build(layers: &[Vec<u8>]) -> Result<&'static str, Fault> {
     stage::in_memory(Path::new(stage::LAYERS), "mode=0755").while_doing("mounting /layers")?;
     let borrows = lay_top(&opened)?;
     let mut names = vec!["top".to_owned()];
-    for (number, layer) in opened.iter().enumerate() {
-        let name = number.to_string();
-        symlink(format!("/proc/self/fd/{}", layer.as_raw_fd()), Path::new(stage::LAYERS).join(&name))
-            .while_doing("naming a layer")?;
-        names.push(name);
-    }
+    names.extend(name(&opened, "")?);
     rustix::process::chdir(stage::LAYERS).while_doing("entering /layers")?;
-    let options = CString::new(format!("lowerdir={},userxattr", names.join(":")))
-        .map_err(|_| Fault::new("naming the layers", Errno::INVAL))?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("layers", stage::BUILT, "overlay", flags, &*options)
-        .while_doing("mounting the layers of the room's root")?;
+    overlay(&names, Path::new(stage::BUILT))?;
     stage::seal(Path::new(stage::BUILT))?;
     for name in borrows {
         rustix::mount::mount_bind_recursive(Path::new(stage::ROOM).join(&name), Path::new(stage::BUILT).join(&name))
@@ -60,6 +56,63 @@ pub(crate) fn build(layers: &[Vec<u8>]) -> Result<&'static str, Fault> {
     }
     rustix::process::chdir("/").while_doing("leaving /layers")?;
     Ok(stage::BUILT)
+}
+
+/// Puts the stage's root together with layers over it. Answers where it is mounted.
+pub(crate) fn build_over(stage: &Stage, layers: &[Vec<u8>]) -> Result<&'static str, Fault> {
+    let opened = layers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    stage::in_memory(Path::new(stage::LAYERS), "mode=0755").while_doing("mounting /layers")?;
+    rustix::process::chdir(stage::LAYERS).while_doing("entering /layers")?;
+    let mut names = vec![stage::ROOM.to_owned()];
+    names.extend(name(&opened, "")?);
+    overlay(&names, Path::new(stage::BUILT))?;
+    stage::seal(Path::new(stage::BUILT))?;
+    for (number, mounted) in stage.mounted.iter().enumerate() {
+        let (from, to) = (Path::new(stage::ROOM).join(mounted), Path::new(stage::BUILT).join(mounted));
+        let parts: Vec<OwnedFd> = match stage::SYSTEM.contains(&mounted.as_str()) {
+            true => opened.iter().filter_map(|layer| part(layer, mounted).transpose()).collect::<Result<_, _>>()?,
+            false => Vec::new(),
+        };
+        if parts.is_empty() {
+            rustix::mount::mount_bind_recursive(from, to).while_doing(&format!("mounting /{mounted}"))?;
+            continue;
+        }
+        let mut names = name(&parts, &format!("{number}-"))?;
+        names.push(from.to_string_lossy().into_owned());
+        overlay(&names, &to)?;
+    }
+    rustix::process::chdir("/").while_doing("leaving /layers")?;
+    Ok(stage::BUILT)
+}
+
+/// A directory of a layer, if it has one of this name.
+fn part(layer: &OwnedFd, name: &str) -> Result<Option<OwnedFd>, Fault> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat2(layer, name, flags, Mode::empty(), INSIDE) {
+        Ok(part) => Ok(Some(part)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(errno).while_doing(&format!("opening /{name} of a layer")),
+    }
+}
+
+/// Short names of directories in the working directory, `/layers`.
+fn name(directories: &[OwnedFd], prefix: &str) -> Result<Vec<String>, Fault> {
+    let link = |(number, directory): (usize, &OwnedFd)| {
+        let name = format!("{prefix}{number}");
+        symlink(format!("/proc/self/fd/{}", directory.as_raw_fd()), Path::new(stage::LAYERS).join(&name))
+            .while_doing("naming a layer")?;
+        Ok(name)
+    };
+    directories.iter().enumerate().map(link).collect()
+}
+
+/// Mounts directories of these names on top of each other, the uppermost first, read-only.
+fn overlay(names: &[String], at: &Path) -> Result<(), Fault> {
+    let options = CString::new(format!("lowerdir={},userxattr", names.join(":")))
+        .map_err(|_| Fault::new("naming the layers", Errno::INVAL))?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("layers", at, "overlay", flags, &*options)
+        .while_doing("mounting the layers of the room's root")
 }
 
 /// Opens a layer by its path on the stage.

@@ -27,7 +27,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// Where programs and libraries are. Each is as on the host: a directory bound read-only, or a symbolic link like `bin -> usr/bin`.
-const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub(crate) const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Directories of the host's `/etc` that programs in `/usr` lean on; bound read-only where they exist.
 const ETC_DIRECTORIES: [&str; 5] =
     ["alternatives", "ssl/certs", "ca-certificates", "pki/tls/certs", "pki/ca-trust/extracted"];
@@ -90,6 +90,8 @@ pub(crate) const BUILT: &str = "/built";
 pub(crate) struct Stage {
     /// Of `PROC_MASKED`, those that this kernel has.
     pub masked: Vec<&'static str>,
+    /// What is mounted in [`ROOM`], by its name there, in the order in which it was mounted.
+    pub mounted: Vec<String>,
 }
 
 /// Leaves the host's tree for the stage. The data directory is bound to `/data`, and each of the roots to its number.
@@ -100,6 +102,7 @@ pub(crate) fn set(configuration: &Configuration) -> Result<Stage, Fault> {
         .while_doing("making mounts private")?;
     let masked = PROC_MASKED.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect();
     let parts = Parts::take(data, configuration)?;
+    let mounted = parts.mounts.iter().filter_map(|(to, ..)| to.strip_prefix("room/")).map(str::to_owned).collect();
     // Anywhere will do: the mount becomes the root in a moment. The data directory is the one that surely exists.
     in_memory(data, "mode=0755").while_doing("mounting the stage")?;
     rustix::process::chdir(data).while_doing("entering the stage")?;
@@ -107,7 +110,7 @@ pub(crate) fn set(configuration: &Configuration) -> Result<Stage, Fault> {
     rustix::process::pivot_root(".", ".").while_doing("making the stage the root")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).while_doing("leaving the host's tree")?;
     rustix::process::chdir("/").while_doing("entering the stage")?;
-    Ok(Stage { masked })
+    Ok(Stage { masked, mounted })
 }
 
 /// What the stage takes from the host's tree, held while the launcher moves over.

@@ -41,6 +41,8 @@ pub enum Root {
     /// Directories, the uppermost first. Each is named by its path on the stage: `data/…`, or `roots/<n>/…` in the order of
     /// [`Order::Configure`].
     Layers(Vec<Vec<u8>>),
+    /// The stage's, and these directories laid over it, the uppermost first, named alike. What a room's root must be, it stays.
+    Over(Vec<Vec<u8>>),
 }
 
 /// What binds a room to its session.
@@ -117,6 +119,10 @@ impl Order {
                         out.number(1);
                         out.list(layers);
                     }
+                    Root::Over(layers) => {
+                        out.number(2);
+                        out.list(layers);
+                    }
                 }
             }
             Order::Start(start) => {
@@ -149,6 +155,7 @@ impl Order {
                 root: match from.number()? {
                     0 => Root::Stage,
                     1 => Root::Layers(from.list()?),
+                    2 => Root::Over(from.list()?),
                     _ => return Err(Malformed),
                 },
             },
@@ -354,7 +361,8 @@ mod tests {
         let (authority, roots) = (b"-----BEGIN".to_vec(), vec![b"/srv/roots".to_vec(), Vec::new()]);
         let configure = Order::Configure { data: b"/data/\xff".to_vec(), authority, roots };
         let layers = Root::Layers(vec![b"data/images/layers/a".to_vec(), b"roots/0".to_vec()]);
-        let parks = [Root::Stage, layers].map(|root| Order::Park { room: 7, root });
+        let over = Root::Over(vec![b"data/images/layers/b".to_vec()]);
+        let parks = [Root::Stage, layers, over].map(|root| Order::Park { room: 7, root });
         parks.into_iter().chain([configure, Order::Start(start), Order::Start(user)]).collect()
     }
 

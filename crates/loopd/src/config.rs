@@ -25,6 +25,9 @@
 //! allow_directories = ["/srv/roots"]           # roots and archives of images may lie below
 //! allow_registries = ["docker.io", "registry.example.com:5000"]
 //! plain_registries = ["registry.example.com:5000"]  # of those, the ones without TLS
+//! pip_index = "https://mirror.example.com/pypi/simple"    # where packages come from instead of the public registries
+//! npm_registry = "https://mirror.example.com/npm"
+//! apt_mirror = "http://mirror.example.com/debian"
 //!
 //! [host_tools]                     # HTTP tools and MCP servers
 //! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
@@ -135,6 +138,10 @@ pub struct ImagesSection {
     pub allow_registries: Option<Vec<String>>,
     #[serde(default)]
     pub plain_registries: Vec<String>,
+    /// Where packages of environments come from instead of the public registries.
+    pub pip_index: Option<String>,
+    pub npm_registry: Option<String>,
+    pub apt_mirror: Option<String>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -286,7 +293,8 @@ const LIMITS_KEYS: &[&str] = &["requests_per_second", "requests_burst", "turns",
 const AUDIT_KEYS: &[&str] = &["retention_days"];
 const OIDC_KEYS: &[&str] = &["issuer", "audience", "workspace_claim", "scope_claim", "scopes"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
-const IMAGES_KEYS: &[&str] = &["allow_directories", "allow_registries", "plain_registries"];
+const IMAGES_KEYS: &[&str] =
+    &["allow_directories", "allow_registries", "plain_registries", "pip_index", "npm_registry", "apt_mirror"];
 const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];

@@ -5,6 +5,7 @@ use crate::config::{Config, ConfigError, LimitsSection, OidcSection};
 use loopd_domain::limits;
 use loopd_domain::rate::Rate;
 use loopd_host_tools::{AllowHosts, HostPattern};
+use loopd_images::{Mirror, Mirrors};
 use loopd_server::{OidcConfig, OidcError, WorkspaceLimits};
 use loopd_session::Share;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -56,6 +57,10 @@ pub enum SettingsError {
     Url { url: String },
     #[error("[images] allow_directories names `{path}`: {source}; accepted: directories that are there")]
     ImageDirectory { path: PathBuf, source: std::io::Error },
+    #[error(
+        "[images] {name} is `{text}`; accepted: `https://host/path`, or `http://` without TLS, and no user or password, as rooms see it"
+    )]
+    Mirror { name: &'static str, text: String },
     #[error("the number of waiting rooms is `{text}`; accepted: 0 to {}", limits::ROOMS_WAITING_MAX)]
     WaitingRooms { text: String },
     #[error("{name} is `{text}`; accepted: a number of seconds")]
@@ -120,6 +125,11 @@ impl Settings {
             directories: section.allow_directories.iter().map(real).collect::<Result<_, _>>()?,
             registries: registries.unwrap_or_else(|| loopd_images::Settings::default().registries),
             plain_registries: section.plain_registries.clone(),
+            mirrors: Mirrors {
+                apt: mirror("apt_mirror", &section.apt_mirror)?,
+                npm: mirror("npm_registry", &section.npm_registry)?,
+                pip: mirror("pip_index", &section.pip_index)?,
+            },
             docker_config: docker.map(|directory| directory.join("config.json")),
         })
     }
@@ -209,6 +219,11 @@ fn api_keys(env: Env<'_>) -> Vec<String> {
 /// The process's own environment.
 pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn mirror(name: &'static str, text: &Option<String>) -> Result<Option<Mirror>, SettingsError> {
+    let Some(text) = text else { return Ok(None) };
+    Mirror::parse(text).map(Some).ok_or_else(|| SettingsError::Mirror { name, text: text.clone() })
 }
 
 #[cfg(test)]

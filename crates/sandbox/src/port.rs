@@ -38,6 +38,18 @@ pub enum RoomRoot {
     Host,
     /// Directory trees of the host, the uppermost first. They are nobody's to change while a room may use them.
     Layers(Vec<PathBuf>),
+    /// The host's `/usr`, with such trees laid over it.
+    HostWith(Vec<PathBuf>),
+}
+
+impl RoomRoot {
+    /// The trees that it is made of besides the host's own.
+    pub fn layers(&self) -> &[PathBuf] {
+        match self {
+            RoomRoot::Host => &[],
+            RoomRoot::Layers(layers) | RoomRoot::HostWith(layers) => layers,
+        }
+    }
 }
 
 /// Whether programs of the room can ask for connections to the world.

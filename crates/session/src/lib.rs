@@ -27,6 +27,7 @@ pub mod follow;
 mod fork;
 mod history;
 mod hub;
+mod installing;
 mod keeper;
 mod ledger;
 mod link;

@@ -51,7 +51,8 @@ impl SessionService {
         self.clear_images(&found).await;
         let mut report = SweepReport { seen: found.len(), ..SweepReport::default() };
         for found in found {
-            if self.exists(&found.session).await? {
+            // One in which packages are installed is no session's, and is removed when that is done.
+            if self.parts().images.is_building(&found.session) || self.exists(&found.session).await? {
                 continue;
             }
             let slot = self.slot(&found.session)?;

@@ -284,6 +284,7 @@ impl Host {
         let allowed = place.path().canonicalize().unwrap().join("allowed");
         fs::create_dir(&allowed).unwrap();
         let settings = Settings {
+            mirrors: Default::default(),
             directories: vec![allowed.clone()],
             registries: vec![server.address.clone()],
             plain_registries: vec![server.address.clone()],

@@ -155,7 +155,10 @@ impl Place {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let RoomRoot::Layers(layers) = root else { return Ok(()) };
+        let layers = root.layers();
+        if layers.is_empty() {
+            return Ok(());
+        }
         // A name holds any byte but this one.
         let text =
             layers.iter().flat_map(|path| path.as_os_str().as_bytes().iter().copied().chain([0])).collect::<Vec<_>>();

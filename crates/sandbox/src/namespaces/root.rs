@@ -25,7 +25,10 @@ pub(super) fn check_directories(directories: &[PathBuf]) -> Result<(), SandboxEr
 }
 
 pub(super) fn on_stage(data: &Path, roots: &[PathBuf], root: &RoomRoot) -> Result<Root, SandboxError> {
-    let RoomRoot::Layers(layers) = root else { return Ok(Root::Stage) };
+    if *root == RoomRoot::Host {
+        return Ok(Root::Stage);
+    }
+    let layers = root.layers();
     if layers.is_empty() || layers.len() > IMAGE_LAYERS_MAX {
         return Err(SandboxError::Environment(format!(
             "it has {} layers; accepted: 1 to {IMAGE_LAYERS_MAX}",
@@ -35,6 +38,7 @@ pub(super) fn on_stage(data: &Path, roots: &[PathBuf], root: &RoomRoot) -> Resul
     let layers = layers.iter().map(|path| layer(data, roots, path)).collect::<Result<Vec<_>, _>>()?;
     let bytes: usize = ORDER_BYTES + layers.iter().map(|layer| layer.len() + LAYER_BYTES).sum::<usize>();
     match bytes <= PACKET_BYTES_MAX {
+        true if matches!(root, RoomRoot::HostWith(_)) => Ok(Root::Over(layers)),
         true => Ok(Root::Layers(layers)),
         false => Err(SandboxError::Environment(format!(
             "the paths of its layers have {bytes} bytes; accepted: {PACKET_BYTES_MAX}"
@@ -85,6 +89,8 @@ mod tests {
             assert!(staged(&[path]).unwrap_err().contains(path), "{path}");
         }
         assert_eq!(on_stage(Path::new("/d"), &[], &RoomRoot::Host).unwrap(), Root::Stage);
+        let over = RoomRoot::HostWith(vec!["/d/x".into()]);
+        assert_eq!(on_stage(Path::new("/d"), &[], &over).unwrap(), Root::Over(vec![b"data/x".to_vec()]));
     }
 
     #[test]

@@ -4,25 +4,31 @@ use crate::error::ApiError;
 use crate::fields::{Field, Fields, Kind, Patch, describe, items, may, must, request_body, text, unavailable};
 use crate::wire::metadata;
 use loopd_domain::environment::{
-    Environment as Definition, EnvironmentConfig, Isolation, Networking, Ports, RoomLimits, RootSource,
+    Environment as Definition, EnvironmentConfig, Isolation, Networking, Packages, Ports, RoomLimits, RootSource,
 };
 use loopd_domain::limits::{
-    DESCRIPTION_CHARS_MAX, IMAGE_REFERENCE_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, ROOM_CALL_SECONDS_MAX,
-    ROOT_PATH_CHARS_MAX,
+    DESCRIPTION_CHARS_MAX, IMAGE_REFERENCE_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, PACKAGE_CHARS_MAX,
+    PACKAGES_MAX, ROOM_CALL_SECONDS_MAX, ROOT_PATH_CHARS_MAX,
 };
+use loopd_domain::packages::Manager;
 use loopd_domain::{Invalid, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-const MANAGERS: [&str; 6] = ["apt", "cargo", "gem", "go", "npm", "pip"];
+/// Of the wire format, and not served.
+const UNAVAILABLE_MANAGERS: [&str; 3] = ["cargo", "gem", "go"];
 const HOSTS_MAX: usize = 256;
 const HOST_CHARS_MAX: usize = 253;
 const MIB: u64 = 1 << 20;
 
 pub const CREATE: &[Field] = &[
     must("name", Kind::Text, "1 to 256 characters; need not be unique"),
-    may("config", Kind::Object, "{type: \"cloud\", root?, networking?, isolation?, limits?}; absent: the default room"),
+    may(
+        "config",
+        Kind::Object,
+        "{type: \"cloud\", root?, networking?, packages?, isolation?, limits?}; absent: the default room",
+    ),
     may("description", Kind::Text, "up to 2,048 characters"),
     may("metadata", Kind::Object, "up to 16 pairs of texts"),
     may("scope", Kind::Text, "`organization`"),
@@ -96,8 +102,10 @@ pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<En
     if let Some("self_hosted") = fields.word("type", &["cloud", "anthropic_cloud", "self_hosted"])? {
         return Err(unavailable(&fields.path("type"), &json!("self_hosted")));
     }
-    refuse_packages(&mut fields)?;
     let mut config = base;
+    if let Some(value) = fields.given("packages") {
+        config.packages = read_packages(&fields.path("packages"), value)?;
+    }
     if let Some(value) = fields.given("root") {
         config.root = read_root(&fields.path("root"), value)?;
     }
@@ -113,11 +121,36 @@ pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<En
     Ok(config)
 }
 
-fn refuse_packages(fields: &mut Fields) -> Result<(), Invalid> {
-    let Some(value) = fields.given("packages") else { return Ok(()) };
-    let names: Vec<&str> = MANAGERS.into_iter().chain(["type"]).collect();
-    let mut packages = Fields::open(&fields.path("packages"), value, &names)?;
-    MANAGERS.iter().try_for_each(|manager| packages.unavailable(manager))
+/// All lists at once: a manager that is not named installs nothing.
+fn read_packages(at: &str, value: Value) -> Result<Packages, Invalid> {
+    let known = Manager::ALL.map(Manager::name);
+    let names: Vec<&str> = known.into_iter().chain(UNAVAILABLE_MANAGERS).chain(["type"]).collect();
+    let mut fields = Fields::open(at, value, &names)?;
+    fields.word("type", &["packages"])?;
+    for name in UNAVAILABLE_MANAGERS {
+        fields.unavailable(name)?;
+    }
+    let mut packages = Packages::default();
+    for manager in Manager::ALL {
+        let at = fields.path(manager.name());
+        let given = fields.given(manager.name()).map_or(Ok(Vec::new()), |value| items(&at, value, PACKAGES_MAX))?;
+        let read = given.into_iter().enumerate().map(|(i, value)| read_package(manager, &format!("{at}[{i}]"), value));
+        let read = read.collect::<Result<_, _>>()?;
+        match manager {
+            Manager::Apt => packages.apt = read,
+            Manager::Npm => packages.npm = read,
+            Manager::Pip => packages.pip = read,
+        }
+    }
+    Ok(packages)
+}
+
+fn read_package(manager: Manager, at: &str, value: Value) -> Result<String, Invalid> {
+    let name = text(at, value, 1..=PACKAGE_CHARS_MAX)?;
+    match manager.takes(&name) {
+        true => Ok(name),
+        false => Err(Invalid::new(at, name, manager.accepted())),
+    }
 }
 
 /// Where the root file system comes from. Whether this host has it is not said here.
@@ -277,7 +310,15 @@ pub fn write_config(config: &EnvironmentConfig) -> Value {
         "type": "cloud",
         "root": config.root,
         "networking": networking,
-        "packages": {"type": "packages", "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": []},
+        "packages": {
+            "type": "packages",
+            "apt": config.packages.apt,
+            "cargo": config.packages.cargo,
+            "gem": config.packages.gem,
+            "go": config.packages.go,
+            "npm": config.packages.npm,
+            "pip": config.packages.pip,
+        },
         "isolation": config.isolation,
         "limits": config.limits,
     })
@@ -346,11 +387,32 @@ mod tests {
     }
 
     #[test]
+    fn packages_come_back_as_they_were_said() {
+        let read = |packages: Value| {
+            read_config("config", json!({"packages": packages}), EnvironmentConfig::default()).expect("valid")
+        };
+        let config =
+            read(json!({"type": "packages", "pip": ["numpy==2.1"], "npm": ["@a/b@1"], "apt": ["jq"], "go": []}));
+        let wire = write_config(&config);
+        assert_eq!(wire["packages"]["pip"], json!(["numpy==2.1"]));
+        assert_eq!(read(wire["packages"].clone()), config);
+        // What is replaced is replaced whole.
+        let none = read_config("config", json!({"packages": {}}), config).expect("valid");
+        assert!(none.packages.is_empty());
+    }
+
+    #[test]
     fn refusals_name_the_place() {
         let cases = [
             (json!({"type": "self_hosted"}), "config.type"),
             (json!({"type": "clowd"}), "config.type"),
-            (json!({"packages": {"pip": ["requests"]}}), "config.packages.pip"),
+            (json!({"packages": {"gem": ["rails"]}}), "config.packages.gem"),
+            (json!({"packages": {"pip": "requests"}}), "config.packages.pip"),
+            (json!({"packages": {"pip": ["requests", "-r"]}}), "config.packages.pip[1]"),
+            (json!({"packages": {"npm": ["https://x.test/y.tgz"]}}), "config.packages.npm[0]"),
+            (json!({"packages": {"apt": [""]}}), "config.packages.apt[0]"),
+            (json!({"packages": {"apt": vec!["jq"; 257]}}), "config.packages.apt"),
+            (json!({"packages": {"brew": []}}), "config.packages.brew"),
             (json!({"networking": {}}), "config.networking.type"),
             (
                 json!({"networking": {"type": "limited", "allowed_hosts": ["https://x"]}}),

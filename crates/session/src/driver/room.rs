@@ -1,6 +1,7 @@
 //! The driver and its room: starting it, telling its loop where the turn stands, and going on when it is lost.
 
 use super::{Driver, HURRY, Halt, Wake, until};
+use crate::installing::BuildRooms;
 use crate::ledger::{Draft, Ledger};
 use crate::link::{Link, LinkError};
 use crate::outlet::Serving;
@@ -13,10 +14,11 @@ use loopd_domain::environment::{EnvironmentConfig, Networking};
 use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, Seq, SessionId};
-use loopd_images::{ImageError, ImageErrorKind, Images, Resolved};
+use loopd_images::packages::Installer;
+use loopd_images::{ImageError, ImageErrorKind, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::{Outlet, RoomGuard, RoomMeter, RoomOutlet};
-use loopd_sandbox::{Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -105,7 +107,7 @@ impl RoomState {
 pub fn start(parts: &Arc<Parts>, ledger: &Ledger) -> StartingRoom {
     let session = &ledger.session;
     let spec = spec(parts, &session.id, session.epoch, &session.room);
-    let made = make(parts.sandbox.clone(), parts.images.clone(), spec.clone(), session.room.clone());
+    let made = make(Arc::clone(parts), spec.clone(), session.room.clone());
     let begin = begins_at_once(ledger).then(|| first_words(ledger, Vec::new())).flatten();
     let seq = ledger.fold().last_seq;
     Box::pin(async move {
@@ -133,15 +135,16 @@ fn no_root(fault: ImageError) -> SandboxError {
 }
 
 /// Has what the room is to be made of, which can take long the first time, and starts it.
-async fn make(
-    sandbox: Arc<dyn Sandbox>,
-    images: Images,
-    mut spec: RoomSpec,
-    room: EnvironmentConfig,
-) -> Result<StartedRoom, SandboxError> {
-    let Resolved { root, variables } = images.resolve(&room.root, &room.packages).await.map_err(no_root)?;
+async fn make(parts: Arc<Parts>, mut spec: RoomSpec, room: EnvironmentConfig) -> Result<StartedRoom, SandboxError> {
+    let images = &parts.images;
+    let mut resolved = images.resolve(&room.root).await.map_err(no_root)?;
+    if !room.packages.is_empty() {
+        let installer: Arc<dyn Installer> = Arc::new(BuildRooms(Arc::clone(&parts)));
+        resolved = images.furnish(resolved, &room.root, &room.packages, &installer).await.map_err(no_root)?;
+    }
+    let Resolved { root, variables } = resolved;
     spec.root = root;
-    let room = ReadyRoom::new(sandbox.start(&spec).await?);
+    let room = ReadyRoom::new(parts.sandbox.start(&spec).await?);
     Ok(StartedRoom { room, variables, begun: None })
 }
 
@@ -169,8 +172,7 @@ pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &Environment
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        let (sandbox, images) = (self.parts.sandbox.clone(), self.parts.images.clone());
-        let made = make(sandbox, images, self.spec(), self.ledger.session.room.clone());
+        let made = make(Arc::clone(&self.parts), self.spec(), self.ledger.session.room.clone());
         self.room = RoomState::Starting(Box::pin(made));
     }
 

@@ -1,0 +1,119 @@
+//! Package managers that install into a room's root, and what may be asked of each.
+//!
+//! A name becomes a word of a command line. What a manager would read as an option, a path or an address is none.
+
+use crate::environment::Packages;
+
+/// In the order in which they install: what an earlier one brings, a later one finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Manager {
+    Apt,
+    Npm,
+    Pip,
+}
+
+impl Manager {
+    pub const ALL: [Manager; 3] = [Manager::Apt, Manager::Npm, Manager::Pip];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Manager::Apt => "apt",
+            Manager::Npm => "npm",
+            Manager::Pip => "pip",
+        }
+    }
+
+    /// What it is to install, as the environment says it.
+    pub fn of(self, packages: &Packages) -> &[String] {
+        match self {
+            Manager::Apt => &packages.apt,
+            Manager::Npm => &packages.npm,
+            Manager::Pip => &packages.pip,
+        }
+    }
+
+    /// In words, what [`Manager::takes`].
+    pub fn accepted(self) -> &'static str {
+        match self {
+            Manager::Apt => "a package such as `jq`, `jq=1.6-2.1` or `libc6:i386`",
+            Manager::Npm => "a package such as `left-pad`, `left-pad@1.3.0` or `@scope/name@^2`; no address, no path",
+            Manager::Pip => {
+                "a package such as `requests`, `numpy==2.1` or `uvicorn[standard]>=0.30,<1`; no address, no path"
+            }
+        }
+    }
+
+    pub fn takes(self, name: &str) -> bool {
+        match self {
+            Manager::Apt => is_word(name, ".+-:=~") && !name.ends_with('-'),
+            Manager::Pip => is_word(name, "._-+=<>!~,[]*"),
+            Manager::Npm => match name.strip_prefix('@') {
+                None => is_word(name, NPM),
+                Some(scoped) => {
+                    scoped.split_once('/').is_some_and(|(scope, rest)| is_word(scope, "._-") && is_word(rest, NPM))
+                }
+            },
+        }
+    }
+}
+
+const NPM: &str = "._-@^~+=<>*";
+
+/// Begins with a letter or a digit, and goes on with those and `others`.
+fn is_word(text: &str, others: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Manager::{self, Apt, Npm, Pip};
+
+    #[test]
+    fn names_and_versions_are_taken() {
+        let taken: [(Manager, &[&str]); 3] = [
+            (Apt, &["jq", "g++", "libc6:i386", "jq=1.6-2.1", "python3.11", "0ad"]),
+            (Npm, &["left-pad", "@types/node@^20", "left-pad@1.3.0", "x@latest", "x@>=1"]),
+            (Pip, &["requests", "numpy==2.1", "uvicorn[standard]>=0.30,<1", "torch==2.1+cpu", "x==1.*"]),
+        ];
+        for (manager, names) in taken {
+            names.iter().for_each(|name| assert!(manager.takes(name), "{name}"));
+        }
+    }
+
+    #[test]
+    fn options_addresses_paths_and_shells_are_not() {
+        for manager in Manager::ALL {
+            for name in [
+                "",
+                "-r",
+                "--index-url=x",
+                "https://x.test/y",
+                "x https://y",
+                "git+https://x",
+                "./x",
+                "/etc/passwd",
+                "../x",
+                "user/repo",
+                "x;y",
+                "x$(y)",
+                "x'y",
+                "x\ny",
+                "x y",
+                "é",
+                "@x",
+                "@/x",
+                "@x/",
+                "@x/-y",
+                "@x/y/z",
+                "file:x",
+                "x@npm:y/z",
+            ] {
+                assert!(!manager.takes(name), "{name} by {}", manager.name());
+            }
+        }
+        // It would be removed.
+        assert!(!Apt.takes("bash-"));
+        assert!(!Pip.takes("x@y") && !Npm.takes("x@file:y"));
+    }
+}

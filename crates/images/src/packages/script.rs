@@ -1,0 +1,135 @@
+//! What is said to the shell of a room to have packages installed.
+//!
+//! Nobody in the room has power over its root, and nothing is asked for that: packages are put into a tree in the workspace,
+//! which becomes a layer.
+
+use crate::settings::Mirror;
+use loopd_domain::packages::Manager;
+
+/// Raised with every change of what a script does.
+pub(super) const VERSION: u32 = 1;
+/// In the workspace: what is installed on the host.
+pub(super) const STATUS: &str = "status";
+
+/// What programs of a room need to find what a manager installed.
+pub(super) fn variables(manager: Manager) -> &'static [(&'static str, &'static str)] {
+    match manager {
+        Manager::Npm => &[("NODE_PATH", "/usr/local/lib/node_modules")],
+        Manager::Apt | Manager::Pip => &[],
+    }
+}
+
+/// A subshell, so that `set -e` holds for all of it; and one status, which is the command's.
+pub(super) fn of(manager: Manager, names: &[String], mirror: Option<&Mirror>) -> String {
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    let names = names.join(" ");
+    let body = match manager {
+        Manager::Apt => apt(&names, mirror),
+        Manager::Npm => npm(&names, mirror),
+        Manager::Pip => pip(&names, mirror),
+    };
+    format!(
+        "(\nset -e\numask 022\nmkdir -p /workspace/layer /workspace/tmp\nexport TMPDIR=/workspace/tmp\n{body}\n\
+         tar -C /workspace/layer -cf /mnt/session/outputs/layer.tar .\n) > /mnt/session/outputs/log 2>&1 < /dev/null\n\
+         status=$?\nrm -rf /workspace/layer /workspace/tmp\n(exit $status)\n"
+    )
+}
+
+fn pip(names: &str, mirror: Option<&Mirror>) -> String {
+    let from = match mirror {
+        None => String::new(),
+        Some(mirror) if mirror.is_plain => {
+            format!("export PIP_INDEX_URL={} PIP_TRUSTED_HOST={}\n", quote(&mirror.url), quote(&mirror.host))
+        }
+        Some(mirror) => format!("export PIP_INDEX_URL={}\n", quote(&mirror.url)),
+    };
+    // As variables, an older pip passes over what it does not know.
+    format!(
+        "export PIP_CONFIG_FILE=/dev/null PIP_BREAK_SYSTEM_PACKAGES=1 PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1\n{from}\
+         python3 -m pip install --root /workspace/layer --ignore-installed --no-cache-dir --no-input --no-warn-script-location \
+         --progress-bar off -- {names}"
+    )
+}
+
+fn npm(names: &str, mirror: Option<&Mirror>) -> String {
+    let from = mirror.map(|mirror| format!("--registry {} ", quote(&mirror.url))).unwrap_or_default();
+    format!(
+        "npm install --global --prefix /workspace/layer/usr/local --cache /workspace/tmp/npm --no-audit --no-fund \
+         --no-update-notifier --loglevel http {from}-- {names}"
+    )
+}
+
+/// Packages are fetched and unpacked; their maintainers' scripts want to be root, and do not run.
+fn apt(names: &str, mirror: Option<&Mirror>) -> String {
+    let sources = match mirror {
+        Some(mirror) => format!("mirror={}\nsecurity=", quote(&mirror.url)),
+        None => String::new(),
+    };
+    format!(
+        r#". /etc/os-release
+case "$ID" in
+debian) mirror=http://deb.debian.org/debian security="http://deb.debian.org/debian-security $VERSION_CODENAME-security main" parts=main ;;
+ubuntu) mirror=http://archive.ubuntu.com/ubuntu security="http://security.ubuntu.com/ubuntu $VERSION_CODENAME-security main universe" parts="main universe" ;;
+*) echo "packages by apt need Debian or Ubuntu; this root is $ID"; exit 1 ;;
+esac
+{sources}
+keys=/usr/share/keyrings/$ID-archive-keyring.gpg
+apt=/workspace/tmp/apt
+mkdir -p $apt/state/lists/partial $apt/cache/archives/partial $apt/etc/apt.conf.d $apt/etc/preferences.d $apt/etc/sources.list.d $apt/etc/trusted.gpg.d $apt/log
+status=/var/lib/dpkg/status
+if [ -s /workspace/{STATUS} ]; then status=/workspace/{STATUS}; fi
+{{
+echo "deb [signed-by=$keys] $mirror $VERSION_CODENAME $parts"
+echo "deb [signed-by=$keys] $mirror $VERSION_CODENAME-updates $parts"
+if [ -n "$security" ]; then echo "deb [signed-by=$keys] $security"; fi
+}} > $apt/etc/sources.list
+cat > $apt/apt.conf <<END
+Dir::State "$apt/state";
+Dir::State::status "$status";
+Dir::Cache "$apt/cache";
+Dir::Etc "$apt/etc";
+Dir::Log "$apt/log";
+APT::Sandbox::User "";
+APT::Install-Recommends "0";
+APT::Update::Error-Mode "any";
+Debug::NoLocking "1";
+Acquire::Languages "none";
+Acquire::Retries "2";
+END
+export APT_CONFIG=$apt/apt.conf DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -q -y --download-only --no-remove -- {names}
+for package in $apt/cache/archives/*.deb; do
+if [ -e "$package" ]; then echo "unpacking ${{package##*/}}"; dpkg-deb -x "$package" /workspace/layer; fi
+done
+for part in bin sbin lib lib32 lib64 libx32; do
+if [ -L /$part ] && [ -d /workspace/layer/$part ] && [ ! -L /workspace/layer/$part ]; then
+mkdir -p /workspace/layer/usr/$part
+cp -a /workspace/layer/$part/. /workspace/layer/usr/$part/
+rm -rf /workspace/layer/$part
+fi
+done"#
+    )
+}
+
+/// One word of the shell's.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_can_read_each_and_names_stay_words() {
+        let mirror = Mirror::parse("http://mirror.test:8080/x?a=b'c").expect("a mirror");
+        for manager in Manager::ALL {
+            let script = of(manager, &["it's".to_owned(), "$(false)".to_owned()], Some(&mirror));
+            let read = std::process::Command::new("sh").arg("-nc").arg(&script).output().expect("a shell");
+            assert!(read.status.success(), "{script}\n{}", String::from_utf8_lossy(&read.stderr));
+            assert!(script.contains(r"-- 'it'\''s' '$(false)'"), "{script}");
+            assert!(script.contains("mirror.test:8080"), "{script}");
+        }
+    }
+}
