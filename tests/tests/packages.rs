@@ -83,9 +83,8 @@ async fn answer(mut stream: TcpStream, wheel: Arc<Vec<u8>>, asked: Arc<Mutex<Vec
         _ => ("404 Not Found", "text/plain", b"nothing".to_vec()),
     };
     let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
-    );
+    let head =
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
     // Whoever goes away is no matter of the index's.
     let _ = stream.write_all(head.as_bytes()).await;
     let _ = stream.write_all(&body).await;

@@ -246,7 +246,7 @@ impl Images {
             (Some(why), _) => (Some(why), None),
         };
         if let Some(why) = failure {
-            let told = format!("{why}; its log is `{}` and ends:\n{tail}", path.display());
+            let told = format!("{why}; its log, `images/logs/{key}.log` in the data directory, ends:\n{tail}");
             tracing::warn!(manager = manager.name(), packages = ?names, log = %path.display(), why, "packages could not be installed");
             let fault = ImageError::packages(told);
             known.fail(key, self.0.clock.now(), &fault);

@@ -214,12 +214,8 @@ fn begin(
 fn said(result: &CallResult) -> String {
     let text: Vec<&str> = result.content.iter().filter_map(text_of).collect();
     let text = text.join(" ");
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(SAID_CHARS_MAX)
-        .collect::<String>()
-        .trim()
-        .to_owned()
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SAID_CHARS_MAX).collect();
+    text.trim().trim_start_matches('[').trim_end_matches(']').to_owned()
 }
 
 fn text_of(block: &ContentBlock) -> Option<&str> {
