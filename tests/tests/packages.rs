@@ -14,6 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const HOST: &str = "index.test";
+/// Debian's nobody.
+const ORDINARY: u32 = 65534;
 const WHEEL: &str = "greeting_of_a_test-1.0-py3-none-any.whl";
 
 /// Packs a wheel without anything but the standard library.
@@ -57,11 +59,15 @@ impl Index {
     }
 
     fn server(&self) -> Server {
+        Server::with(self.options())
+    }
+
+    fn options(&self) -> Options {
         let port = self.port;
-        Server::with(Options::default().config(&format!(
+        Options::default().config(&format!(
             "[images]\npip_index = \"http://{HOST}:{port}/simple\"\n\
              [network]\nallow_addresses = [\"{HOST}:{port}\"]\nhosts = {{ \"{HOST}\" = \"127.0.0.1\" }}\n"
-        )))
+        ))
     }
 }
 
@@ -148,6 +154,19 @@ async fn a_package_is_installed_once_and_is_there_for_every_session() {
 }
 
 #[tokio::test]
+async fn an_ordinary_users_server_installs_as_well() {
+    if !has_pip() {
+        return;
+    }
+    let index = Index::start().await;
+    let user = rustix::process::geteuid().is_root().then_some(ORDINARY);
+    let server = Server::with(Options { user, ..index.options() });
+    let command = "/usr/bin/python3 -c 'import greeting_of_a_test as g; print(g.WORD)'";
+    let answer = run(&server.http(), json!({"pip": ["greeting-of-a-test"]}), "none", command).await;
+    assert_eq!(text(&answer["output"]), "hello from a package\n", "{answer}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_installed_ends_the_turn_and_names_its_log() {
     if !has_pip() {
         return;
@@ -158,7 +177,7 @@ async fn what_cannot_be_installed_ends_the_turn_and_names_its_log() {
     let packages = json!({"pip": ["greeting-of-a-test", "absent-of-a-test"]});
     let answer = run(&http, packages.clone(), "none", "echo never").await;
     let said = answer.to_string();
-    assert!(said.contains("packages by pip: exit status 1"), "{said}");
+    assert!(said.contains("packages by pip: exit status 1; its log, `images/logs/"), "{said}");
     assert!(said.contains("No matching distribution found for absent-of-a-test"), "{said}");
     let logs = server.data().join("images/logs");
     let log = names(&logs);

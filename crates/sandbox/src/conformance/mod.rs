@@ -35,6 +35,7 @@ pub async fn all(subject: &Subject) {
     walls::files_move_and_devices_are_not_made(subject).await;
     walls::ordinary_programs_work(subject).await;
     roots::a_room_is_made_of_layers(subject).await;
+    roots::layers_lie_over_the_hosts_root(subject).await;
     roots::a_root_that_cannot_be_had_says_why(subject).await;
     outlet::a_closed_room_has_no_way_out(subject).await;
     outlet::wishes_come_out_at_the_host(subject).await;

@@ -11,6 +11,54 @@ use std::process::Command;
 /// What the commands below need.
 const PROGRAMS: [&str; 8] = ["sh", "bash", "cat", "id", "ls", "mkdir", "touch", "uname"];
 
+pub(super) async fn layers_lie_over_the_hosts_root(subject: &Subject) {
+    let images = subject.data().join("images-over-the-host");
+    let (lower, upper) = (images.join("lower"), images.join("upper"));
+    for (layer, name, text) in [
+        (&lower, "usr/local/loopd-test/word", "lower\n"),
+        (&lower, "usr/local/loopd-test/kept", "kept\n"),
+        (&upper, "usr/local/loopd-test/word", "upper\n"),
+        (&upper, "opt/loopd-test", "opt\n"),
+        (&upper, "etc/loopd-test", "etc\n"),
+        // What a room's root must be, it stays.
+        (&upper, "etc/passwd", "root::0:0::/:/bin/sh\n"),
+        (&upper, "etc/resolv.conf", "nameserver 192.0.2.1\n"),
+        (&upper, "dev/null", "no device\n"),
+        (&upper, "proc/version", "no kernel\n"),
+    ] {
+        let path = layer.join(name);
+        fs::create_dir_all(path.parent().expect("below the layer")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+    let layers = vec![upper, lower];
+    let spec = RoomSpec { root: RoomRoot::HostWith(layers.clone()), ..subject.spec() };
+    let mut room = subject.enter(&spec).await;
+    for (command, expected) in [
+        ("cat /usr/local/loopd-test/word /usr/local/loopd-test/kept", "upper\nkept\n"),
+        ("cat /opt/loopd-test /etc/loopd-test", "opt\netc\n"),
+        ("ls -d /usr/bin/env /bin/sh", "/bin/sh\n/usr/bin/env\n"),
+        ("id -un", "agent\n"),
+        ("cat /etc/resolv.conf | head -n 1", "nameserver 127.0.0.1\n"),
+        ("cat /dev/null; grep -c kernel /proc/version", "0\n"),
+        ("echo $PWD; touch here && ls; echo written > /tmp/x && cat /tmp/x", "/workspace\nhere\nwritten\n"),
+    ] {
+        let answer = room.tool(command).await;
+        assert_eq!(answer.text, expected, "{command}: {answer:?}");
+    }
+    for name in ["/data", "/layers", "/built", "/roots", "/room", "/etc/shadow"] {
+        assert_ne!(room.tool(&format!("ls -d {name}")).await.status, 0, "{name}");
+    }
+    for name in ["/x", "/etc/x", "/usr/x", "/usr/local/loopd-test/word", "/opt/x", "/dev/x", "/var/x", "/run/x"] {
+        for as_whom in ["tool", "cell"] {
+            let answer = room.ask(as_whom, &format!("echo x > {name}")).await;
+            assert_ne!(answer.status, 0, "{name} as {as_whom}");
+        }
+    }
+    let found = subject.sandbox().inventory().await.expect("a list");
+    let found = found.into_iter().find(|found| found.session == spec.session).expect("it lives");
+    assert_eq!(found.layers, layers);
+}
+
 pub(super) async fn a_room_is_made_of_layers(subject: &Subject) {
     let images = subject.data().join("images-of-a-test");
     let (base, middle, upper) = (images.join("base"), images.join("middle: with, odd name"), images.join("upper"));
