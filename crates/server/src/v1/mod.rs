@@ -4,7 +4,7 @@ mod agents;
 mod audit;
 mod environments;
 mod events;
-mod invoke;
+pub(crate) mod invoke;
 mod keys;
 mod models;
 mod sessions;
