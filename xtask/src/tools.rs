@@ -35,6 +35,9 @@ pub fn packages() -> Result<()> {
     if missing.contains(&"python3") || !has_venv() {
         missing.push("python3-venv");
     }
+    if !place::command("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|done| done.status.success()) {
+        missing.push("python3-pip");
+    }
     install_packages(&missing)
 }
 

@@ -49,6 +49,25 @@ pub fn kill_session(leader: Pid, keep: &[Pid]) {
     }
 }
 
+/// Kills every descendant of the cell but those at and below `keep`.
+pub fn kill_all_but(keep: &[Pid]) {
+    let mut killed = HashSet::new();
+    for _ in 0..ROUNDS_MAX {
+        let alive = descendants(getpid(), keep, &table()).into_iter().filter(|row| !row.ended);
+        let fresh: Vec<Pid> = alive.map(|row| row.pid).filter(|pid| killed.insert(*pid)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for pid in fresh {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    // What forks faster than that.
+    if is_first() {
+        sys::kill_everything();
+    }
+}
+
 /// Kills all that the cell ever started.
 pub fn kill_everything() {
     if is_first() {

@@ -122,14 +122,16 @@ impl Room {
                     self.turn = None;
                     self.hosts.send(&FromCell::Hello { version: VERSION, calls: self.tools.known() })?;
                 }
-                Heard::Frame(ToCell::Begin { config, resume, now: told, variables }) => {
+                Heard::Frame(ToCell::Begin { config, resume, now: told, variables, limits }) => {
                     let (variables, refused) = Variables::accept(variables);
                     for why in refused {
                         self.log(&why)?;
                     }
                     self.tools.set_variables(variables);
+                    self.tools.limit(limits);
                     self.begin(config, resume, told, now);
                 }
+                Heard::Frame(ToCell::Stop { message }) => self.tools.stop_all(&message, now),
                 Heard::Frame(ToCell::Input { now: told, input }) => match &mut self.turn {
                     Some(turn) => {
                         turn.clock = HostClock::told(told, now);

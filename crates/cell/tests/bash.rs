@@ -7,6 +7,7 @@ use loopd_agent_loop::Input;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::Outcome;
 use loopd_domain::limits::TOOL_RESULT_BYTES_MAX;
+use loopd_protocol::ToCell;
 use serde_json::json;
 use std::fs;
 use std::thread::sleep;
@@ -213,6 +214,64 @@ fn a_flood_fills_a_file_and_not_the_memory() {
 }
 
 #[test]
+fn a_flood_beyond_what_the_room_allows_is_stopped() {
+    let mut host = Host::start();
+    host.limits.output_bytes = 1 << 20;
+    assert_eq!(host.prints("head -c 1000000 /dev/zero | tr '\\0' x | wc -c"), "1000000\n");
+    let result = host.bash("echo $$ >pid; yes");
+    let says = "[The room's output limit of 1 MiB was reached: more was printed. The command and the shell were killed; the next";
+    assert!(failed(&result, Outcome::Completed).contains(says), "{result:?}");
+    let pid = fs::read_to_string(host.directory().join("pid")).expect("a pid");
+    within("it is dead", || (!runs(pid.trim())).then_some(()));
+    // The count is of each call, and what a job in the background prints is stopped as well.
+    assert_eq!(host.prints("echo fresh"), "fresh\n");
+    host.prints("(sleep 0.2; echo $BASHPID >job; exec yes) & true");
+    let job = within("it prints", || fs::read_to_string(host.directory().join("job")).ok().filter(|p| !p.is_empty()));
+    within("it is dead", || (!runs(job.trim())).then_some(()));
+    let next = host.prints("echo next");
+    assert!(next.contains("The shell and its background jobs were killed; this is a fresh one]\nnext\n"), "{next}");
+}
+
+#[test]
+fn no_call_runs_longer_than_the_room_allows() {
+    let mut host = Host::start();
+    host.limits.seconds = 1;
+    let result = host.run("bash", json!({"command": "echo a; sleep 100", "timeout_ms": 50_000}));
+    let says = "a\n[the room's limit of 1 s for one call was reached; it and the shell were killed.";
+    assert!(failed(&result, Outcome::TimedOut).starts_with(says), "{result:?}");
+    let result = host.run("bash", json!({"command": "sleep 100", "timeout_ms": 200}));
+    assert!(failed(&result, Outcome::TimedOut).starts_with("[the command ran into its time limit of 200 ms;"));
+}
+
+#[test]
+fn a_host_that_sees_a_limit_stops_what_runs_and_the_next_call_is_fine() {
+    let mut host = Host::start();
+    let ids = host.begin(&[
+        ("bash", json!({"command": "(setsid sleep 100 & echo $! >orphan); echo begun; sleep 100"})),
+        ("bash", json!({"command": "echo second"})),
+    ]);
+    let orphan =
+        within("it runs", || fs::read_to_string(host.directory().join("orphan")).ok().filter(|p| !p.is_empty()));
+    sleep(Duration::from_millis(50));
+    host.send(&ToCell::Stop { message: "The room's disk limit was reached.".to_owned() });
+    let mut results = Vec::new();
+    while results.len() < 2 {
+        results.extend(host.batch().results);
+    }
+    assert_eq!(results.iter().map(|r| r.id.clone()).collect::<Vec<_>>(), ids);
+    let says = "begun\n[The room's disk limit was reached. The command and the shell were killed; the next call";
+    assert!(failed(&results[0], Outcome::Completed).starts_with(says), "{results:?}");
+    assert_eq!(text(&results[1]), "second\n", "one that only waited is run");
+    within("it is dead", || (!runs(orphan.trim())).then_some(()));
+    // With nothing to stop nothing happens, and nobody but a shell is told.
+    host.send(&ToCell::Stop { message: "The room's disk limit was reached.".to_owned() });
+    let next = host.prints("echo next");
+    assert!(next.starts_with("[The room's disk limit was reached. The shell") && next.ends_with("]\nnext\n"), "{next}");
+    let found = host.run("glob", json!({"pattern": "*"}));
+    assert!(!found.is_error, "{found:?}");
+}
+
+#[test]
 fn bad_input_is_told_and_nothing_runs() {
     let mut host = Host::start();
     for bad in [json!({}), json!({"command": 1}), json!({"command": "touch x", "timeout_ms": 0}), json!("touch x")] {
@@ -220,6 +279,15 @@ fn bad_input_is_told_and_nothing_runs() {
         assert!(failed(&result, Outcome::Completed).contains("accepted: "), "{result:?}");
     }
     assert_eq!(host.prints("ls"), "(no output)");
+}
+
+#[test]
+fn a_tool_of_another_user_can_open_its_output_by_name() {
+    if !is_root("a_tool_of_another_user_can_open_its_output_by_name") {
+        return;
+    }
+    let mut host = Host::start_as("1000", "");
+    assert_eq!(host.prints("id -u; echo out > /proc/self/fd/1; echo err > /proc/self/fd/2"), "1000\nout\nerr\n");
 }
 
 #[test]

@@ -116,6 +116,16 @@ pub struct RoomLimits {
     pub open_files: u64,
     /// Largest file that a process may write.
     pub file_bytes: u64,
+    /// Thousandths of a processor: 1,000 is one core.
+    pub cpu_millis: u64,
+    /// What the session may keep on disk, over all its directories.
+    pub disk_bytes: u64,
+    /// From and to the disk that sessions lie on, each way.
+    pub io_bytes_per_second: u64,
+    /// What one tool call may print before it is stopped.
+    pub output_bytes: u64,
+    /// How long one tool call may run, whatever it asks for.
+    pub call_seconds: u64,
 }
 
 impl Default for RoomLimits {
@@ -125,6 +135,48 @@ impl Default for RoomLimits {
             pids: limits::ROOM_PIDS_DEFAULT,
             open_files: limits::ROOM_OPEN_FILES_DEFAULT,
             file_bytes: limits::ROOM_FILE_BYTES_DEFAULT,
+            cpu_millis: limits::ROOM_CPU_MILLIS_DEFAULT,
+            disk_bytes: limits::ROOM_DISK_BYTES_DEFAULT,
+            io_bytes_per_second: limits::ROOM_IO_BYTES_PER_SECOND_DEFAULT,
+            output_bytes: limits::ROOM_OUTPUT_BYTES_DEFAULT,
+            call_seconds: limits::ROOM_CALL_SECONDS_DEFAULT,
         }
+    }
+}
+
+/// Bytes as a person says them: `2 GiB`, `1.5 MiB`. For what the model and clients read about limits.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut unit, mut tenths) = (0, u128::from(bytes) * 10);
+    while tenths >= 10 << 10 && unit + 1 < UNITS.len() {
+        unit += 1;
+        tenths = (tenths + (1 << 9)) >> 10;
+    }
+    match tenths % 10 {
+        0 => format!("{} {}", tenths / 10, UNITS[unit]),
+        tenth => format!("{}.{tenth} {}", tenths / 10, UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        let said = [0, 1_023, 1 << 10, 3 << 19, 2 << 30, 1 << 40, u64::MAX].map(size);
+        let expected = ["0 bytes", "1023 bytes", "1 KiB", "1.5 MiB", "2 GiB", "1 TiB", "16384 PiB"];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn limits_written_before_there_were_more_are_read() {
+        let old = r#"{"memory_bytes":1,"pids":2,"open_files":3,"file_bytes":4}"#;
+        let read: RoomLimits = serde_json::from_str(old).expect("an old row");
+        assert_eq!(
+            read,
+            RoomLimits { memory_bytes: 1, pids: 2, open_files: 3, file_bytes: 4, ..RoomLimits::default() }
+        );
+        assert_eq!(read.call_seconds, limits::ROOM_CALL_SECONDS_DEFAULT);
     }
 }

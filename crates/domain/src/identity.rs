@@ -31,10 +31,12 @@ pub enum Noun {
     Audit,
     /// Other workspaces than the caller's own. Not part of `*`.
     Workspaces,
+    /// Images that the host keeps, whoever made it fetch them. Not part of `*`.
+    Images,
 }
 
 impl Noun {
-    pub const ALL: [Noun; 8] = [
+    pub const ALL: [Noun; 9] = [
         Noun::Agents,
         Noun::Environments,
         Noun::Sessions,
@@ -43,7 +45,11 @@ impl Noun {
         Noun::Keys,
         Noun::Audit,
         Noun::Workspaces,
+        Noun::Images,
     ];
+
+    /// What is of no single workspace.
+    pub const HOSTS: [Noun; 2] = [Noun::Workspaces, Noun::Images];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -55,6 +61,7 @@ impl Noun {
             Noun::Keys => "keys",
             Noun::Audit => "audit",
             Noun::Workspaces => "workspaces",
+            Noun::Images => "images",
         }
     }
 }
@@ -118,7 +125,7 @@ impl Scopes {
 
     /// Everything there is, other workspaces' keys included: whoever runs the server.
     pub fn operator() -> Self {
-        Scopes { all: true, each: BTreeSet::from([Scope::write(Noun::Workspaces)]) }
+        Scopes { all: true, each: Noun::HOSTS.map(Scope::write).into() }
     }
 
     /// Reads names such as `agents:read` and `*`.
@@ -150,7 +157,7 @@ impl Scopes {
 
     pub fn allows(&self, asked: Scope) -> bool {
         let granted = self.each.contains(&asked) || self.each.contains(&Scope::write(asked.noun));
-        granted || (self.all && asked.noun != Noun::Workspaces)
+        granted || (self.all && !Noun::HOSTS.contains(&asked.noun))
     }
 
     /// The first of `other` that is not in here: nobody gives what he does not have.

@@ -191,6 +191,23 @@ pub const ROOM_MEMORY_BYTES_DEFAULT: u64 = 2 << 30;
 pub const ROOM_PIDS_DEFAULT: u64 = 512;
 pub const ROOM_OPEN_FILES_DEFAULT: u64 = 4_096;
 pub const ROOM_FILE_BYTES_DEFAULT: u64 = 8 << 30;
+pub const ROOM_CPU_MILLIS_DEFAULT: u64 = 2_000;
+pub const ROOM_DISK_BYTES_DEFAULT: u64 = 10 << 30;
+pub const ROOM_IO_BYTES_PER_SECOND_DEFAULT: u64 = 1 << 30;
+pub const ROOM_OUTPUT_BYTES_DEFAULT: u64 = 256 << 20;
+pub const ROOM_CALL_SECONDS_DEFAULT: u64 = 3_600;
+/// Longest that an environment may allow one tool call.
+pub const ROOM_CALL_SECONDS_MAX: u64 = 3_600;
+
+/// Times between two looks at what a session has on disk while its room is at work: the first and shortest, and the longest,
+/// in milliseconds. Between them, it is so many times as long as a look takes.
+pub const DISK_LOOK_EVERY_MS: u64 = 1_000;
+pub const DISK_LOOK_EVERY_MS_MAX: u64 = 60_000;
+pub const DISK_LOOK_REST: u32 = 20;
+/// Looks at the same time, over all sessions.
+pub const DISK_LOOKS_MAX: usize = 4;
+/// Entries that one look counts. A session that has more counts as full.
+pub const DISK_LOOK_ENTRIES_MAX: u64 = 4_000_000;
 
 /// Rooms without a session that a host keeps ready, and as many directories for new sessions.
 pub const ROOMS_PARKED_MAX: usize = 4;
@@ -244,6 +261,35 @@ pub const MODEL_SILENCE_MS: u64 = 300_000;
 /// Output tokens asked of a model when the caller names no number.
 pub const MODEL_MAX_TOKENS_DEFAULT: u64 = 16_384;
 
+/// Images: layers of one; bytes of all its layers as they are fetched, and unpacked; entries of one layer. Levels and bytes of a
+/// path are those of sessions' files.
+pub const IMAGE_LAYERS_MAX: usize = 128;
+pub const IMAGE_PACKED_BYTES_MAX: u64 = 16 << 30;
+pub const IMAGE_UNPACKED_BYTES_MAX: u64 = 32 << 30;
+pub const IMAGE_ENTRIES_MAX: u64 = 1_000_000;
+/// Bytes of an image's manifest, index or configuration, and entries of an archive that holds one.
+pub const IMAGE_DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+pub const IMAGE_ARCHIVE_ENTRIES_MAX: usize = 4_096;
+/// Variables that an image sets for programs, and bytes of all of them.
+pub const IMAGE_VARIABLES_MAX: usize = 256;
+pub const IMAGE_VARIABLES_BYTES_MAX: usize = 32 << 10;
+/// Characters of an image's reference, and of the path of a directory or an archive on the host.
+pub const IMAGE_REFERENCE_CHARS_MAX: usize = 512;
+pub const ROOT_PATH_CHARS_MAX: usize = 4_096;
+/// References whose digests a host remembers; the one that was not wanted for longest gives way.
+pub const IMAGE_PINS_MAX: usize = 1_024;
+/// Images that are fetched or unpacked at the same time; more wait.
+pub const IMAGES_AT_WORK_MAX: usize = 2;
+/// A registry that sends no byte for this long is given up, in milliseconds.
+pub const REGISTRY_SILENCE_MS: u64 = 60_000;
+/// How long a layer stays that nothing refers to, so that whoever was just given it can start a room; and how long an image stays
+/// that nobody wants, in milliseconds.
+pub const LAYER_GRACE_MS: u64 = 3_600_000;
+pub const IMAGE_UNUSED_MS: u64 = 30 * 24 * 3_600_000;
+/// Packages of one manager in an environment, and characters of each.
+pub const PACKAGES_MAX: usize = 256;
+pub const PACKAGE_CHARS_MAX: usize = 256;
+
 /// Connections that one room, and all rooms together, may have open through egress at the same time.
 pub const EGRESS_CONNECTIONS_PER_SESSION_MAX: usize = 256;
 pub const EGRESS_CONNECTIONS_MAX: usize = 16_384;
@@ -271,7 +317,5 @@ pub const EGRESS_BODY_HELD_BYTES_MAX: usize = 64 << 10;
 /// Leaf certificates that are kept, and how long one is valid, in milliseconds.
 pub const EGRESS_LEAVES_MAX: usize = 1_024;
 pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
-/// Shortest secret that is looked for in answers; a shorter one would be found where it is not.
-pub const EGRESS_MASKED_BYTES_MIN: usize = 8;
 /// Bytes of one chunk of a body that is signed chunk by chunk.
 pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;

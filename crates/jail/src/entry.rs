@@ -39,6 +39,8 @@ pub(crate) fn high(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Fault> {
 pub(crate) struct Configuration {
     pub data: Vec<u8>,
     pub authority: Vec<u8>,
+    pub roots: Vec<Vec<u8>>,
+    /// The cell's program.
     pub cell: OwnedFd,
 }
 
@@ -48,7 +50,9 @@ pub(crate) fn configuration(control: &OwnedFd) -> Result<Configuration, Fault> {
         .ok_or_else(|| Fault::new("waiting for the configuration", Errno::PIPE))?;
     let mut descriptors = descriptors.into_iter();
     match (Order::decode(&packet), descriptors.next()) {
-        (Ok(Order::Configure { data, authority }), Some(cell)) => Ok(Configuration { data, authority, cell }),
+        (Ok(Order::Configure { data, authority, roots }), Some(cell)) => {
+            Ok(Configuration { data, authority, roots, cell })
+        }
         _ => Err(Fault::new("reading the configuration", Errno::BADMSG)),
     }
 }

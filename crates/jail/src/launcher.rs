@@ -11,19 +11,17 @@
 
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
+use crate::landlock::Landlock;
 use crate::room::{self, Plan};
 use crate::stage::{self, Stage};
 use crate::sys::{self, Side};
-use crate::wire::{End, News, Order, Start};
+use crate::wire::{End, News, Order, Root, Start};
 use crate::{CHANNEL, channel, entry, ids, mounts};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::ExitCode;
 
 /// Serves orders from standard input until it closes.
@@ -48,6 +46,7 @@ struct Launcher {
     cell: OwnedFd,
     stage: Stage,
     filter: Filter,
+    landlock: Option<Landlock>,
     /// By process id.
     children: HashMap<i32, Living>,
     /// News that the host was too slow to take, and the descriptor that goes with it.
@@ -75,7 +74,7 @@ fn open() -> Result<Launcher, Fault> {
     if !rustix::process::geteuid().is_root() {
         entry::become_root_of_own_namespace()?;
     }
-    let stage = stage::set(Path::new(OsStr::from_bytes(&configuration.data)), &configuration.authority)?;
+    let stage = stage::set(&configuration)?;
     let signals = sys::child_signals().while_doing("watching for the end of children")?;
     let mut launcher = Launcher {
         control,
@@ -83,6 +82,7 @@ fn open() -> Result<Launcher, Fault> {
         cell,
         stage,
         filter: Filter::compile(),
+        landlock: Landlock::here(),
         children: HashMap::new(),
         outbox: VecDeque::new(),
     };
@@ -146,8 +146,8 @@ impl Launcher {
             Err(errno) => return Err(Fault::new("reading an order", errno)),
         };
         match Order::decode(&packet) {
-            Ok(Order::Park { room }) => {
-                if let Err(fault) = self.park(room, &descriptors) {
+            Ok(Order::Park { room, root }) => {
+                if let Err(fault) = self.park(room, &root, &descriptors) {
                     self.say(&News::Ended { room, end: End::Failed(fault) }, None)?;
                 }
             }
@@ -158,7 +158,7 @@ impl Launcher {
     }
 
     /// Clones the first process of a room that waits for its session.
-    fn park(&mut self, room: u64, cgroups: &[OwnedFd]) -> Result<(), Fault> {
+    fn park(&mut self, room: u64, root: &Root, cgroups: &[OwnedFd]) -> Result<(), Fault> {
         let (link, child_link) = channel::pair().while_doing("making a link to the room")?;
         // The child makes its other namespaces itself: this thread is every room's.
         match sys::clone(libc::CLONE_NEWPID).while_doing("cloning a process with ids of its own")? {
@@ -166,6 +166,8 @@ impl Launcher {
                 let plan = Plan {
                     stage: &self.stage,
                     filter: &self.filter,
+                    landlock: self.landlock,
+                    root,
                     cell: self.cell.as_fd(),
                     cgroups,
                     link: child_link.as_fd(),

@@ -33,9 +33,11 @@ pub mod wire;
 
 mod entry;
 pub mod ids;
+mod landlock;
 mod mounts;
 mod network;
 mod room;
+mod root;
 mod stage;
 mod sys;
 mod trust;

@@ -27,34 +27,46 @@ const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const INERT: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 /// Where the directory with the host's socket for connections is, in a room with a way out.
 const OUTLET: &str = "run/loopd";
-/// File systems in memory. Their size is their session's, so they hold nothing before it is known.
-const IN_MEMORY: [&str; 2] = ["tmp", "dev/shm"];
+/// File systems in memory, and which part of `tmp_bytes` each may have: together they must leave memory for processes. Their
+/// size is their session's, so they hold nothing before it is known.
+const IN_MEMORY: [(&str, u64); 2] = [("tmp", 1), ("dev/shm", 2)];
 
-/// Mounts all that does not depend on a session.
-pub(crate) fn furnish(stage: &Stage) -> Result<(), Fault> {
-    mount("proc", "/room/proc", "proc", INERT, "hidepid=2").while_doing("mounting /proc")?;
+/// Mounts all that does not depend on a session, in the tree that is to be the room.
+pub(crate) fn furnish(stage: &Stage, room: &str) -> Result<(), Fault> {
+    mount("proc", &format!("{room}/proc"), "proc", INERT, "hidepid=2").while_doing("mounting /proc")?;
     for name in &stage.masked {
-        rustix::mount::mount_bind("/room/dev/null", format!("/room/proc/{name}"))
+        rustix::mount::mount_bind(format!("{room}/dev/null"), format!("{room}/proc/{name}"))
             .while_doing(&format!("masking /proc/{name}"))?;
     }
-    rustix::mount::mount_bind("/room/proc/sys", "/room/proc/sys").while_doing("binding /proc/sys")?;
-    rustix::mount::mount_remount("/room/proc/sys", MountFlags::BIND | MountFlags::RDONLY | INERT, "")
+    let kernel = format!("{room}/proc/sys");
+    rustix::mount::mount_bind(&kernel, &kernel).while_doing("binding /proc/sys")?;
+    rustix::mount::mount_remount(&kernel, MountFlags::BIND | MountFlags::RDONLY | INERT, "")
         .while_doing("making /proc/sys read-only")?;
     let terminals = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount("devpts", "/room/dev/pts", "devpts", terminals, "newinstance,ptmxmode=0666,mode=0620")
+    mount("devpts", &format!("{room}/dev/pts"), "devpts", terminals, "newinstance,ptmxmode=0666,mode=0620")
         .while_doing("mounting /dev/pts")?;
-    for place in IN_MEMORY {
-        mount("memory", &format!("/room/{place}"), "tmpfs", PLAIN, "mode=1777,size=4k")
+    for (place, _) in IN_MEMORY {
+        mount("memory", &format!("{room}/{place}"), "tmpfs", PLAIN, "mode=1777,size=4k")
             .while_doing(&format!("mounting /{place}"))?;
     }
     Ok(())
 }
 
 /// Makes the room the root and lets go of everything else.
-pub(crate) fn move_in() -> Result<(), Fault> {
-    rustix::process::chdir("/room").while_doing("entering the room")?;
+pub(crate) fn move_in(room: &str) -> Result<(), Fault> {
+    rustix::process::chdir(room).while_doing("entering the room")?;
     rustix::process::pivot_root(".", ".").while_doing("making the room the root")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).while_doing("leaving the stage")
+}
+
+/// Where the file systems in memory are.
+pub(crate) fn places_in_memory() -> impl Iterator<Item = &'static str> {
+    IN_MEMORY.iter().map(|(place, _)| *place)
+}
+
+/// Where a session's directories are in its room.
+pub(crate) fn session_places() -> impl Iterator<Item = &'static str> {
+    SESSION.iter().map(|(_, place)| *place)
 }
 
 /// Takes a session's directories, from the launcher's stage.
@@ -82,9 +94,8 @@ pub(crate) fn take(start: &Start) -> Result<Vec<OwnedFd>, Fault> {
 
 /// Mounts what is the session's own, in a room that has moved in.
 pub(crate) fn bring_in(start: &Start, directories: &[OwnedFd]) -> Result<(), Fault> {
-    let size = format!("size={}", start.tmp_bytes);
-    for place in IN_MEMORY {
-        let size = CString::new(size.as_str()).map_err(|_| Errno::INVAL);
+    for (place, part) in IN_MEMORY {
+        let size = CString::new(format!("size={}", start.tmp_bytes / part)).map_err(|_| Errno::INVAL);
         size.and_then(|size| rustix::mount::mount_remount(format!("/{place}"), PLAIN, &*size))
             .while_doing(&format!("sizing /{place}"))?;
     }

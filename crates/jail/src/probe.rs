@@ -7,7 +7,7 @@ use crate::entry::become_root_of_own_namespace;
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
 use crate::sys::{self, Side};
-use crate::{channel, network};
+use crate::{channel, landlock, network};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 use rustix::thread::UnshareFlags;
@@ -29,9 +29,9 @@ pub fn main() -> ExitCode {
         report(name, attempt(|| namespace(flag)));
     }
     report("system call filter", attempt(filter));
-    match sys::landlock_version() {
-        Ok(version) => println!("landlock\tok\tversion {version}; rooms do not use it yet"),
-        Err(errno) => report("landlock", Err(Fault::new("asking for its version", errno))),
+    match (attempt(landlock::trial), sys::landlock_version()) {
+        (Ok(()), Ok(version)) => println!("landlock\tok\ttried, version {version}"),
+        (result, _) => report("landlock", result),
     }
     ExitCode::SUCCESS
 }

@@ -10,9 +10,10 @@
 
 use crate::fault::{Fault, While};
 use crate::filter::Filter;
+use crate::landlock::{Landlock, Rules};
 use crate::stage::{self, Stage};
-use crate::wire::{Order, Outlet, Start};
-use crate::{CHANNEL, channel, ids, mounts, network, sys, walls};
+use crate::wire::{Order, Outlet, Root, Start};
+use crate::{CHANNEL, channel, ids, mounts, network, root, sys, walls};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
@@ -36,6 +37,8 @@ const NAMESPACES: UnshareFlags =
 pub(crate) struct Plan<'a> {
     pub stage: &'a Stage,
     pub filter: &'a Filter,
+    pub landlock: Option<Landlock>,
+    pub root: &'a Root,
     pub cell: BorrowedFd<'a>,
     pub cgroups: &'a [OwnedFd],
     /// To the launcher.
@@ -44,7 +47,7 @@ pub(crate) struct Plan<'a> {
 
 /// Becomes the cell of the session that comes, or says what failed.
 pub(crate) fn build(plan: &Plan<'_>) -> Result<Infallible, Fault> {
-    park(plan)?;
+    let rules = park(plan)?;
     let Session { start, listener, directories } = wait_for_session(plan.link)?;
     mounts::bring_in(&start, &directories)?;
     walls::limit_resources(&start)?;
@@ -52,11 +55,15 @@ pub(crate) fn build(plan: &Plan<'_>) -> Result<Infallible, Fault> {
     walls::become_cell(&start)?;
     walls::drop_powers(start.ids.is_some())?;
     walls::settle();
+    if let Some(rules) = &rules {
+        rules.allow_session()?;
+        rules.enforce()?;
+    }
     hand_over(plan, &start, listener.as_fd())
 }
 
-/// Everything that no session needs to be known for.
-fn park(plan: &Plan<'_>) -> Result<(), Fault> {
+/// Everything that no session needs to be known for. Answers the rules for its files, to which a session's are to be added.
+fn park(plan: &Plan<'_>) -> Result<Option<Rules>, Fault> {
     // The launcher's standard input is its control socket: held here too, it would hide the launcher's end from the host.
     place_null("/room/dev/null")?;
     join_cgroups(plan.cgroups)?;
@@ -65,8 +72,13 @@ fn park(plan: &Plan<'_>) -> Result<(), Fault> {
     rustix::system::sethostname(stage::HOST_NAME.as_bytes()).while_doing("naming the room")?;
     network::loopback_up()?;
     network::open_low_ports()?;
-    mounts::furnish(plan.stage)?;
-    mounts::move_in()
+    let place = match plan.root {
+        Root::Stage => stage::ROOM,
+        Root::Layers(layers) => root::build(layers)?,
+    };
+    mounts::furnish(plan.stage, place)?;
+    mounts::move_in(place)?;
+    plan.landlock.map(Landlock::rules).transpose()
 }
 
 /// Puts the null device of this path in place of the standard three.

@@ -5,18 +5,24 @@
 //!  /data       the host's data directory: sessions live below it
 //!  /proc       the host's, to write id maps; the kernel also wants to see one before it gives an ordinary user another
 //!  /room       a finished room but for what is a session's own; read-only
+//!  /roots/n  other directories that rooms' roots may lie in; read-only
+//!  /layers     where a room with another root puts one together ([`crate::root`]), and
+//!  /built      where that is mounted
 //! ```
 //!
 //! The host's own tree is gone from it: a child that has not yet built its walls cannot reach more than this, and a host
 //! with a thousand mounts does not make rooms slow, because a new mount namespace copies only these few.
 
+use crate::entry::Configuration;
 use crate::fault::{Fault, While};
 use crate::{ids, sys, trust};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -38,9 +44,9 @@ const ETC_FILES: [&str; 9] = [
     "ssl/openssl.cnf",
 ];
 /// Bound from the host where they exist; only `null` is needed to build a room.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Mount points, and the plainest of what programs expect.
-const DIRECTORIES: [&str; 17] = [
+pub(crate) const DIRECTORIES: [&str; 17] = [
     "dev/pts",
     "dev/shm",
     "etc",
@@ -59,7 +65,7 @@ const DIRECTORIES: [&str; 17] = [
     "var/lib",
     "workspace",
 ];
-const LINKS: [(&str, &str); 8] = [
+pub(crate) const LINKS: [(&str, &str); 8] = [
     ("/proc/self/fd", "dev/fd"),
     ("/proc/self/fd/0", "dev/stdin"),
     ("/proc/self/fd/1", "dev/stdout"),
@@ -74,6 +80,11 @@ const PROC_MASKED: [&str; 6] = ["kcore", "keys", "key-users", "kmsg", "sysrq-tri
 
 /// Name of every room's host.
 pub(crate) const HOST_NAME: &str = "room";
+/// The finished room.
+pub(crate) const ROOM: &str = "/room";
+/// Mount points of a room that is put together.
+pub(crate) const LAYERS: &str = "/layers";
+pub(crate) const BUILT: &str = "/built";
 
 /// The stage, once it is set.
 pub(crate) struct Stage {
@@ -81,13 +92,14 @@ pub(crate) struct Stage {
     pub masked: Vec<&'static str>,
 }
 
-/// Leaves the host's tree for the stage. `data` is bound to `/data`. `authority`: a certificate that rooms trust, or nothing.
-pub(crate) fn set(data: &Path, authority: &[u8]) -> Result<Stage, Fault> {
+/// Leaves the host's tree for the stage. The data directory is bound to `/data`, and each of the roots to its number.
+pub(crate) fn set(configuration: &Configuration) -> Result<Stage, Fault> {
+    let data = Path::new(OsStr::from_bytes(&configuration.data));
     sys::unshare(UnshareFlags::NEWNS).while_doing("making a mount namespace")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .while_doing("making mounts private")?;
     let masked = PROC_MASKED.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect();
-    let parts = Parts::take(data, authority)?;
+    let parts = Parts::take(data, configuration)?;
     // Anywhere will do: the mount becomes the root in a moment. The data directory is the one that surely exists.
     in_memory(data, "mode=0755").while_doing("mounting the stage")?;
     rustix::process::chdir(data).while_doing("entering the stage")?;
@@ -113,12 +125,17 @@ enum Point {
 }
 
 impl Parts {
-    fn take(data: &Path, authority: &[u8]) -> Result<Self, Fault> {
+    fn take(data: &Path, configuration: &Configuration) -> Result<Self, Fault> {
+        let authority = &configuration.authority[..];
         let mut parts = Parts { mounts: Vec::new(), links: Vec::new(), files: own_files() };
         let fixed = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let read_only = fixed | MountAttrFlags::MOUNT_ATTR_RDONLY;
         parts.bind(data, "data", fixed, Point::Directory)?;
         parts.bind(Path::new("/proc"), "proc", fixed | MountAttrFlags::MOUNT_ATTR_NOEXEC, Point::Directory)?;
+        let roots = configuration.roots.iter().map(|path| Path::new(OsStr::from_bytes(path)));
+        for (number, path) in roots.enumerate().filter(|(_, path)| path.is_dir()) {
+            parts.bind(path, &format!("roots/{number}"), read_only, Point::Directory)?;
+        }
         for name in SYSTEM {
             let path = Path::new("/").join(name);
             match fs::read_link(&path) {
@@ -167,7 +184,9 @@ impl Parts {
 
     /// Puts everything in place, in the working directory.
     fn place(self) -> Result<(), Fault> {
-        fs::create_dir("room").while_doing("making /room")?;
+        for name in [ROOM, LAYERS, BUILT] {
+            fs::create_dir(name.trim_start_matches('/')).while_doing(&format!("making {name}"))?;
+        }
         in_memory(Path::new("room"), "mode=0755").while_doing("mounting /room")?;
         for name in DIRECTORIES {
             fs::create_dir_all(Path::new("room").join(name)).while_doing(&format!("making {name}"))?;
@@ -211,13 +230,13 @@ fn make_parent(path: &str) -> std::io::Result<()> {
     Path::new(path).parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-fn in_memory(at: &Path, options: &str) -> rustix::io::Result<()> {
+pub(crate) fn in_memory(at: &Path, options: &str) -> rustix::io::Result<()> {
     let options = std::ffi::CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
     rustix::mount::mount("room", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, &*options)
 }
 
 /// Makes the finished room read-only.
-fn seal(room: &Path) -> Result<(), Fault> {
+pub(crate) fn seal(room: &Path) -> Result<(), Fault> {
     let handle = rustix::fs::open(room, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).while_doing("opening /room")?;
     sys::set_mount_attributes(handle.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY, false).while_doing("sealing /room")?;
     // A tool that finds `/` writable would find it writable for ever; so this is tried rather than believed.
@@ -229,13 +248,19 @@ fn seal(room: &Path) -> Result<(), Fault> {
 
 /// The part of `/etc` that is our own.
 fn own_files() -> Vec<(String, Vec<u8>)> {
+    let files = etc("/bin/bash").into_iter();
+    files.map(|(name, text)| (format!("room/etc/{name}"), text.into_bytes())).collect()
+}
+
+/// Name and content of the files of `/etc` that every room has, whatever its root is.
+pub(crate) fn etc(shell: &str) -> [(&'static str, String); 6] {
     let agent = ids::AGENT;
-    let texts = [
+    [
         (
             "passwd",
             format!(
                 "root:x:0:0:root:/root:/usr/sbin/nologin\n\
-                 agent:x:{agent}:{agent}:agent:/home/agent:/bin/bash\n\
+                 agent:x:{agent}:{agent}:agent:/home/agent:{shell}\n\
                  nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
             ),
         ),
@@ -247,6 +272,5 @@ fn own_files() -> Vec<(String, Vec<u8>)> {
             "nsswitch.conf",
             "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n".to_owned(),
         ),
-    ];
-    texts.into_iter().map(|(name, text)| (format!("room/etc/{name}"), text.into_bytes())).collect()
+    ]
 }

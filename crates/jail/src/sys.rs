@@ -108,6 +108,50 @@ pub(crate) fn install(filter: &Filter) -> Result<()> {
     Ok(())
 }
 
+/// `struct landlock_ruleset_attr`, as of version 6; an older kernel takes a longer one whose rest is zero.
+#[repr(C)]
+struct LandlockRuleset {
+    handled_access_fs: u64,
+    handled_access_net: u64,
+    scoped: u64,
+}
+
+/// `struct landlock_path_beneath_attr`.
+#[repr(C, packed)]
+struct LandlockPathBeneath {
+    allowed_access: u64,
+    parent_fd: i32,
+}
+
+/// New Landlock rules, which forbid all these rights until some place is allowed them.
+pub(crate) fn landlock_create(files: u64, scopes: u64) -> Result<OwnedFd> {
+    let set = LandlockRuleset { handled_access_fs: files, handled_access_net: 0, scoped: scopes };
+    // SAFETY: `set` is valid for its size and lives until the call returns.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const set, size_of::<LandlockRuleset>(), 0 as c_int)
+    })?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Allows these rights at and below a place.
+pub(crate) fn landlock_allow(set: BorrowedFd<'_>, place: BorrowedFd<'_>, rights: u64) -> Result<()> {
+    const PATH_BENEATH: c_int = 1;
+    let rule = LandlockPathBeneath { allowed_access: rights, parent_fd: place.as_raw_fd() };
+    // SAFETY: `rule` has the layout of its kind and lives until the call returns.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, set.as_raw_fd(), PATH_BENEATH, &raw const rule, 0 as c_int)
+    })?;
+    Ok(())
+}
+
+/// Puts this process and all that come of it under rules, for good. Needs no_new_privs.
+pub(crate) fn landlock_enforce(set: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: takes two numbers and touches no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, set.as_raw_fd(), 0 as c_int) })?;
+    Ok(())
+}
+
 /// Which Landlock this kernel has.
 pub(crate) fn landlock_version() -> Result<c_long> {
     const VERSION: c_int = 1;

@@ -16,6 +16,11 @@ const CAPABILITIES: u32 = 64;
 pub(crate) fn limit_resources(start: &Start) -> Result<(), Fault> {
     limit(Resource::Nofile, start.open_files).while_doing("limiting open files")?;
     limit(Resource::Fsize, start.file_bytes).while_doing("limiting the size of files")?;
+    if let Some(most) = start.memory_bytes {
+        // Of what a process has mapped only this counts: address space that it merely reserves, as language runtimes do by the
+        // gigabyte, costs nothing.
+        limit(Resource::Data, most).while_doing("limiting memory")?;
+    }
     limit(Resource::Core, 0).while_doing("switching core files off")
 }
 

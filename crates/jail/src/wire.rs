@@ -5,8 +5,8 @@
 
 use crate::fault::Fault;
 
-/// Bytes of the longest packet: a path of 4,096 bytes and what stands beside it.
-pub const PACKET_BYTES_MAX: usize = 8 << 10;
+/// Bytes of the longest packet: the layers of a room's root, or a path of 4,096 bytes and what stands beside it.
+pub const PACKET_BYTES_MAX: usize = 32 << 10;
 /// Descriptors that one packet may carry.
 pub const DESCRIPTORS_MAX: usize = 8;
 
@@ -19,15 +19,28 @@ pub enum Order {
         data: Vec<u8>,
         /// The certificate of an authority that programs of rooms are to trust, in PEM; empty: none.
         authority: Vec<u8>,
+        /// Directories below which rooms' roots may lie as well. One that is not there is left out.
+        roots: Vec<Vec<u8>>,
     },
     /// Make a room that waits for its session. With it: the `cgroup.procs` files that its first process writes itself into.
     Park {
         /// The host's name for the room, here and in later news.
         room: u64,
+        root: Root,
     },
     /// Give a waiting room its session. With it: the socket on which the cell listens. The host has recorded the room's first
     /// process before, as from here on the room can come to live without launcher and host.
     Start(Start),
+}
+
+/// What a room's root is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// The one that the stage has ready: the host's `/usr`.
+    Stage,
+    /// Directories, the uppermost first. Each is named by its path on the stage: `data/…`, or `roots/<n>/…` in the order of
+    /// [`Order::Configure`].
+    Layers(Vec<Vec<u8>>),
 }
 
 /// What binds a room to its session.
@@ -40,10 +53,12 @@ pub struct Start {
     pub ids: Option<u32>,
     pub open_files: u64,
     pub file_bytes: u64,
-    /// Bytes of each file system that the room keeps in memory.
+    /// Bytes of `/tmp`, which the room keeps in memory; `/dev/shm` has half as many.
     pub tmp_bytes: u64,
     /// Processes of one uid, where no cgroup limits them.
     pub processes: Option<u64>,
+    /// Memory that each process may call its own, where no cgroup limits what they have together.
+    pub memory_bytes: Option<u64>,
     /// How long the cell waits for a host that is gone.
     pub orphan_seconds: u64,
     /// `None`: no way out.
@@ -87,14 +102,22 @@ impl Order {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::default();
         match self {
-            Order::Configure { data, authority } => {
+            Order::Configure { data, authority, roots } => {
                 out.number(0);
                 out.bytes(data);
                 out.bytes(authority);
+                out.list(roots);
             }
-            Order::Park { room } => {
+            Order::Park { room, root } => {
                 out.number(1);
                 out.number(*room);
+                match root {
+                    Root::Stage => out.number(0),
+                    Root::Layers(layers) => {
+                        out.number(1);
+                        out.list(layers);
+                    }
+                }
             }
             Order::Start(start) => {
                 out.number(2);
@@ -105,6 +128,7 @@ impl Order {
                 out.number(start.file_bytes);
                 out.number(start.tmp_bytes);
                 out.option(start.processes);
+                out.option(start.memory_bytes);
                 out.number(start.orphan_seconds);
                 out.number(u64::from(start.outlet.is_some()));
                 if let Some(outlet) = &start.outlet {
@@ -119,8 +143,15 @@ impl Order {
     pub fn decode(packet: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader(packet);
         let order = match from.number()? {
-            0 => Order::Configure { data: from.bytes()?, authority: from.bytes()? },
-            1 => Order::Park { room: from.number()? },
+            0 => Order::Configure { data: from.bytes()?, authority: from.bytes()?, roots: from.list()? },
+            1 => Order::Park {
+                room: from.number()?,
+                root: match from.number()? {
+                    0 => Root::Stage,
+                    1 => Root::Layers(from.list()?),
+                    _ => return Err(Malformed),
+                },
+            },
             2 => Order::Start(Start {
                 room: from.number()?,
                 directory: from.bytes()?,
@@ -129,6 +160,7 @@ impl Order {
                 file_bytes: from.number()?,
                 tmp_bytes: from.number()?,
                 processes: from.option()?,
+                memory_bytes: from.option()?,
                 orphan_seconds: from.number()?,
                 outlet: match from.number()? {
                     0 => None,
@@ -230,6 +262,11 @@ impl Writer {
         self.0.extend_from_slice(bytes);
     }
 
+    fn list(&mut self, items: &[Vec<u8>]) {
+        self.number(items.len() as u64);
+        items.iter().for_each(|item| self.bytes(item));
+    }
+
     fn fault(&mut self, fault: &Fault) {
         self.number(i64::from(fault.errno) as u64);
         self.bytes(fault.doing.as_bytes());
@@ -267,6 +304,11 @@ impl Reader<'_> {
         Ok(head.to_vec())
     }
 
+    fn list(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
+        // No room is taken for what is announced: a packet is short, and each item takes a part of it.
+        (0..self.number()?).map(|_| self.bytes()).collect()
+    }
+
     fn ports(&mut self) -> Result<Vec<u16>, Malformed> {
         let bytes = self.bytes()?;
         let (ports, []) = bytes.as_chunks::<2>() else { return Err(Malformed) };
@@ -297,13 +339,23 @@ mod tests {
             file_bytes: u64::MAX,
             tmp_bytes: 0,
             processes: None,
+            memory_bytes: None,
             orphan_seconds: 600,
             outlet: None,
         };
         let outlet = Outlet { directory: b"rooms/sesn_1/outlet".to_vec(), ports: vec![80, 65_535] };
-        let user = Start { ids: None, processes: Some(512), outlet: Some(outlet), ..start.clone() };
-        let configure = Order::Configure { data: b"/data/\xff".to_vec(), authority: b"-----BEGIN".to_vec() };
-        vec![configure, Order::Park { room: 7 }, Order::Start(start), Order::Start(user)]
+        let user = Start {
+            ids: None,
+            processes: Some(512),
+            memory_bytes: Some(2 << 30),
+            outlet: Some(outlet),
+            ..start.clone()
+        };
+        let (authority, roots) = (b"-----BEGIN".to_vec(), vec![b"/srv/roots".to_vec(), Vec::new()]);
+        let configure = Order::Configure { data: b"/data/\xff".to_vec(), authority, roots };
+        let layers = Root::Layers(vec![b"data/images/layers/a".to_vec(), b"roots/0".to_vec()]);
+        let parks = [Root::Stage, layers].map(|root| Order::Park { room: 7, root });
+        parks.into_iter().chain([configure, Order::Start(start), Order::Start(user)]).collect()
     }
 
     fn news() -> Vec<News> {

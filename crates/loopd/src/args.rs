@@ -44,6 +44,9 @@ pub enum Command {
     Replay(ReportArgs),
     /// Take the content of an event out of a session's history, for good
     Redact(RedactArgs),
+    /// List, refresh and remove images that rooms are made of
+    #[command(subcommand)]
+    Images(ImagesCommand),
     /// Make, list and revoke API keys; rotate the master key of the vaults
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -258,8 +261,8 @@ pub enum KeysCommand {
 }
 
 const KEYS_HELP: &str = "\
-Scopes are `agents`, `environments`, `sessions`, `models`, `vaults`, `keys`, `audit` and `workspaces`, each with `:read` or `:write` (which
-includes reading). `*` is all of the key's own workspace; other workspaces need `workspaces:…` beside it.
+Scopes are `agents`, `environments`, `sessions`, `models`, `vaults`, `keys`, `audit`, `workspaces` and `images`, each with `:read` or `:write` (which
+includes reading). `*` is all of the key's own workspace; other workspaces and the host's images need `workspaces:…` and `images:…`.
 
 The command talks to the server that uses the data directory, as its operator; without one, to the data directory itself; with
 LOOPD_URL, to that server with the key in LOOPD_API_KEY.";
@@ -307,6 +310,26 @@ pub struct TraceArgs {
     /// Print the trace as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImagesCommand {
+    /// List references and what they mean here
+    List {
+        /// Print the images as JSON, one per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the registry what a reference means now, and fetch that; rooms made from now on are of it
+    Pull {
+        #[arg(value_name = "REFERENCE")]
+        reference: String,
+    },
+    /// Forget what references mean; layers that nothing else needs go within the hour
+    Remove {
+        #[arg(required = true, value_name = "REFERENCE")]
+        references: Vec<String>,
+    },
 }
 
 const ROTATE_MASTER: &str = "\

@@ -15,6 +15,7 @@ use loopd_broker::{Trail, TrailParts, Vaults};
 use loopd_domain::environment::Ports;
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
+use loopd_images::Images;
 use loopd_models::Registry;
 use loopd_sandbox::{RoomOutlet, Sandbox, SandboxError, namespaces::NamespaceSandbox};
 use loopd_server::{AuthConfig, Oidc, Rates, ServerState};
@@ -53,13 +54,15 @@ impl House {
         }
         settings.check_exposure(!auth.is_development())?;
         let vaults = vaults(&store, &settings.master_key(env, data.path())?, clock.clone()).await?;
+        let roots = settings.images(env)?;
         let authority = Authority::open(data.path(), vaults.as_ref(), clock.now());
         let authority = Arc::new(authority.context("the authority that rooms trust could not be opened")?);
-        let sandbox = NamespaceSandbox::with_authority(data.path(), authority.file())?;
+        let sandbox = NamespaceSandbox::furnished(data.path(), Some(authority.file()), roots.directories.clone())?;
         let sandbox =
             sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
         // As a session gets that names no environment.
         let sandbox = Arc::new(sandbox.with_usual_outlet(RoomOutlet::Open { ports: Ports::default().0 }));
+        let images = Images::open(data.path(), roots, clock.clone()).context("images could not be set up")?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
         let connections = Arc::new(ConnectionReports::default());
@@ -75,6 +78,7 @@ impl House {
         let parts = Parts {
             store: store.clone(),
             sandbox,
+            images,
             models: models.clone(),
             host_tools: Arc::new(host_tools),
             egress: Arc::new(egress),

@@ -21,6 +21,11 @@
 //! input = 0.20
 //! output = 0.60
 //!
+//! [images]                         # what rooms may be made of besides this machine's `/usr`
+//! allow_directories = ["/srv/roots"]           # roots and archives of images may lie below
+//! allow_registries = ["docker.io", "registry.example.com:5000"]
+//! plain_registries = ["registry.example.com:5000"]  # of those, the ones without TLS
+//!
 //! [host_tools]                     # HTTP tools and MCP servers
 //! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
 //!
@@ -85,6 +90,8 @@ pub struct Config {
     #[serde(default)]
     pub host_tools: HostToolsSection,
     #[serde(default)]
+    pub images: ImagesSection,
+    #[serde(default)]
     pub network: NetworkSection,
     #[serde(default)]
     pub limits: LimitsSection,
@@ -117,6 +124,17 @@ pub struct OidcSection {
     pub scope_claim: Option<String>,
     #[serde(default)]
     pub scopes: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct ImagesSection {
+    /// Directories of this machine below which roots and archives may lie. Absent: none.
+    #[serde(default)]
+    pub allow_directories: Vec<PathBuf>,
+    /// Registries that may be asked. Absent: the well-known public ones.
+    pub allow_registries: Option<Vec<String>>,
+    #[serde(default)]
+    pub plain_registries: Vec<String>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -258,6 +276,7 @@ const TOP_KEYS: &[&str] = &[
     "master_key_file",
     "models",
     "host_tools",
+    "images",
     "network",
     "limits",
     "audit",
@@ -267,6 +286,7 @@ const LIMITS_KEYS: &[&str] = &["requests_per_second", "requests_burst", "turns",
 const AUDIT_KEYS: &[&str] = &["retention_days"];
 const OIDC_KEYS: &[&str] = &["issuer", "audience", "workspace_claim", "scope_claim", "scopes"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
+const IMAGES_KEYS: &[&str] = &["allow_directories", "allow_registries", "plain_registries"];
 const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];
@@ -287,6 +307,9 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
         if let Some(section) = table.get(name).and_then(|v| v.as_table()) {
             check(section, &format!("[{name}]"), known)?;
         }
+    }
+    if let Some(section) = table.get("images").and_then(|v| v.as_table()) {
+        check(section, "[images]", IMAGES_KEYS)?;
     }
     if let Some(section) = table.get("network").and_then(|v| v.as_table()) {
         check(section, "[network]", NETWORK_KEYS)?;

@@ -54,6 +54,8 @@ pub enum SettingsError {
     Lease { text: String },
     #[error("LOOPD_URL is `{url}`; accepted: `http://host:port` or `https://host`")]
     Url { url: String },
+    #[error("[images] allow_directories names `{path}`: {source}; accepted: directories that are there")]
+    ImageDirectory { path: PathBuf, source: std::io::Error },
     #[error("the number of waiting rooms is `{text}`; accepted: 0 to {}", limits::ROOMS_WAITING_MAX)]
     WaitingRooms { text: String },
     #[error("{name} is `{text}`; accepted: a number of seconds")]
@@ -102,6 +104,24 @@ impl Settings {
             None if self.listen.ip().is_loopback() => AllowHosts::Any,
             None => AllowHosts::Only(Vec::new()),
         }
+    }
+
+    /// What rooms may be made of. The directories must be there.
+    pub fn images(&self, env: Env<'_>) -> Result<loopd_images::Settings, SettingsError> {
+        let section = &self.config.images;
+        let real = |path: &PathBuf| {
+            let found = loopd_images::real_directory(path);
+            found.map_err(|source| SettingsError::ImageDirectory { path: path.clone(), source })
+        };
+        let registries = section.allow_registries.clone();
+        let docker = env("DOCKER_CONFIG").map(PathBuf::from);
+        let docker = docker.or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".docker")));
+        Ok(loopd_images::Settings {
+            directories: section.allow_directories.iter().map(real).collect::<Result<_, _>>()?,
+            registries: registries.unwrap_or_else(|| loopd_images::Settings::default().registries),
+            plain_registries: section.plain_registries.clone(),
+            docker_config: docker.map(|directory| directory.join("config.json")),
+        })
     }
 
     /// Is it safe to serve there? `keyed`: callers need a key.

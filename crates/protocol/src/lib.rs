@@ -17,6 +17,7 @@ pub mod codec;
 use loopd_agent_loop::{Command, Input, LoopConfig, Resume};
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::Outcome;
+use loopd_domain::limits::{ROOM_CALL_SECONDS_DEFAULT, ROOM_OUTPUT_BYTES_DEFAULT};
 use loopd_domain::{CallId, Epoch, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,14 @@ pub enum ToCell {
         /// are worth nothing outside this session.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         variables: Vec<(String, String)>,
+        /// Of each call that the cell runs.
+        #[serde(default)]
+        limits: CallLimits,
+    },
+    /// Ends the calls that run in the room: they have reached a limit that only the host sees. Each gets `message` for its
+    /// result, an error.
+    Stop {
+        message: String,
     },
     Input {
         now: Timestamp,
@@ -61,6 +70,22 @@ pub enum ToCell {
     },
     /// End every process of the room and exit.
     Shutdown,
+}
+
+/// What one call that the cell runs may take up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallLimits {
+    /// Bytes that it may print.
+    pub output_bytes: u64,
+    /// How long it may run, whatever it asks for.
+    pub seconds: u64,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        CallLimits { output_bytes: ROOM_OUTPUT_BYTES_DEFAULT, seconds: ROOM_CALL_SECONDS_DEFAULT }
+    }
 }
 
 /// From the cell to the host.

@@ -11,6 +11,6 @@ pub mod programs;
 
 pub use namespaces::NamespaceSandbox;
 pub use port::{
-    Check, CheckVerdict, Found, Outlet, OutletStream, Room, RoomExit, RoomGuard, RoomOutlet, RoomRoot, RoomSpec,
-    Sandbox, SandboxError,
+    Check, CheckVerdict, Found, Outlet, OutletStream, Reached, Room, RoomExit, RoomGuard, RoomMeter, RoomOutlet,
+    RoomRoot, RoomSpec, Sandbox, SandboxError, Unmetered,
 };

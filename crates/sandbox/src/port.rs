@@ -68,6 +68,8 @@ pub struct Room {
     pub outlet: Option<Box<dyn Outlet>>,
     /// Becomes `Some` when the room is gone.
     pub exit: watch::Receiver<Option<RoomExit>>,
+    /// What the room uses up, as far as that is only seen from outside.
+    pub meter: Box<dyn RoomMeter>,
     /// Kills the room when dropped.
     pub guard: Box<dyn RoomGuard>,
 }
@@ -80,6 +82,41 @@ pub trait RoomGuard: Send + Sync {
     fn pid(&self) -> Option<u32>;
     /// Lets the room live on without this process, for [`Sandbox::adopt`].
     fn leave(self: Box<Self>);
+}
+
+/// Looks at what a room uses up.
+#[async_trait]
+pub trait RoomMeter: Send {
+    /// The limits of which the kernel says that they were reached since this was asked last. Reads; does not wait.
+    fn reached(&mut self) -> Reached;
+    /// Waits until what the session keeps on disk is above its limit, and again each time that it has grown beyond what was told;
+    /// answers how many bytes it is. Looks at the disk only while somebody waits, more seldom when the room is not `busy`.
+    /// Safe to cancel.
+    async fn disk_full(&mut self, busy: bool) -> u64;
+}
+
+/// Limits that a room has reached. Its processes were refused what they asked for, or ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reached {
+    /// The kernel ended a process to get its memory back.
+    pub memory: bool,
+    /// A process or thread could not be started.
+    pub processes: bool,
+}
+
+/// The meter of a room whose backend cannot look at it from outside.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unmetered;
+
+#[async_trait]
+impl RoomMeter for Unmetered {
+    fn reached(&mut self) -> Reached {
+        Reached::default()
+    }
+
+    async fn disk_full(&mut self, _busy: bool) -> u64 {
+        std::future::pending().await
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +137,9 @@ pub enum SandboxError {
     Unavailable { kind: &'static str, reason: String },
     #[error("the room's directory `{path}`: {source}")]
     Directory { path: PathBuf, source: std::io::Error },
+    /// What the room is to be made of cannot be had now.
+    #[error("the room's root: {0}")]
+    Root(String),
     #[error("the certificate of the authority that rooms trust, `{path}`: {source}")]
     Authority { path: PathBuf, source: std::io::Error },
     /// The launcher is gone and could not be started again.
@@ -118,7 +158,10 @@ impl SandboxError {
     pub fn is_permanent(&self) -> bool {
         match self {
             SandboxError::Unavailable { .. } | SandboxError::Environment(_) | SandboxError::Authority { .. } => true,
-            SandboxError::Directory { .. } | SandboxError::Launcher(_) | SandboxError::Fenced { .. } => false,
+            SandboxError::Directory { .. }
+            | SandboxError::Root(_)
+            | SandboxError::Launcher(_)
+            | SandboxError::Fenced { .. } => false,
         }
     }
 }
@@ -131,6 +174,8 @@ pub struct Found {
     pub room: bool,
     /// A directory.
     pub files: bool,
+    /// What its living room is made of, if that is not the host's `/usr`.
+    pub layers: Vec<PathBuf>,
 }
 
 /// One fact that `loopd doctor` found out by trying.

@@ -101,7 +101,7 @@ async fn the_probe_tries_everything() {
         assert_ne!(check.verdict, CheckVerdict::Broken, "{check:?}");
         assert_eq!(check.verdict == CheckVerdict::Works, check.remedy.is_empty(), "{check:?}");
     }
-    assert_eq!(checks.len(), 14);
+    assert_eq!(checks.len(), 17);
     assert!(checks.last().unwrap().detail.contains(" ms"), "{checks:?}");
     let left = |directory: &Path| std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
     let mut directories: Vec<_> = left(data.path()).filter(|name| data.path().join(name).is_dir()).collect();

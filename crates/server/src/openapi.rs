@@ -16,7 +16,8 @@ use utoipa_axum::routes;
     tags(
         (name = "invoke", description = "The whole loop in one request"),
         (name = "agents"), (name = "environments"), (name = "sessions"), (name = "events"), (name = "threads"),
-        (name = "models"), (name = "vaults"), (name = "keys"), (name = "workspaces"), (name = "audit"), (name = "service")
+        (name = "models"), (name = "vaults"), (name = "keys"), (name = "workspaces"), (name = "audit"), (name = "images"),
+        (name = "service")
     )
 )]
 struct Head;

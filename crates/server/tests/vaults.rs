@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use loopd_domain::WorkspaceId;
 use loopd_domain::limits::CREDENTIALS_MAX;
-use loopd_server::{ApiKey, AuthConfig};
+use loopd_server::{AuthConfig, OwnKey};
 use serde_json::{Value, json};
 use support::{House, Reply};
 
@@ -136,8 +136,8 @@ async fn a_vault_is_full_at_its_limit() {
 #[tokio::test]
 async fn what_is_of_another_workspace_is_not_there() {
     let workspace = |name: &str| WorkspaceId::parse("id", &format!("wrkspc_{name}")).expect("an id");
-    let api_keys = vec![ApiKey::new("ka", workspace("a")), ApiKey::new("kb", workspace("b"))];
-    let house = House::open(AuthConfig { api_keys }).await;
+    let own_keys = vec![OwnKey::new("ka", workspace("a")), OwnKey::new("kb", workspace("b"))];
+    let house = House::open(AuthConfig { own_keys, ..AuthConfig::development() }).await;
     let ask = async |key: &str, method: &str, path: &str, body: Value| {
         let request = Request::builder().method(method).uri(path).header("x-api-key", key);
         let request = request.header("content-type", "application/json");

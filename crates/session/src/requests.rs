@@ -8,6 +8,7 @@ use loopd_domain::event::{Event, EventBody};
 use loopd_domain::session::{Session, SessionAgent, TurnSettings};
 use loopd_domain::{Clock, EnvironmentId, EventId, IdSource, Seq, SessionId, Timestamp, VaultId, WorkspaceId};
 use loopd_host_tools::HostTools;
+use loopd_images::Images;
 use loopd_models::Registry;
 use loopd_sandbox::Sandbox;
 use loopd_store::{AppendError, OnceRecord, Store, StoreError};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub sandbox: Arc<dyn Sandbox>,
+    /// What rooms are made of.
+    pub images: Images,
     pub models: Arc<Registry>,
     pub host_tools: Arc<dyn HostTools>,
     /// Serves what comes out of a room's outlet, and tells `connections` of it.

@@ -11,11 +11,13 @@ use crate::requests::*;
 use crate::slots::{Slot, Slots};
 use crate::{admission, keeper, sweep};
 use loopd_domain::chain::GENESIS;
+use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::EventBody;
 use loopd_domain::fold::SessionFold;
 use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId, ids};
+use loopd_images::Images;
 use loopd_store::{AppendError, Lease, OnceRecord, OwnerId, SessionFilter};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -102,12 +104,23 @@ impl SessionService {
         let _ = self.0.stopping.subscribe().wait_for(|stop| *stop).await;
     }
 
+    pub fn images(&self) -> &Images {
+        &self.parts().images
+    }
+
+    /// Whether rooms of such an environment could be made here, as far as this can be said without fetching anything.
+    pub fn check_root(&self, room: &EnvironmentConfig) -> Result<(), ServiceError> {
+        let checked = self.parts().images.check(&room.root);
+        checked.map_err(|fault| ServiceError::Refused(format!("`config.root` of the environment: {fault}")))
+    }
+
     pub async fn create(&self, new: NewSession, once: Option<OnceKey>) -> Result<Accepted, ServiceError> {
         let parts = self.parts();
         parts.models.resolve(&new.agent.spec.model)?;
         if let Some(first) = self.first_answer(&new.workspace, once.as_ref()).await? {
             return Ok(first);
         }
+        self.check_root(&new.room)?;
         let now = parts.clock.now();
         let session = Session {
             id: SessionId::generate(parts.ids.as_ref()),

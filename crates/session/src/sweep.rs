@@ -8,7 +8,9 @@ use crate::requests::ServiceError;
 use crate::service::SessionService;
 use loopd_domain::SessionId;
 use loopd_domain::environment::EnvironmentConfig;
+use loopd_images::Collected;
 use loopd_sandbox::Found;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Time between two sweeps.
@@ -46,6 +48,7 @@ impl SessionService {
     /// Ends rooms and removes files of sessions that are not there any more.
     pub async fn sweep(&self) -> Result<SweepReport, ServiceError> {
         let found = self.parts().sandbox.inventory().await.map_err(|fault| ServiceError::Refused(fault.to_string()))?;
+        self.clear_images(&found).await;
         let mut report = SweepReport { seen: found.len(), ..SweepReport::default() };
         for found in found {
             if self.exists(&found.session).await? {
@@ -63,8 +66,21 @@ impl SessionService {
         Ok(report)
     }
 
+    /// Removes layers of images that nothing needs. What cannot be removed is there the next time.
+    async fn clear_images(&self, found: &[Found]) {
+        let in_use: Vec<PathBuf> = found.iter().flat_map(|found| found.layers.iter().cloned()).collect();
+        let images = self.parts().images.clone();
+        let cleared = tokio::task::spawn_blocking(move || images.collect(&in_use)).await;
+        match cleared {
+            Ok(Ok(Collected { removed: 0, .. })) => {}
+            Ok(Ok(collected)) => tracing::info!(?collected, "layers of images that nobody needs were removed"),
+            Ok(Err(fault)) => tracing::warn!(%fault, "images could not be cleared up"),
+            Err(stopped) => tracing::warn!(%stopped, "images could not be cleared up"),
+        }
+    }
+
     async fn sweep_one(&self, found: &Found, report: &mut SweepReport) -> Result<(), ServiceError> {
-        let Found { session, room, files } = found;
+        let Found { session, room, files, layers: _ } = found;
         if self.exists(session).await? {
             return Ok(());
         }

@@ -156,6 +156,22 @@ async fn an_interrupt_ends_a_running_tool_and_the_turn() {
 }
 
 #[tokio::test]
+async fn a_full_disk_stops_what_runs_and_the_turn_goes_on() {
+    let house = House::open(Arc::new(|_| Act::Hang)).await;
+    let script = json!({"steps": [{"tools": [{"name": "bash", "input": {}}]}, {"text": "after"}]});
+    let made = house.create(script, toolset(ToolConfig::default()), "go").await;
+    let id = &made.session.id;
+    house.until(id, 0, |b| matches!(b, EventBody::ModelRequestEnd { .. })).await;
+    house.mishaps.disk.send_replace(11 << 30);
+    let events = house.until_idle(id, 0).await;
+    assert_eq!(stop_reason(&events), StopReason::EndTurn);
+    let results = results(&events);
+    let said = "The room's disk limit of 10 GiB was reached: the session's files take 11 GiB.";
+    assert!(results.len() == 1 && results[0].0.contains(said) && results[0].1 == Outcome::Completed, "{results:?}");
+    house.assert_legal(id).await;
+}
+
+#[tokio::test]
 async fn an_interrupt_cuts_the_model_and_keeps_what_it_said() {
     let house = House::open(echo()).await;
     let text = "a long story ".repeat(50);

@@ -36,6 +36,7 @@ targets!(
     hosts,
     jail_wire,
     journal,
+    layer,
     proxied,
     provider_stream,
     tls_hello,

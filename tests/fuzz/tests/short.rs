@@ -26,6 +26,7 @@ short!(
     hosts,
     jail_wire,
     journal,
+    layer,
     proxied,
     provider_stream,
     tls_hello,
@@ -45,6 +46,7 @@ fn a_planted_fault_is_found_and_its_input_kept() {
     let target = Target { name: "tls_hello", run: planted };
     let found = std::panic::catch_unwind(|| short::run(&target, Duration::from_secs(60))).is_err();
     assert!(found);
-    let kept = std::fs::read_dir(short::failures()).expect("failures are kept").filter_map(|entry| Some(entry.ok()?.path()));
+    let kept =
+        std::fs::read_dir(short::failures()).expect("failures are kept").filter_map(|entry| Some(entry.ok()?.path()));
     assert!(kept.map(|path| std::fs::read(path).expect("readable")).any(|bytes| bytes.first() == Some(&0x17)));
 }

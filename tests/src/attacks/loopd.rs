@@ -33,7 +33,9 @@ impl Ground {
         let options = Options { user, ..Options::default() }.env("CANARY", "CANARY-HOST-environment");
         let server = Server::with(options);
         let http = server.http();
-        let limits = json!({"memory_bytes": 512u64 << 20, "pids": 128, "open_files": 1024});
+        let limits = json!({
+            "memory_bytes": 512u64 << 20, "pids": 128, "open_files": 1024, "disk_bytes": DISK_MIB << 20
+        });
         let environment =
             http.post("/v1/environments", json!({"name": "attacked", "config": {"type": "cloud", "limits": limits}}));
         let environment = environment.await.ok()["id"].as_str().expect("an id").to_owned();

@@ -13,14 +13,14 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use hyper::{HeaderMap, Method, Response};
-use loopd_domain::limits::EGRESS_MASKED_BYTES_MIN;
+use loopd_domain::limits::MASKED_SECRET_BYTES_MIN;
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
 /// What is looked for in an answer, and what stands in its place.
 pub(crate) fn masks(bound: &Bound, encoded: Vec<Turned>) -> Vec<Turned> {
     let own = bound.here.iter().map(|c| (c.secret.to_zeroizing(), c.placeholder.clone().into_bytes()));
-    own.chain(encoded).filter(|(secret, _)| secret.len() >= EGRESS_MASKED_BYTES_MIN).collect()
+    own.chain(encoded).filter(|(secret, _)| secret.len() >= MASKED_SECRET_BYTES_MIN).collect()
 }
 
 pub(crate) fn answer(

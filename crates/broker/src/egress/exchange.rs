@@ -78,11 +78,11 @@ impl Exchange {
         let mut encoded = Vec::new();
         let mut is_placed = signing.is_some();
         if self.is_secure {
-            for credential in head::seen(&parts.uri, &parts.headers, &bound.in_headers()) {
-                passage.use_of(&credential).await.map_err(SendFault::Stopped)?;
-            }
             let placed = head::place(&mut parts.uri, &mut parts.headers, &bound.in_headers());
             let placed = placed.map_err(|fault| SendFault::Stopped(Stop::refused(fault.to_string())))?;
+            for credential in &placed.used {
+                passage.use_of(credential).await.map_err(SendFault::Stopped)?;
+            }
             is_placed |= !placed.used.is_empty();
             encoded = placed.encoded;
         }
@@ -93,8 +93,10 @@ impl Exchange {
         let rechunk = match &signing {
             None => None,
             Some(signing) => {
+                let signed = signing.again(&mut parts, &named, incoming.is_end_stream());
+                let rechunk = signed.map_err(SendFault::Stopped)?;
                 passage.use_of(&signing.credential).await.map_err(SendFault::Stopped)?;
-                signing.again(&mut parts, &named, incoming.is_end_stream()).map_err(SendFault::Stopped)?
+                rechunk
             }
         };
 

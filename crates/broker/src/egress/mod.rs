@@ -11,6 +11,10 @@
 //! What may be reached is decided in `policy`, from what the driver says of the session; nothing that the room says is believed.
 //! The addresses of a name are resolved here, judged here, and dialled as they were judged (`resolve`). There is one report for each
 //! `CONNECT` and for each request in the clear.
+//!
+//! What is not read: a blind tunnel, what follows a change of protocol, a body with a `Content-Encoding`, and a placeholder or a
+//! secret in another form than its own, in `Basic` authentication, or in the target of a request. A TLS connection that is opened
+//! must carry HTTP.
 
 mod addressed;
 mod answer;

@@ -166,7 +166,7 @@ impl Egress for Proxy {
             }
             Asked::Request => {
                 let forward = Forward::new(self.parts.clone(), client, traffic.clone(), scope.tasks());
-                if until_idle(&traffic, forward.serve(room)).await.is_none() {
+                if until_idle(&traffic, IDLE, forward.serve(room)).await.is_none() {
                     tracing::debug!("a connection from a room was idle for too long");
                 }
             }
@@ -175,7 +175,7 @@ impl Egress for Proxy {
                 let (parts, notes, closing) = (self.parts.clone(), visit.notes(), Arc::default());
                 let passage = Arc::new(Passage { parts, client: client.clone(), host, port, notes, closing });
                 let tunnel = Tunnel { passage, tasks: scope.tasks() };
-                if until_idle(&traffic, tunnel.serve(room)).await.is_none() {
+                if until_idle(&traffic, IDLE, tunnel.serve(room)).await.is_none() {
                     let reason = format!("nothing moved for {} s", EGRESS_IDLE_MS / 1_000);
                     visit.notes().outcome(ConnectionOutcome::Failed { reason });
                 }
@@ -185,12 +185,14 @@ impl Egress for Proxy {
     }
 }
 
+const IDLE: Duration = Duration::from_millis(EGRESS_IDLE_MS);
+
 /// Runs it as long as something moves; `None` when it was cut off.
-async fn until_idle(traffic: &Traffic, work: impl Future<Output = ()>) -> Option<()> {
+async fn until_idle(traffic: &Traffic, limit: Duration, work: impl Future<Output = ()>) -> Option<()> {
     let idle = async {
         loop {
             let before = traffic.counts();
-            tokio::time::sleep(Duration::from_millis(EGRESS_IDLE_MS)).await;
+            tokio::time::sleep(limit).await;
             if traffic.counts() == before {
                 return;
             }
@@ -224,4 +226,25 @@ impl Drop for Place {
 pub fn roots_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ProxyError> {
     let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     roots.map_err(|fault| ProxyError::Root(fault.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn what_stands_still_is_cut_and_what_moves_is_not() {
+        let traffic = Traffic::default();
+        assert_eq!(until_idle(&traffic, SHORT, std::future::pending()).await, None);
+        let slow = async {
+            for _ in 0..10 {
+                tokio::time::sleep(SHORT / 5).await;
+                traffic.add(1, 0);
+            }
+        };
+        // A limit that no busy machine reaches between two of them.
+        assert_eq!(until_idle(&traffic, SHORT * 1_000, slow).await, Some(()));
+    }
 }

@@ -7,6 +7,7 @@ use hyper_util::rt::TokioIo;
 use loopd_domain::limits::EGRESS_TUNNEL_BYTES;
 use loopd_domain::network::ConnectionOutcome;
 use parking_lot::Mutex;
+use std::io;
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::sync::oneshot;
 
@@ -21,16 +22,7 @@ impl Upgrade {
         let (over, ended) = oneshot::channel();
         *self.ended.lock() = Some(ended);
         tasks.spawn(async move {
-            let outcome = match tokio::try_join!(room, world) {
-                Ok((room, world)) => {
-                    let (mut room, mut world) = (TokioIo::new(room), TokioIo::new(world));
-                    copy_bidirectional_with_sizes(&mut room, &mut world, EGRESS_TUNNEL_BYTES, EGRESS_TUNNEL_BYTES)
-                        .await
-                        .map_err(|fault| fault.to_string())
-                }
-                Err(fault) => Err(fault.to_string()),
-            };
-            if let Err(reason) = outcome {
+            if let Err(reason) = both_ways(room, world).await {
                 notes.outcome(ConnectionOutcome::Failed { reason: format!("it broke off: {reason}") });
             }
             // Nobody waits when the connection was cut.
@@ -45,5 +37,16 @@ impl Upgrade {
             // An error means that its task was cut, and so are we.
             let _ = ended.await;
         }
+    }
+}
+
+async fn both_ways(room: OnUpgrade, world: OnUpgrade) -> Result<(), String> {
+    let (room, world) = tokio::try_join!(room, world).map_err(|fault| fault.to_string())?;
+    let (mut room, mut world) = (TokioIo::new(room), TokioIo::new(world));
+    match copy_bidirectional_with_sizes(&mut room, &mut world, EGRESS_TUNNEL_BYTES, EGRESS_TUNNEL_BYTES).await {
+        // Many programs close TCP without a farewell in TLS.
+        Err(fault) if fault.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(fault) => Err(fault.to_string()),
+        Ok(_) => Ok(()),
     }
 }

@@ -156,7 +156,11 @@ impl Upstream {
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
                 Err(mut fault) => match fault.take_message() {
-                    Some(unsent) if !fresh => request = unsent,
+                    // It takes no more, whether or not it calls itself closed.
+                    Some(unsent) if !fresh => {
+                        *self.kept.lock().await = Kept::None;
+                        request = unsent;
+                    }
                     _ => return Err(SendFault::Stopped(self.stop(&told(&fault.into_error())))),
                 },
             }

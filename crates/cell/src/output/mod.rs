@@ -26,6 +26,8 @@ pub struct Output {
     left_out: u64,
     spill: Spill,
     preview: String,
+    /// Bytes that came in since the call began, or since the one before it ended.
+    printed: u64,
 }
 
 impl Output {
@@ -36,7 +38,17 @@ impl Output {
         }
     }
 
+    pub fn printed(&self) -> u64 {
+        self.printed
+    }
+
+    /// A call begins; what jobs in the background printed before is not its doing.
+    pub fn count_anew(&mut self) {
+        self.printed = 0;
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
+        self.printed += bytes.len() as u64;
         let mut piece = std::mem::take(&mut self.piece);
         self.cleaner.push(bytes, &mut piece);
         self.take(&piece);

@@ -17,6 +17,7 @@ mod runner;
 mod worker;
 mod write;
 
+use crate::processes;
 use crate::tool_user::ToolUser;
 use crate::variables::Variables;
 use bash::Bash;
@@ -24,7 +25,7 @@ use loopd_domain::CallId;
 use loopd_domain::agent::Builtin;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::Outcome;
-use loopd_protocol::CallResult;
+use loopd_protocol::{CallLimits, CallResult};
 use runner::Runner;
 use rustix::event::PollFd;
 use rustix::process::{Pid, WaitStatus};
@@ -39,6 +40,7 @@ pub const INTERRUPTED: &str = "Tool execution was interrupted before completion.
 #[derive(Debug)]
 pub struct Tools {
     user: ToolUser,
+    limits: CallLimits,
     bash: Bash,
     workers: Vec<Worker>,
     /// Waits for the next call of a function.
@@ -58,6 +60,7 @@ impl Tools {
         Tools {
             bash: Bash::new(user.clone()),
             user,
+            limits: CallLimits::default(),
             workers: Vec::new(),
             idle: None,
             wants_runner: false,
@@ -65,6 +68,12 @@ impl Tools {
             kept: Vec::new(),
             spared: None,
         }
+    }
+
+    /// Of calls that begin from now on.
+    pub fn limit(&mut self, limits: CallLimits) {
+        self.limits = limits;
+        self.bash.limit(limits);
     }
 
     /// Starts a call. One that runs already goes on undisturbed; one that has ended is not run again.
@@ -95,10 +104,13 @@ impl Tools {
         now: Instant,
     ) -> Result<(), CallResult> {
         let runner = runner::order(builtin, input).and_then(|order| self.runner(&order));
-        self.workers.push(match runner {
-            Some(runner) => Worker::of(id, builtin.name(), runner, now),
-            None => Worker::start(&self.user, id, builtin.name(), function, input, now)?,
-        });
+        self.workers.push(
+            match runner {
+                Some(runner) => Worker::of(id, builtin.name(), runner, now),
+                None => Worker::start(&self.user, id, builtin.name(), function, input, now)?,
+            }
+            .within(self.limits),
+        );
         Ok(())
     }
 
@@ -143,6 +155,16 @@ impl Tools {
         if let Some(at) = self.workers.iter().position(|w| w.id() == id) {
             self.finished.push(self.workers.swap_remove(at).cancel(now));
         }
+    }
+
+    /// Ends every call that runs, because of a limit of the room. Those that wait go on.
+    pub fn stop_all(&mut self, why: &str, now: Instant) {
+        let calls: Vec<Pid> = self.workers.iter().map(Worker::pid).collect();
+        let keep: Vec<Pid> = self.kept_pids().into_iter().filter(|pid| !calls.contains(pid)).collect();
+        // Also what no shell knows of any more.
+        processes::kill_all_but(&keep);
+        self.finished.extend(self.bash.stop(why, &keep, now));
+        self.finished.extend(self.workers.drain(..).map(|worker| worker.stop(why, now)));
     }
 
     /// Calls that run, wait, or have ended with a result that may still be wanted.

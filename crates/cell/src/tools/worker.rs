@@ -9,7 +9,7 @@ use crate::tool_user::ToolUser;
 use crate::{processes, sys};
 use loopd_domain::event::Outcome;
 use loopd_domain::{CallId, Invalid};
-use loopd_protocol::CallResult;
+use loopd_protocol::{CallLimits, CallResult};
 use rustix::event::{PollFd, PollFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitStatus, kill_process};
@@ -45,6 +45,7 @@ pub struct Worker {
     ended: Option<WaitStatus>,
     closed: bool,
     started: Instant,
+    may_take: Duration,
 }
 
 #[derive(Debug)]
@@ -88,7 +89,22 @@ impl Worker {
     }
 
     fn new(id: CallId, name: &'static str, process: Process, now: Instant) -> Self {
-        Worker { id, name, process, received: Vec::new(), ended: None, closed: false, started: now }
+        Worker {
+            id,
+            name,
+            process,
+            received: Vec::new(),
+            ended: None,
+            closed: false,
+            started: now,
+            may_take: WORKER_TIMEOUT,
+        }
+    }
+
+    /// Bound by what the room allows, where that is less.
+    pub fn within(mut self, limits: CallLimits) -> Self {
+        self.may_take = WORKER_TIMEOUT.min(Duration::from_secs(limits.seconds));
+        self
     }
 
     pub fn id(&self) -> &CallId {
@@ -117,7 +133,7 @@ impl Worker {
     }
 
     pub fn deadline(&self) -> Instant {
-        self.started + WORKER_TIMEOUT
+        self.started + self.may_take
     }
 
     pub fn reaped(&mut self, pid: Pid, status: WaitStatus) {
@@ -129,6 +145,12 @@ impl Worker {
     pub fn cancel(self, now: Instant) -> CallResult {
         self.kill();
         Ending::error(INTERRUPTED).outcome(Outcome::Interrupted).of(self.id, now - self.started)
+    }
+
+    /// Ends it because of a limit of the room.
+    pub fn stop(self, why: &str, now: Instant) -> CallResult {
+        self.kill();
+        Ending::error(why).of(self.id, now - self.started)
     }
 
     /// The result, when there is one.
@@ -144,7 +166,7 @@ impl Worker {
             Ending::error(format!("the process of `{}` {}", self.name, processes::describe(status)))
         } else if now >= self.deadline() {
             self.kill();
-            let seconds = WORKER_TIMEOUT.as_secs();
+            let seconds = self.may_take.as_secs();
             Ending::error(format!("`{}` ran into its time limit of {seconds} s and was stopped", self.name))
                 .outcome(Outcome::TimedOut)
         } else {

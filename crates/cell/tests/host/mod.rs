@@ -7,7 +7,7 @@ use loopd_domain::event::{Outcome, Permission, RunsIn};
 use loopd_domain::session::TurnLimits;
 use loopd_domain::{CallId, Epoch, EventId, SessionId, Timestamp};
 use loopd_protocol::codec::{Decoder, encode};
-use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
+use loopd_protocol::{CallLimits, CallResult, FromCell, ToCell, VERSION};
 use serde_json::Value;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -32,6 +32,7 @@ pub struct Host {
     sockets: TempDir,
     calls: u32,
     epoch: u64,
+    pub limits: CallLimits,
     /// For the turns to come.
     pub variables: Vec<(String, String)>,
 }
@@ -101,6 +102,7 @@ impl Host {
             sockets,
             calls: 0,
             epoch: 0,
+            limits: CallLimits::default(),
             variables: Vec::new(),
         }
     }
@@ -186,7 +188,13 @@ impl Host {
             queued: Vec::new(),
             answered: None,
         };
-        self.send(&ToCell::Begin { config, resume, now: Timestamp(1_000_000), variables: self.variables.clone() });
+        self.send(&ToCell::Begin {
+            config,
+            resume,
+            now: Timestamp(1_000_000),
+            variables: self.variables.clone(),
+            limits: self.limits,
+        });
     }
 
     pub fn call(&mut self, name: &str, input: Value) -> Call {

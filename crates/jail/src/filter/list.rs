@@ -4,7 +4,7 @@
 //! To allow a call: its line here, and a reason in the commit if it reaches beyond the process that makes it.
 
 use super::program::Verdict;
-use libc::{AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, EPERM};
+use libc::{AF_UNIX, EAFNOSUPPORT, EPERM, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_TCP, IPPROTO_UDP};
 
 /// Namespaces that a process could ask for. `CLONE_NEWTIME` is left out: `clone` reads that bit as part of a signal number.
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -15,6 +15,11 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP) as u32;
 const NEW_TIME: u32 = 0x80;
+/// The first process of a room, which is the cell.
+const FIRST: u32 = 1;
+/// Of sockets to the internet. Whatever else is asked for would load a module into the kernel for the asking (SCTP, DCCP).
+const PROTOCOLS: &[u32] =
+    &[IPPROTO_IP as u32, IPPROTO_ICMP as u32, IPPROTO_TCP as u32, IPPROTO_UDP as u32, IPPROTO_ICMPV6 as u32];
 
 /// Depends on an argument.
 #[rustfmt::skip]
@@ -23,10 +28,14 @@ pub(super) const CHECKED: &[(i64, Verdict)] = &[
     // can look, is not listed at all, and C libraries fall back to `clone`.
     (libc::SYS_clone, Verdict::WithoutBits { argument: 0, bits: NEW_NAMESPACES, errno: EPERM }),
     (libc::SYS_unshare, Verdict::WithoutBits { argument: 0, bits: NEW_NAMESPACES | NEW_TIME, errno: EPERM }),
-    // Not AF_VSOCK (it reaches a hypervisor past every namespace), AF_ALG, AF_PACKET and the many others.
-    (libc::SYS_socket, Verdict::Socket { families: &[AF_UNIX as u32, AF_INET as u32, AF_INET6 as u32], errno: EAFNOSUPPORT }),
-    // Pushing characters into a terminal's input.
-    (libc::SYS_ioctl, Verdict::NoneOf { argument: 1, values: &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32], errno: EPERM }),
+    // Not AF_VSOCK (it reaches a hypervisor past every namespace), AF_ALG, AF_PACKET and the many others. Of netlink only routes:
+    // C libraries and language runtimes list addresses that way, and the room's own are all there are.
+    (libc::SYS_socket, Verdict::Socket { protocols: PROTOCOLS, errno: EAFNOSUPPORT }),
+    (libc::SYS_socketpair, Verdict::OneOf { argument: 0, values: &[AF_UNIX as u32], errno: EAFNOSUPPORT }),
+    // Pushing characters into a terminal's input, and changing what drives it, which would load a module.
+    (libc::SYS_ioctl, Verdict::NoneOf { argument: 1, values: &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32, libc::TIOCSETD as u32], errno: EPERM }),
+    // Where cell and tools have the same user, nothing else would keep them from taking the cell's descriptors away.
+    (libc::SYS_prlimit64, Verdict::NoneOf { argument: 0, values: &[FIRST], errno: EPERM }),
     // Linux, Linux with 32-bit layout, and "which am I?".
     (libc::SYS_personality, Verdict::OneOf { argument: 0, values: &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff], errno: EPERM }),
 ];
@@ -58,7 +67,7 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_shmat, libc::SYS_shmctl, libc::SYS_dup, libc::SYS_nanosleep, libc::SYS_getitimer, libc::SYS_setitimer,
     libc::SYS_getpid, libc::SYS_sendfile, libc::SYS_connect, libc::SYS_accept, libc::SYS_sendto, libc::SYS_recvfrom,
     libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_shutdown, libc::SYS_bind, libc::SYS_listen, libc::SYS_getsockname,
-    libc::SYS_getpeername, libc::SYS_socketpair, libc::SYS_setsockopt, libc::SYS_getsockopt, libc::SYS_execve,
+    libc::SYS_getpeername, libc::SYS_setsockopt, libc::SYS_getsockopt, libc::SYS_execve,
     libc::SYS_exit, libc::SYS_wait4, libc::SYS_kill, libc::SYS_uname, libc::SYS_semget, libc::SYS_semop,
     libc::SYS_semctl, libc::SYS_shmdt, libc::SYS_msgget, libc::SYS_msgsnd, libc::SYS_msgrcv, libc::SYS_msgctl,
     libc::SYS_fcntl, libc::SYS_flock, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_truncate, libc::SYS_ftruncate,
@@ -92,7 +101,7 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_timerfd_create, libc::SYS_timerfd_settime, libc::SYS_timerfd_gettime, libc::SYS_fallocate,
     libc::SYS_accept4, libc::SYS_signalfd4, libc::SYS_eventfd2, libc::SYS_epoll_create1, libc::SYS_dup3,
     libc::SYS_pipe2, libc::SYS_inotify_init1, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_rt_tgsigqueueinfo,
-    libc::SYS_recvmmsg, libc::SYS_prlimit64, libc::SYS_syncfs, libc::SYS_sendmmsg, libc::SYS_getcpu,
+    libc::SYS_recvmmsg, libc::SYS_syncfs, libc::SYS_sendmmsg, libc::SYS_getcpu,
     libc::SYS_sched_setattr, libc::SYS_sched_getattr, libc::SYS_renameat2, libc::SYS_seccomp, libc::SYS_getrandom,
     libc::SYS_memfd_create, libc::SYS_execveat, libc::SYS_membarrier, libc::SYS_mlock2, libc::SYS_copy_file_range,
     libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_pkey_mprotect, libc::SYS_pkey_alloc, libc::SYS_pkey_free,

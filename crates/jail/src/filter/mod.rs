@@ -29,7 +29,7 @@ impl Filter {
 mod tests {
     use super::program::tests::{Answer, run};
     use super::*;
-    use libc::{EAFNOSUPPORT, ENOSYS, EPERM};
+    use libc::{EAFNOSUPPORT, ENOSYS, EPERM, EPROTONOSUPPORT};
 
     fn ask(number: i64, args: [u64; 6]) -> Answer {
         run(&Filter::compile().0, number as u32, args)
@@ -83,6 +83,28 @@ mod tests {
             let args = [domain as u64, libc::SOCK_STREAM as u64, protocol as u64, 0, 0, 0];
             assert_eq!(ask(libc::SYS_socket, args), answer, "{domain}, {protocol}");
         }
+        for (kind, protocol, answer) in [
+            (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0, Answer::Allow),
+            (libc::SOCK_RAW, libc::IPPROTO_ICMP, Answer::Allow),
+            (libc::SOCK_STREAM, libc::IPPROTO_SCTP, Answer::Errno(EPROTONOSUPPORT)),
+            (libc::SOCK_STREAM, libc::IPPROTO_MPTCP, Answer::Errno(EPROTONOSUPPORT)),
+            (libc::SOCK_DCCP, 0, Answer::Errno(EPROTONOSUPPORT)),
+            (libc::SOCK_SEQPACKET, 0, Answer::Errno(EPROTONOSUPPORT)),
+        ] {
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                let args = [family as u64, kind as u64, protocol as u64, 0, 0, 0];
+                assert_eq!(ask(libc::SYS_socket, args), answer, "{kind}, {protocol}");
+            }
+        }
+        assert_eq!(
+            ask(libc::SYS_socket, [libc::AF_UNIX as u64, libc::SOCK_SEQPACKET as u64, 0, 0, 0, 0]),
+            Answer::Allow
+        );
+        assert_eq!(ask(libc::SYS_socketpair, [libc::AF_UNIX as u64, 1, 0, 0, 0, 0]), Answer::Allow);
+        assert_eq!(ask(libc::SYS_socketpair, [libc::AF_TIPC as u64, 1, 0, 0, 0, 0]), Answer::Errno(EAFNOSUPPORT));
+        assert_eq!(ask(libc::SYS_prlimit64, [0; 6]), Answer::Allow);
+        assert_eq!(ask(libc::SYS_prlimit64, [1, 0, 0, 0, 0, 0]), Answer::Errno(EPERM));
+        assert_eq!(ask(libc::SYS_ioctl, [0, libc::TIOCSETD, 0, 0, 0, 0]), Answer::Errno(EPERM));
         assert_eq!(ask(libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]), Answer::Errno(EPERM));
         // The kernel looks at the low half of the request only; so must the filter.
         assert_eq!(ask(libc::SYS_ioctl, [0, (1 << 32) | libc::TIOCSTI, 0, 0, 0, 0]), Answer::Errno(EPERM));

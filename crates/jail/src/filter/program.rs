@@ -42,9 +42,9 @@ pub enum Verdict {
         values: &'static [u32],
         errno: i32,
     },
-    /// Allowed for these address families, and for netlink's routing protocol.
+    /// Allowed within the machine, for netlink's routing protocol, and for these protocols of the internet.
     Socket {
-        families: &'static [u32],
+        protocols: &'static [u32],
         errno: i32,
     },
 }
@@ -115,14 +115,33 @@ fn leaf(verdict: &Verdict) -> Vec<sock_filter> {
         Verdict::NoneOf { argument, values, errno } => {
             choose(*argument, values, &Verdict::Errno(*errno), &Verdict::Allow)
         }
-        Verdict::Socket { families, errno } => {
-            let refuse = Verdict::Errno(*errno);
-            let mut code = vec![load(ARGUMENTS_AT), jump(BPF_JEQ, libc::AF_NETLINK as u32, 0, 4)];
-            code.extend(choose(2, &[libc::NETLINK_ROUTE as u32], &Verdict::Allow, &refuse));
-            code.extend(choose(0, families, &Verdict::Allow, &refuse));
-            code
-        }
+        Verdict::Socket { protocols, errno } => socket(protocols, *errno),
     }
+}
+
+/// Above these bits of a socket's type are options.
+const TYPE_MASK: u32 = 0xf;
+
+fn socket(protocols: &[u32], errno: i32) -> Vec<sock_filter> {
+    let (refuse, unknown) = (Verdict::Errno(errno), Verdict::Errno(libc::EPROTONOSUPPORT));
+    let mut code = vec![load(ARGUMENTS_AT), jump(BPF_JEQ, libc::AF_NETLINK as u32, 0, 4)];
+    code.extend(choose(2, &[libc::NETLINK_ROUTE as u32], &Verdict::Allow, &refuse));
+    code.extend([
+        jump(BPF_JEQ, libc::AF_UNIX as u32, 0, 1),
+        give(&Verdict::Allow),
+        jump(BPF_JEQ, libc::AF_INET as u32, 2, 0),
+        jump(BPF_JEQ, libc::AF_INET6 as u32, 1, 0),
+        give(&refuse),
+        load(ARGUMENTS_AT + 8),
+        instruction(BPF_ALU | BPF_AND | BPF_K, TYPE_MASK),
+        jump(BPF_JEQ, libc::SOCK_STREAM as u32, 3, 0),
+        jump(BPF_JEQ, libc::SOCK_DGRAM as u32, 2, 0),
+        // The kernel wants a capability for it, and says so in words that programs know.
+        jump(BPF_JEQ, libc::SOCK_RAW as u32, 1, 0),
+        give(&unknown),
+    ]);
+    code.extend(choose(2, protocols, &Verdict::Allow, &unknown));
+    code
 }
 
 /// One verdict when the argument is one of the values, the other when it is not.

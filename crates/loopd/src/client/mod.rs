@@ -54,6 +54,18 @@ impl Client {
         self.json(Method::POST, path, query, Some(body)).await
     }
 
+    /// Posts what can take the server long before it answers.
+    pub async fn post_patiently(&self, path: &[&str], body: &Value) -> Result<Value, ClientError> {
+        let request = self.patient.post(self.url(path, &[])).header("content-type", "application/json");
+        let response = self.answered(request.body(body.to_string())).await?;
+        let bytes = response.bytes().await.map_err(|fault| self.cut(fault))?;
+        serde_json::from_slice(&bytes).map_err(|fault| self.not_ours(format!("an answer that is not JSON: {fault}")))
+    }
+
+    pub async fn delete_where(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, ClientError> {
+        self.json(Method::DELETE, path, query, None).await
+    }
+
     pub async fn delete(&self, path: &[&str]) -> Result<Value, ClientError> {
         self.json(Method::DELETE, path, &[], None).await
     }

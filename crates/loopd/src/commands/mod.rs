@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod doctor;
+pub mod images;
 pub mod invoke;
 pub mod keys;
 pub mod redact;

@@ -1,17 +1,19 @@
 //! What a room may use up, and that it is the room that suffers when it tries.
 
 use super::Subject;
+use std::time::Duration;
 
 pub(super) async fn a_memory_bomb_ends_in_the_room(subject: &Subject) {
-    if !subject.claims("memory limit").await {
-        return;
-    }
+    let is_limited = subject.claims("memory limit").await;
     let mut spec = subject.spec();
     spec.limits.memory_bytes = 64 << 20;
     let mut room = subject.enter(&spec).await;
     // `tail` keeps its whole input, which has no line end.
     let bomb = room.tool("head -c 1000000000 /dev/zero | tail -n 1 | wc -c").await;
+    // Where nothing limits the room, each of its processes is.
     assert_ne!(bomb.text.trim(), "1000000000", "{bomb:?}");
+    assert_eq!(room.room().meter.reached().memory, is_limited);
+    assert!(!room.room().meter.reached().memory, "it is told once");
     let filler = room.tool("head -c 1000000000 /dev/zero > /tmp/filler").await;
     assert_ne!(filler.status, 0, "{filler:?}");
     assert_eq!(room.tool("rm -f /tmp/filler; echo still here").await.text, "still here\n");
@@ -23,11 +25,44 @@ pub(super) async fn a_fork_bomb_ends_in_the_room(subject: &Subject) {
     let mut room = subject.enter(&spec).await;
     let bomb = room.tool("for i in $(seq 200); do sleep 1000 >/dev/null 2>&1 & done; wait").await;
     assert_ne!(bomb.status, 0, "200 processes were started where 40 may be");
+    assert_eq!(room.room().meter.reached().processes, subject.claims("process limit").await);
     let count = room.cell("ls /proc | grep -c '^[0-9]'").await;
     let count: Option<u32> = count.text.trim().parse().ok();
     assert!(count.is_none_or(|count| count <= 42), "{count:?}");
     let mut neighbour = subject.enter(&subject.spec()).await;
     assert_eq!(neighbour.tool("echo unharmed").await.text, "unharmed\n");
+}
+
+pub(super) async fn a_busy_room_gets_its_part_of_the_processor(subject: &Subject) {
+    if !subject.claims("processor limit").await {
+        return;
+    }
+    let mut spec = subject.spec();
+    spec.limits.cpu_millis = 100;
+    let mut room = subject.enter(&spec).await;
+    // A second long, on a machine that may have more to do: it can only be less.
+    let burnt = room.tool("bash -c 'TIMEFORMAT=\"%U %S\"; time timeout 1 bash -c \"while :; do :; done\"' 2>&1").await;
+    let seconds: f64 = burnt.text.split_whitespace().filter_map(|word| word.parse::<f64>().ok()).sum();
+    assert!(seconds > 0.0 && seconds < 0.5, "{burnt:?}");
+}
+
+pub(super) async fn a_disk_filler_is_noticed(subject: &Subject) {
+    if !subject.claims("disk use limit").await {
+        return;
+    }
+    let mut spec = subject.spec();
+    spec.limits.disk_bytes = 4 << 20;
+    let mut room = subject.enter(&spec).await;
+    for place in ["/workspace", "/home/agent", "/mnt/session/outputs"] {
+        let wrote = room
+            .tool(&format!("mkdir -p {place}/d && head -c 2000000 /dev/zero | tr '\\0' x > {place}/d/filler"))
+            .await;
+        assert_eq!(wrote.status, 0, "{wrote:?}");
+    }
+    let bytes = tokio::time::timeout(Duration::from_secs(60), room.room().meter.disk_full(true)).await;
+    let bytes = bytes.expect("it is looked at");
+    assert!((6_000_000..7_000_000).contains(&bytes), "{bytes}");
+    assert_eq!(room.tool("rm -r /workspace/d && echo removed").await.text, "removed\n");
 }
 
 pub(super) async fn files_are_bounded(subject: &Subject) {

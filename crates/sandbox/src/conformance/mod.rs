@@ -4,6 +4,7 @@
 mod life;
 mod limits;
 mod outlet;
+mod roots;
 mod subject;
 mod succession;
 mod walls;
@@ -30,12 +31,18 @@ pub async fn all(subject: &Subject) {
     walls::tools_have_no_powers(subject).await;
     walls::attacks_fail(subject).await;
     walls::system_calls_are_refused(subject).await;
+    walls::another_architecture_has_no_calls(subject).await;
+    walls::files_move_and_devices_are_not_made(subject).await;
     walls::ordinary_programs_work(subject).await;
+    roots::a_room_is_made_of_layers(subject).await;
+    roots::a_root_that_cannot_be_had_says_why(subject).await;
     outlet::a_closed_room_has_no_way_out(subject).await;
     outlet::wishes_come_out_at_the_host(subject).await;
     outlet::two_rooms_ways_are_apart(subject).await;
     outlet::a_next_server_has_the_way_out(subject).await;
     limits::a_memory_bomb_ends_in_the_room(subject).await;
     limits::a_fork_bomb_ends_in_the_room(subject).await;
+    limits::a_busy_room_gets_its_part_of_the_processor(subject).await;
+    limits::a_disk_filler_is_noticed(subject).await;
     limits::files_are_bounded(subject).await;
 }

@@ -85,7 +85,11 @@ impl Visitor {
     pub async fn greeted(mut room: Room) -> Self {
         match tokio::time::timeout(PATIENCE, room.channel.read_u8()).await {
             Ok(Ok(b'!')) => Visitor { room },
-            other => panic!("the test cell did not greet: {other:?}; the room: {:?}", room.exit.borrow()),
+            other => {
+                // Why stands in its exit, which may come a moment later.
+                let exit = tokio::time::timeout(PATIENCE, room.exit.wait_for(Option::is_some)).await;
+                panic!("the test cell did not greet: {other:?}; the room: {exit:?}")
+            }
         }
     }
 

@@ -101,7 +101,10 @@ pub(super) async fn what_is_there_can_be_listed_and_removed(subject: &Subject) {
     started_by_a_server_that_is_gone(subject, &left).await.abandon();
     subject.enter(&dead).await.leave().await;
     for (spec, room) in [(&living, true), (&left, true), (&dead, false)] {
-        assert_eq!(listed(subject, spec).await, Some(Found { session: spec.session.clone(), room, files: true }));
+        assert_eq!(
+            listed(subject, spec).await,
+            Some(Found { session: spec.session.clone(), room, files: true, layers: Vec::new() })
+        );
     }
     subject.sandbox().remove(&later(&left)).await.expect("removing a room that lives");
     assert_eq!(listed(subject, &left).await, None);

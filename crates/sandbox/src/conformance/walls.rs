@@ -168,8 +168,25 @@ pub(super) async fn system_calls_are_refused(subject: &Subject) {
         ("kexec_load", vec![libc::SYS_kexec_load], perm),
         ("init_module", vec![libc::SYS_init_module], perm),
         ("open_by_handle_at", vec![libc::SYS_open_by_handle_at], perm),
+        ("io_uring_enter", vec![libc::SYS_io_uring_enter], perm),
+        ("process_vm_writev", vec![libc::SYS_process_vm_writev, 1], perm),
+        ("pidfd_getfd", vec![libc::SYS_pidfd_getfd], perm),
+        ("kcmp", vec![libc::SYS_kcmp, 1, 1], perm),
+        ("mount", vec![libc::SYS_mount], perm),
+        ("fsopen", vec![libc::SYS_fsopen], perm),
+        ("open_tree", vec![libc::SYS_open_tree], perm),
+        ("move_mount", vec![libc::SYS_move_mount], perm),
+        ("a personality of old", vec![libc::SYS_personality, 0x0040_0000], perm),
+        ("typing into a terminal", vec![libc::SYS_ioctl, 0, libc::TIOCSTI as i64], perm),
+        ("pasting into a console", vec![libc::SYS_ioctl, 0, libc::TIOCLINUX as i64], perm),
+        ("another line discipline", vec![libc::SYS_ioctl, 0, libc::TIOCSETD as i64], perm),
+        ("limits of the cell", vec![libc::SYS_prlimit64, 1, 7], perm),
+        ("quotactl", vec![libc::SYS_quotactl], perm),
         ("reboot", vec![libc::SYS_reboot], perm),
         ("a raw socket", vec![libc::SYS_socket, i64::from(libc::AF_INET), i64::from(libc::SOCK_RAW), 1], perm),
+        ("a socket of SCTP", vec![libc::SYS_socket, i64::from(libc::AF_INET), 1, 132], libc::EPROTONOSUPPORT),
+        ("a pair of TIPC", vec![libc::SYS_socketpair, i64::from(libc::AF_TIPC), 1, 0], family),
+        ("an algorithm socket", vec![libc::SYS_socket, i64::from(libc::AF_ALG), 5, 0], family),
         ("a packet socket", vec![libc::SYS_socket, i64::from(libc::AF_PACKET), 3, 0], family),
         ("a vsock", vec![libc::SYS_socket, i64::from(libc::AF_VSOCK), 1, 0], family),
         ("netlink audit", vec![libc::SYS_socket, i64::from(libc::AF_NETLINK), 3, 9], family),
@@ -179,6 +196,39 @@ pub(super) async fn system_calls_are_refused(subject: &Subject) {
         assert_eq!(room.syscall(&call).await, errno, "{name}");
     }
     assert_eq!(room.syscall(&[libc::SYS_socket, i64::from(libc::AF_INET), 1, 0]).await, 0);
+}
+
+pub(super) async fn another_architecture_has_no_calls(subject: &Subject) {
+    if cfg!(target_arch = "x86_64") {
+        let mut room = subject.enter(&subject.spec()).await;
+        // Killed by a signal where the kernel has no such calls at all; the program answers 0 where one went through.
+        let status = room.ask("call32", "").await.status;
+        assert!([libc::ENOSYS, -1].contains(&status), "{status}");
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(room.syscall(&[libc::SYS_modify_ldt, 0]).await, libc::EPERM);
+    }
+}
+
+/// What a wall in front of files must not stand in the way of, and what it must.
+pub(super) async fn files_move_and_devices_are_not_made(subject: &Subject) {
+    let mut room = subject.enter(&subject.spec()).await;
+    for place in ["/workspace", "/home/agent", "/mnt/session/outputs", "/tmp", "/dev/shm"] {
+        let moved = room
+            .tool(&format!(
+                "cd {place} && mkdir a b && echo x > a/f && mv a/f b/f && ln b/f a/g && ln -s f b/l && mkfifo b/p && mv b a/b && \
+                 truncate -s 0 a/b/f && cp /bin/true a/run && a/run && rm -r a && echo fine"
+            ))
+            .await;
+        assert_eq!((moved.status, moved.text.as_str()), (0, "fine\n"), "{place}");
+    }
+    let written = room
+        .tool("echo a > /dev/null && (echo b > /dev/stdout) | cat && echo 900 > /proc/self/oom_score_adj && echo fine")
+        .await;
+    assert_eq!(written.text, "b\nfine\n");
+    // Nobody needs a power to make this one, which is none but by name.
+    if subject.claims("landlock").await {
+        refused(&mut room, "mknod /workspace/whiteout c 0 0").await;
+    }
 }
 
 pub(super) async fn ordinary_programs_work(subject: &Subject) {

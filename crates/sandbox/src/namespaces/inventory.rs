@@ -21,12 +21,16 @@ impl Rooms {
         let mut files = sessions(&self.data.join(SESSIONS))?;
         files.retain(|session| self.data.join(SESSIONS).join(session.as_str()).is_dir());
         for session in files {
-            found.insert(session.as_str().to_owned(), Found { session, room: false, files: true });
+            found.insert(session.as_str().to_owned(), Found { session, room: false, files: true, layers: Vec::new() });
         }
         for session in sessions(&self.data.join(super::ROOMS))? {
             let room = self.has_room(&session)?;
+            let path = self.place(&session);
+            let layers = if room { Place::peek_layers(&path) } else { Ok(Vec::new()) };
+            let layers = layers.map_err(|source| SandboxError::Directory { path, source })?;
             let entry = found.entry(session.as_str().to_owned());
-            entry.or_insert(Found { session, room: false, files: false }).room = room;
+            let entry = entry.or_insert(Found { session, room: false, files: false, layers: Vec::new() });
+            (entry.room, entry.layers) = (room, layers);
         }
         self.cgroups.sweep();
         Ok(found.into_values().collect())

@@ -27,6 +27,8 @@ pub(super) struct Launcher {
     data: PathBuf,
     /// The certificate of an authority that programs of rooms are to trust, in PEM; empty: none.
     authority: Vec<u8>,
+    /// See [`Order::Configure`].
+    roots: Vec<PathBuf>,
     current: Mutex<Option<Current>>,
 }
 
@@ -44,11 +46,16 @@ pub(super) struct Awake {
 }
 
 impl Launcher {
-    pub(super) fn new(cell: &[u8], data: PathBuf, authority: Vec<u8>) -> Result<Self, SandboxError> {
+    pub(super) fn new(
+        cell: &[u8],
+        data: PathBuf,
+        authority: Vec<u8>,
+        roots: Vec<PathBuf>,
+    ) -> Result<Self, SandboxError> {
         let program =
             programs::sealed("loopd-jail", programs::JAIL).map_err(|errno| failed("holding its program", errno))?;
         let cell = programs::sealed("loopd-cell", cell).map_err(|errno| failed("holding the cell's program", errno))?;
-        Ok(Launcher { program, cell, data, authority, current: Mutex::new(None) })
+        Ok(Launcher { program, cell, data, authority, roots, current: Mutex::new(None) })
     }
 
     /// Starts the process if there is none.
@@ -97,8 +104,9 @@ impl Launcher {
             .process_group(0)
             .spawn()
             .map_err(|fault| failed("starting it", fault))?;
-        let data = self.data.as_os_str().as_bytes().to_vec();
-        let configure = Order::Configure { data, authority: self.authority.clone() };
+        let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
+        let (data, roots) = (bytes(&self.data), self.roots.iter().map(bytes).collect());
+        let configure = Order::Configure { data, authority: self.authority.clone(), roots };
         channel::send(&here, &configure.encode(), &[self.cell.as_fd()], false)
             .map_err(|errno| failed("configuring it", errno))?;
         let socket = Socket::new(here).map_err(|fault| failed("watching its socket", fault))?;

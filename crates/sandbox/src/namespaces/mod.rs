@@ -17,11 +17,13 @@
 mod cgroup;
 mod copy;
 mod directory;
+mod disk;
 mod guard;
 mod ids;
 mod inventory;
 mod launcher;
 mod living;
+mod meter;
 mod outlet;
 mod place;
 mod pool;
@@ -29,6 +31,7 @@ mod probe;
 mod process;
 mod record;
 mod removal;
+mod root;
 mod running;
 mod shelves;
 mod socket;
@@ -77,6 +80,8 @@ struct Rooms {
     data: PathBuf,
     /// As the caller names it.
     named: PathBuf,
+    /// Where roots of rooms may lie as well.
+    roots: Vec<PathBuf>,
     /// Of the machine, now.
     boot: String,
     orphan_seconds: AtomicU64,
@@ -99,15 +104,23 @@ impl NamespaceSandbox {
 
     /// With another program in the cell's place: a test's, or another one that speaks `loopd_protocol`.
     pub fn with_cell(data: &Path, cell: &[u8]) -> Result<Self, SandboxError> {
-        Self::open(data, cell, Vec::new())
+        Self::open(data, cell, Vec::new(), Vec::new())
     }
 
     /// Programs of rooms trust an authority. `certificate`: the file with its certificate, in PEM, as it is now.
     pub fn with_authority(data: &Path, certificate: &Path) -> Result<Self, SandboxError> {
-        Self::open(data, programs::CELL, read_authority(certificate)?)
+        Self::furnished(data, Some(certificate), Vec::new())
     }
 
-    fn open(data: &Path, cell: &[u8], authority: Vec<u8>) -> Result<Self, SandboxError> {
+    /// With an authority, or none. `roots`: directories of the host, absolute and without symbolic links, below which rooms'
+    /// roots may lie besides `data`.
+    pub fn furnished(data: &Path, certificate: Option<&Path>, roots: Vec<PathBuf>) -> Result<Self, SandboxError> {
+        let authority = certificate.map_or(Ok(Vec::new()), read_authority)?;
+        Self::open(data, programs::CELL, authority, roots)
+    }
+
+    fn open(data: &Path, cell: &[u8], authority: Vec<u8>, roots: Vec<PathBuf>) -> Result<Self, SandboxError> {
+        root::check_directories(&roots)?;
         let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
         let named = std::path::absolute(data).map_err(fault)?;
         let data = open_data(data).map_err(fault)?;
@@ -121,14 +134,15 @@ impl NamespaceSandbox {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
             ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
-            cgroups: Cgroups::open(&server),
-            launcher: Launcher::new(cell, data.clone(), authority)?,
+            cgroups: Cgroups::open(&server, &data),
+            launcher: Launcher::new(cell, data.clone(), authority, roots.clone())?,
             waiting: Waitings::new(),
             spares,
             starting: Starting::default(),
             next: AtomicU64::new(1),
             data,
             named,
+            roots,
         };
         let rooms = Arc::new(rooms);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {

@@ -4,6 +4,7 @@
 //!  rooms/<session>          its lock is held by whoever starts, adopts, kills or removes the room, and never for long
 //!                 /record   see [`super::record`]
 //!                 /cell     the socket on which the cell listens; hosts connect
+//!                 /layers   the directories that the room's root is made of, if it is not the host's: nobody may change them
 //!                 /outlet/  the room's way out, see [`super::outlet`]; the only part that a room is given
 //! ```
 //!
@@ -12,12 +13,15 @@
 use super::outlet;
 use super::record::{self, Record};
 use super::spares::Spares;
-use loopd_domain::limits::CELL_HOSTS_WAITING_MAX;
+use crate::RoomRoot;
+use loopd_domain::limits::{CELL_HOSTS_WAITING_MAX, IMAGE_LAYERS_MAX, ROOT_PATH_CHARS_MAX};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
-use std::io;
+use std::ffi::OsStr;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
@@ -28,6 +32,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const PAUSE: Duration = Duration::from_millis(1);
 const RECORD: &str = "record";
 const SOCKET: &str = "cell";
+const LAYERS: &str = "layers";
+/// Bytes of a list of layers; a root has no more than fit.
+const LAYERS_BYTES_MAX: usize = IMAGE_LAYERS_MAX * (ROOT_PATH_CHARS_MAX + 1);
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
 const WRITE: OFlags = OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::CLOEXEC);
 
@@ -142,6 +149,31 @@ impl Place {
         }
     }
 
+    /// Notes what the room is made of. Before the room is given its session, as with its record.
+    pub(super) fn write_layers(&self, root: &RoomRoot) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.directory, LAYERS, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let RoomRoot::Layers(layers) = root else { return Ok(()) };
+        // A name holds any byte but this one.
+        let text =
+            layers.iter().flat_map(|path| path.as_os_str().as_bytes().iter().copied().chain([0])).collect::<Vec<_>>();
+        let file = rustix::fs::openat(&self.directory, LAYERS, WRITE, Mode::RUSR | Mode::WUSR)?;
+        std::fs::File::from(file).write_all(&text)
+    }
+
+    /// What the room at `path` is made of, or was.
+    pub(super) fn peek_layers(path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut text = Vec::new();
+        match std::fs::File::open(path.join(LAYERS)) {
+            Err(absent) if absent.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?.take(LAYERS_BYTES_MAX as u64).read_to_end(&mut text)?,
+        };
+        let names = text.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        Ok(names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect())
+    }
+
     /// A new socket for a cell, and a host's connection to it, which need not wait for the cell to be there.
     pub(super) fn socket(&mut self) -> io::Result<(OwnedFd, UnixStream)> {
         let (listener, channel) = match self.socket.take() {
@@ -197,7 +229,7 @@ impl Place {
     /// Removes the place with all that is in it. The room must be gone.
     pub(super) fn remove(self) -> io::Result<()> {
         outlet::remove(self.directory.as_fd())?;
-        for name in [SOCKET, RECORD] {
+        for name in [SOCKET, LAYERS, RECORD] {
             match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno.into()),

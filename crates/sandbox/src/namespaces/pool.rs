@@ -11,6 +11,7 @@ use super::running::{Running, Seat};
 use crate::SandboxError;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{ROOMS_PARKED_MAX, ROOMS_WAITING_HALVE_MS};
+use loopd_jail::wire::Root;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -75,11 +76,19 @@ async fn fill(rooms: &Arc<Rooms>, running: &Running) -> Result<bool, SandboxErro
         // What costs a start most when it is missing comes first.
         let missing = rooms.waiting.shelves().missing();
         if let Some(shape) = missing {
-            let waiting = rooms.make_waiting(running, &shape).await?;
+            let waiting = match rooms.make_waiting(running, &shape).await {
+                // A root that somebody asked for may be none. That must not keep the usual rooms waiting.
+                Err(_) if shape.may_be_impossible() && !running.is_over() => {
+                    let left = rooms.waiting.shelves().forget(&shape);
+                    left.into_iter().for_each(|waiting| rooms.retire(waiting));
+                    continue;
+                }
+                made => made?,
+            };
             let unwanted = rooms.waiting.shelves().put(&shape, waiting);
             unwanted.err().into_iter().for_each(|waiting| rooms.retire(waiting));
         } else if running.parked() < ROOMS_PARKED_MAX {
-            running.put_aside(make(rooms, running, RoomLimits::default()).await?);
+            running.put_aside(make(rooms, running, RoomLimits::default(), Root::Stage).await?);
         } else if rooms.spares.directories() < ROOMS_PARKED_MAX {
             on_disk(rooms, |rooms| rooms.spares.add_directory(rooms.ids.as_ref())).await?;
         } else if rooms.spares.places() < ROOMS_PARKED_MAX {
@@ -99,13 +108,18 @@ async fn on_disk(rooms: &Arc<Rooms>, make: fn(&Rooms) -> io::Result<()>) -> Resu
 }
 
 /// A room that waits for a session, made now.
-pub(super) async fn make(rooms: &Arc<Rooms>, running: &Running, limits: RoomLimits) -> Result<Seat, SandboxError> {
+pub(super) async fn make(
+    rooms: &Arc<Rooms>,
+    running: &Running,
+    limits: RoomLimits,
+    root: Root,
+) -> Result<Seat, SandboxError> {
     let room = rooms.number();
     let blocking = Arc::clone(rooms);
     let made = tokio::task::spawn_blocking(move || blocking.cgroups.room(room, &limits)).await;
     let made = made.map_err(io::Error::other).flatten();
     let (cgroup, procs) = made.map_err(|fault| preparing("the room's cgroup", fault))?;
-    running.park(room, cgroup, &procs).await
+    running.park(room, root, cgroup, &procs).await
 }
 
 fn preparing(what: &str, fault: io::Error) -> SandboxError {

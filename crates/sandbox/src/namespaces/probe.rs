@@ -3,11 +3,13 @@
 //! The launcher tries the kernel's parts in a process of its own (`loopd-jail probe`); what only the host knows (ids, cgroups)
 //! is added; at last a whole room is started, and its cell must be heard.
 
-use super::NamespaceSandbox;
-use super::cgroup::Cgroups;
+use super::{NamespaceSandbox, Rooms, disk};
 use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
-use loopd_domain::limits::{ROOMS_PARKED_MAX, ROOMS_WAITING_MIN};
+use loopd_domain::environment::RoomLimits;
+use loopd_domain::limits::{DISK_LOOK_EVERY_MS, ROOMS_PARKED_MAX, ROOMS_WAITING_MIN};
 use loopd_domain::{Epoch, SessionId};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,6 +22,11 @@ const ALLOW_NAMESPACES: &str = "run loopd as root, or allow user namespaces: `sy
 const ALLOW_FILTER: &str = "use a kernel with CONFIG_SECCOMP_FILTER";
 const ALLOW_CGROUPS: &str =
     "run loopd as root, or with a cgroup of its own: `systemd-run --user --scope -p Delegate=yes loopd serve`";
+const ALLOW_CONTROLLER: &str = "use a kernel with CONFIG_CFS_BANDWIDTH and CONFIG_BLK_DEV_THROTTLING, a data directory on a disk, and \
+     under systemd hand the controllers down: `Delegate=cpu io memory pids` for user@.service";
+const OTHER_DISK: &str = "put the data directory on a local file system such as ext4 or xfs";
+const ALLOW_LANDLOCK: &str =
+    "use a kernel from 5.19 on with CONFIG_SECURITY_LANDLOCK, and `landlock` in its `lsm=` list";
 const BECOME_ROOT: &str = "run loopd as root to give every session ids of its own";
 
 pub(super) async fn run(sandbox: &NamespaceSandbox) -> Vec<Check> {
@@ -28,11 +35,21 @@ pub(super) async fn run(sandbox: &NamespaceSandbox) -> Vec<Check> {
         Err(fault) => vec![broken("launcher", fault.to_string(), ALLOW_NAMESPACES)],
     };
     checks.push(ids(sandbox.rooms.ids.is_some()));
-    checks.push(memory(&sandbox.rooms.cgroups));
-    checks.push(processes(&sandbox.rooms.cgroups));
+    checks.extend(on_disk(sandbox).await);
     checks.push(parked_rooms(sandbox).await);
     checks.push(whole_room(sandbox).await);
     checks
+}
+
+/// What blocks.
+async fn on_disk(sandbox: &NamespaceSandbox) -> Vec<Check> {
+    let rooms = Arc::clone(&sandbox.rooms);
+    let looked = tokio::task::spawn_blocking(move || {
+        let mut checks = limits(&rooms);
+        checks.push(disk_use(&rooms.data, rooms.number()));
+        checks
+    });
+    looked.await.unwrap_or_else(|stopped| vec![broken("limits", format!("trying them: {stopped}"), "")])
 }
 
 /// Reads one line of the launcher's report.
@@ -41,12 +58,12 @@ fn kernel(line: &str) -> Option<Check> {
     let (name, result, detail) = (fields.next()?, fields.next()?, fields.next()?);
     let remedy = match name {
         "system call filter" => ALLOW_FILTER,
-        "landlock" => "",
+        "landlock" => ALLOW_LANDLOCK,
         _ => ALLOW_NAMESPACES,
     };
     Some(match (name, result) {
         (_, "ok") => works(name, detail.to_owned()),
-        // Nothing in a room depends on it yet.
+        // A second wall behind mounts that are read-only.
         ("landlock", _) => degraded(name, detail.to_owned(), remedy),
         _ => broken(name, detail.to_owned(), remedy),
     })
@@ -62,20 +79,59 @@ fn ids(own: bool) -> Check {
     }
 }
 
-fn memory(cgroups: &Cgroups) -> Check {
-    match cgroups.why_not("memory") {
-        None => works("memory limit", format!("by cgroups, {}", cgroups.versions())),
-        Some(why) => degraded("memory limit", format!("rooms can use all memory: {why}"), ALLOW_CGROUPS),
+/// Limits that a cgroup keeps: name, controller, and what there is without it.
+const LIMITS: [(&str, &str, &str); 4] = [
+    ("memory limit", "memory", "each process is limited, the room is not"),
+    ("process limit", "pids", "each user of a room is limited, the room is not"),
+    ("processor limit", "cpu", "a room can use all processors"),
+    ("disk traffic limit", "io", "a room can use all of the disk's speed"),
+];
+
+/// Makes a room's cgroup for each and asks the kernel what it holds.
+fn limits(rooms: &Rooms) -> Vec<Check> {
+    let told = RoomLimits::default();
+    let limit = |(name, controller, instead): &(&str, &str, &str)| {
+        let tried = match rooms.cgroups.why_not(controller) {
+            None => rooms.cgroups.try_out(rooms.number(), controller, &told),
+            Some(why) => Err(why),
+        };
+        match tried {
+            Ok(()) => works(name, format!("by cgroups, {}", rooms.cgroups.version(controller))),
+            Err(why) => degraded(name, format!("{instead}: {why}"), remedy(controller, rooms)),
+        }
+    };
+    LIMITS.iter().map(limit).collect()
+}
+
+fn remedy(controller: &str, rooms: &Rooms) -> &'static str {
+    match (controller, rooms.cgroups.limits("memory")) {
+        // The tree is there; the rest is the kernel's or the disk's.
+        ("io" | "cpu", true) => ALLOW_CONTROLLER,
+        _ => ALLOW_CGROUPS,
     }
 }
 
-fn processes(cgroups: &Cgroups) -> Check {
-    match cgroups.why_not("pids") {
-        None => works("process limit", format!("by cgroups, {}", cgroups.versions())),
-        Some(why) => {
-            let detail = format!("by a limit of each user in a room rather than of the room: {why}");
-            degraded("process limit", detail, ALLOW_CGROUPS)
+/// How disk use is limited: looked at, by a look at a session that has written something.
+fn disk_use(data: &Path, number: u64) -> Check {
+    const NAME: &str = "disk use limit";
+    const TRIED_BYTES: usize = 1 << 20;
+    // Beside the directories of sessions, and unlike any of theirs.
+    let session = data.join(format!("probe-{}-{number}", std::process::id()));
+    let tried = || -> std::io::Result<u64> {
+        let workspace = session.join("workspace");
+        std::fs::create_dir_all(&workspace)?;
+        let before = disk::used(&session)?;
+        std::fs::write(workspace.join("file"), vec![1; TRIED_BYTES])?;
+        Ok(disk::used(&session)?.saturating_sub(before))
+    };
+    let tried = tried();
+    let removed = std::fs::remove_dir_all(&session);
+    match tried.and_then(|bytes| removed.map(|()| bytes)) {
+        Ok(bytes) if bytes > 0 => {
+            works(NAME, format!("looked at every {DISK_LOOK_EVERY_MS} ms at most while a room is at work"))
         }
+        Ok(_) => degraded(NAME, "this file system does not say what a file takes on it at once".to_owned(), OTHER_DISK),
+        Err(fault) => degraded(NAME, format!("sessions can fill the disk: {fault}"), OTHER_DISK),
     }
 }
 

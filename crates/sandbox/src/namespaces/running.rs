@@ -12,7 +12,7 @@ use super::living::{Living, Over};
 use super::process::{self, Process};
 use super::socket::Socket;
 use crate::{RoomExit, SandboxError};
-use loopd_jail::wire::{End, Order, Start};
+use loopd_jail::wire::{End, Order, Root, Start};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -77,7 +77,13 @@ impl Running {
     }
 
     /// Has a room made that waits for a session. `room`: a number that no other has.
-    pub(super) async fn park(&self, room: u64, cgroup: RoomCgroup, procs: &[OwnedFd]) -> Result<Seat, SandboxError> {
+    pub(super) async fn park(
+        &self,
+        room: u64,
+        root: Root,
+        cgroup: RoomCgroup,
+        procs: &[OwnedFd],
+    ) -> Result<Seat, SandboxError> {
         let (sender, exit) = watch::channel(None);
         let (parking, parked) = oneshot::channel();
         let cgroups = cgroup.directories().to_vec();
@@ -89,7 +95,7 @@ impl Running {
             state.rooms.insert(room, Living { exit: sender, cgroup, pidfd: None, parking: Some(parking) });
         }
         let descriptors: Vec<_> = procs.iter().map(AsFd::as_fd).collect();
-        let sent = self.socket.send(&Order::Park { room }, &descriptors).await;
+        let sent = self.socket.send(&Order::Park { room, root }, &descriptors).await;
         if let Err(fault) = sent {
             self.state().rooms.remove(&room);
             return Err(self.lost(&fault));
@@ -227,7 +233,7 @@ mod tests {
     async fn park(running: &Arc<Running>, room: u64) -> (Seat, Child) {
         let asking = tokio::spawn({
             let running = Arc::clone(running);
-            async move { running.park(room, RoomCgroup::default(), &[]).await }
+            async move { running.park(room, Root::Stage, RoomCgroup::default(), &[]).await }
         });
         tokio::task::yield_now().await;
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
@@ -241,7 +247,7 @@ mod tests {
         let (running, launcher) = running();
         let (seat, mut child) = park(&running, 1).await;
         let (packet, _) = channel::receive(&launcher, false).unwrap().unwrap();
-        assert_eq!(Order::decode(&packet), Ok(Order::Park { room: 1 }));
+        assert_eq!(Order::decode(&packet), Ok(Order::Park { room: 1, root: Root::Stage }));
         drop(seat);
         assert!(!child.wait().unwrap().success());
         // Nobody asked for this one any more.
@@ -281,14 +287,14 @@ mod tests {
         seat.take();
         let asking = tokio::spawn({
             let running = Arc::clone(&running);
-            async move { running.park(3, RoomCgroup::default(), &[]).await.err() }
+            async move { running.park(3, Root::Stage, RoomCgroup::default(), &[]).await.err() }
         });
         tokio::task::yield_now().await;
         drop(launcher);
         running.on_gone(Over::Gone("it was killed".to_owned()));
         assert!(!waits.wait().unwrap().success());
         assert!(matches!(asking.await.unwrap(), Some(SandboxError::Launcher(_))));
-        assert!(running.park(4, RoomCgroup::default(), &[]).await.is_err());
+        assert!(running.park(4, Root::Stage, RoomCgroup::default(), &[]).await.is_err());
         assert!(seat.exit.borrow().is_none() && lives.try_wait().unwrap().is_none());
         process::kill(&seat.pidfd);
         let exit = seat.exit.wait_for(Option::is_some).await.unwrap().clone();

@@ -133,14 +133,26 @@ impl<T> Shelves<T> {
         surplus
     }
 
-    /// Takes out those of which something is true.
+    /// Makes no more of this shape until somebody asks again. Answers those that are there.
+    pub(super) fn forget(&mut self, shape: &Shape) -> Vec<T> {
+        let at = self.all.iter().position(|shelf| shelf.shape == *shape && shape.may_be_impossible());
+        at.map(|at| self.all.remove(at).rooms.into()).unwrap_or_default()
+    }
+
+    /// Takes out those of which something is true. With one whose shape may be impossible goes its shelf.
     pub(super) fn remove(&mut self, is: impl Fn(&T) -> bool) -> Vec<T> {
         let mut removed = Vec::new();
-        for shelf in &mut self.all {
+        self.all.retain_mut(|shelf| {
+            let before = removed.len();
             for room in std::mem::take(&mut shelf.rooms) {
                 if is(&room) { removed.push(room) } else { shelf.rooms.push_back(room) }
             }
-        }
+            let forgotten = removed.len() > before && shelf.shape.may_be_impossible();
+            if forgotten {
+                removed.extend(shelf.rooms.drain(..));
+            }
+            !forgotten
+        });
         removed
     }
 

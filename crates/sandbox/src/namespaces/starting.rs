@@ -5,18 +5,19 @@
 
 use super::guard::Guard;
 use super::living;
+use super::meter::{Disk, Meter};
 use super::outlet::RoomConnections;
 use super::place::Place;
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
 use super::waiting::Shape;
-use super::{Rooms, cgroup::RoomCgroup, directory, pool};
+use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool, root};
 use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
 use loopd_jail::ids::CELL_OFFSET;
-use loopd_jail::wire::{self, Start};
+use loopd_jail::wire::{self, Root, Start};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -56,16 +57,19 @@ impl Rooms {
             self.end(&record).await?;
         }
         let ids = self.directory(&files).await?;
-        let (running, mut seat) = self.seat(&spec.limits).await?;
+        let root = root::on_stage(&self.data, &self.roots, &spec.root)?;
+        let (running, mut seat) = self.seat(&spec.limits, root).await?;
         let (listener, channel) = place.socket().map_err(unusable)?;
         let outlet = self.open_outlet(&mut place, &spec.outlet, ids).map_err(unusable)?;
         let start = self.order(&Shape::of(spec), &seat, &files, &place, ids)?;
         place.write(&self.record(spec.epoch, &seat)).map_err(unusable)?;
+        place.write_layers(&spec.root).map_err(unusable)?;
         seat.take();
         let guard = Guard::new(path, spec.epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
         running.start(start, listener).await?;
-        Ok(Room { channel, outlet, exit: seat.exit.clone(), guard: Box::new(guard) })
+        let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
+        Ok(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
     }
 
     /// What a parked room is told, to come to life on these files and in this place.
@@ -93,6 +97,7 @@ impl Rooms {
             // A file in memory counts as memory: full before the room is killed for it.
             tmp_bytes: shape.limits.memory_bytes / 2,
             processes: (!self.cgroups.limits("pids")).then_some(shape.limits.pids),
+            memory_bytes: (!self.cgroups.limits("memory")).then_some(shape.limits.memory_bytes),
             orphan_seconds: self.orphan_seconds.load(Ordering::Relaxed),
             outlet,
         })
@@ -118,10 +123,13 @@ impl Rooms {
         let outlet = self.open_outlet(&mut place, &spec.outlet, ids).map_err(unusable)?;
         let process = record.process;
         let cgroup = RoomCgroup::recorded(record.cgroups.clone());
+        let meter =
+            Box::new(Meter::new(Counters::adopted(&record.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
         tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
-        Ok(Some(Room { channel, outlet, exit, guard: Box::new(Guard::new(path, spec.epoch, process, pidfd)) }))
+        let guard = Box::new(Guard::new(path, spec.epoch, process, pidfd));
+        Ok(Some(Room { channel, outlet, exit, meter, guard }))
     }
 
     /// Listens for the room's wishes for connections, if it may have some. `ids`: the first of the session's.
@@ -160,10 +168,12 @@ impl Rooms {
     }
 
     /// A room that waits for its session, with these limits: one that was kept ready, or a new one.
-    async fn seat(self: &Arc<Self>, limits: &RoomLimits) -> Result<(Arc<Running>, Seat), SandboxError> {
+    async fn seat(self: &Arc<Self>, limits: &RoomLimits, root: Root) -> Result<(Arc<Running>, Seat), SandboxError> {
         let running = self.running().await?;
-        let Some(seat) = running.claim() else {
-            let seat = pool::make(self, &running, *limits).await?;
+        // Those that wait have the stage's root.
+        let waiting = if root == Root::Stage { running.claim() } else { None };
+        let Some(seat) = waiting else {
+            let seat = pool::make(self, &running, *limits, root).await?;
             return Ok((running, seat));
         };
         if *limits != RoomLimits::default() {

@@ -13,16 +13,19 @@
 //! session has an empty directory and no room, and the room ends with the spares. The other way round it would have a room on
 //! record whose directory is removed under it.
 
+use super::cgroup::Counters;
 use super::guard::Guard;
+use super::meter::{Disk, Meter};
 use super::process;
 use super::record::Record;
 use super::running::{Running, Seat};
 use super::shelves::Shelves;
 use super::spares::{Ground, is_in_the_way};
-use super::{Rooms, pool};
+use super::{Rooms, pool, root};
 use crate::{Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
+use loopd_domain::limits::{LAYER_GRACE_MS, ROOM_SHAPE_FORGET_MS};
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
 use std::io;
@@ -31,6 +34,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// A waiting room is made of layers that it is not on record for: they are wanted for as long as anybody asks for its shape, and
+/// stay for longer than that.
+const _: () = assert!(ROOM_SHAPE_FORGET_MS < LAYER_GRACE_MS);
 
 /// Of a room that waits. Below every owner's.
 const NOBODYS: Epoch = Epoch(0);
@@ -44,6 +51,11 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// Somebody asked for a root, of which perhaps no room can be made.
+    pub(super) fn may_be_impossible(&self) -> bool {
+        self.root != RoomRoot::Host
+    }
+
     pub(super) fn of(spec: &RoomSpec) -> Self {
         Shape { limits: spec.limits, root: spec.root.clone(), outlet: spec.outlet.clone() }
     }
@@ -101,7 +113,8 @@ impl Rooms {
         running: &Running,
         shape: &Shape,
     ) -> Result<Waiting, SandboxError> {
-        let seat = pool::make(self, running, shape.limits).await?;
+        let root = root::on_stage(&self.data, &self.roots, &shape.root)?;
+        let seat = pool::make(self, running, shape.limits, root).await?;
         let rooms = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || rooms.spares.ground(rooms.ids.as_ref())).await;
         let mut ground = made.map_err(io::Error::other).flatten().map_err(failed)?;
@@ -125,6 +138,7 @@ impl Rooms {
         let (listener, channel) = ground.place.socket().map_err(failed)?;
         let outlet = self.open_outlet(&mut ground.place, &shape.outlet, ground.first).map_err(failed)?;
         ground.place.write(&self.record(NOBODYS, seat)).map_err(failed)?;
+        ground.place.write_layers(&shape.root).map_err(failed)?;
         fail::fail_point!("sandbox::waiting_recorded");
         let start = self.order(shape, seat, &ground.directory, &ground.place, ground.first)?;
         running.start(start, listener).await?;
@@ -159,11 +173,12 @@ impl Rooms {
             Err(errno) => return Err(SandboxError::Directory { path: files.to_owned(), source: errno.into() }),
         }
         fail::fail_point!("sandbox::directory_moved");
-        self.hand_over(waiting, spec.epoch, path)
+        let disk = Disk { files: files.to_owned(), limit: spec.limits.disk_bytes };
+        self.hand_over(waiting, spec.epoch, path, disk)
     }
 
     /// The rest of a claim, when the directory is the session's.
-    fn hand_over(&self, waiting: Waiting, epoch: Epoch, path: &Path) -> Result<Option<Room>, SandboxError> {
+    fn hand_over(&self, waiting: Waiting, epoch: Epoch, path: &Path, disk: Disk) -> Result<Option<Room>, SandboxError> {
         let Waiting { mut seat, ground, channel, outlet } = waiting;
         let unusable = |source| SandboxError::Directory { path: path.to_owned(), source };
         ground.place.write(&self.record(epoch, &seat)).map_err(unusable)?;
@@ -181,7 +196,8 @@ impl Rooms {
         seat.take();
         let guard = Guard::new(path.to_owned(), epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
-        Ok(Some(Room { channel, outlet, exit: seat.exit.clone(), guard: Box::new(guard) }))
+        let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), disk));
+        Ok(Some(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) }))
     }
 
     pub(super) fn record(&self, epoch: Epoch, seat: &Seat) -> Record {

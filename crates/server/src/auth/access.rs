@@ -36,7 +36,7 @@ const fn deletes(noun: Noun, path: &'static str, action: &'static str) -> Access
     Access { method: Method::DELETE, path, scope: Some(Scope::write(noun)), action, recorded: true }
 }
 
-use Noun::{Agents, Audit, Environments, Keys, Models, Sessions, Vaults, Workspaces};
+use Noun::{Agents, Audit, Environments, Images, Keys, Models, Sessions, Vaults, Workspaces};
 
 pub const ROUTES: &[Access] = &[
     open("/healthz", "service.health"),
@@ -95,6 +95,9 @@ pub const ROUTES: &[Access] = &[
     reads(Workspaces, "/v1/workspaces", "workspaces.list"),
     posts(Workspaces, "/v1/workspaces", "workspaces.create"),
     reads(Audit, "/v1/audit", "audit.list"),
+    reads(Images, "/v1/images", "images.list"),
+    posts(Images, "/v1/images", "images.pull"),
+    deletes(Images, "/v1/images", "images.remove"),
 ];
 
 /// The row of a request's route; `None` when it leads to no handler of ours.

@@ -4,6 +4,7 @@ mod agents;
 mod audit;
 mod environments;
 mod events;
+mod images;
 pub(crate) mod invoke;
 mod keys;
 mod models;
@@ -30,6 +31,7 @@ pub fn routes() -> OpenApiRouter<ServerState> {
         .merge(keys::routes())
         .merge(workspaces::routes())
         .merge(audit::routes())
+        .merge(images::routes())
 }
 
 /// An id out of a path: one that cannot be an id is the id of nothing.

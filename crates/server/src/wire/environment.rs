@@ -4,9 +4,12 @@ use crate::error::ApiError;
 use crate::fields::{Field, Fields, Kind, Patch, describe, items, may, must, request_body, text, unavailable};
 use crate::wire::metadata;
 use loopd_domain::environment::{
-    Environment as Definition, EnvironmentConfig, Isolation, Networking, Ports, RoomLimits,
+    Environment as Definition, EnvironmentConfig, Isolation, Networking, Ports, RoomLimits, RootSource,
 };
-use loopd_domain::limits::{DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX};
+use loopd_domain::limits::{
+    DESCRIPTION_CHARS_MAX, IMAGE_REFERENCE_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, ROOM_CALL_SECONDS_MAX,
+    ROOT_PATH_CHARS_MAX,
+};
 use loopd_domain::{Invalid, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -19,7 +22,7 @@ const MIB: u64 = 1 << 20;
 
 pub const CREATE: &[Field] = &[
     must("name", Kind::Text, "1 to 256 characters; need not be unique"),
-    may("config", Kind::Object, "{type: \"cloud\", networking?, isolation?, limits?}; absent: the default room"),
+    may("config", Kind::Object, "{type: \"cloud\", root?, networking?, isolation?, limits?}; absent: the default room"),
     may("description", Kind::Text, "up to 2,048 characters"),
     may("metadata", Kind::Object, "up to 16 pairs of texts"),
     may("scope", Kind::Text, "`organization`"),
@@ -89,12 +92,15 @@ pub fn patch(body: Value, mut old: Definition) -> Result<Definition, ApiError> {
 
 /// What `value` names, and the rest of `base`.
 pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<EnvironmentConfig, Invalid> {
-    let mut fields = Fields::open(at, value, &["type", "networking", "packages", "isolation", "limits"])?;
+    let mut fields = Fields::open(at, value, &["type", "root", "networking", "packages", "isolation", "limits"])?;
     if let Some("self_hosted") = fields.word("type", &["cloud", "anthropic_cloud", "self_hosted"])? {
         return Err(unavailable(&fields.path("type"), &json!("self_hosted")));
     }
     refuse_packages(&mut fields)?;
     let mut config = base;
+    if let Some(value) = fields.given("root") {
+        config.root = read_root(&fields.path("root"), value)?;
+    }
     if let Some(value) = fields.given("networking") {
         (config.networking, config.ports) = read_networking(&fields.path("networking"), value)?;
     }
@@ -112,6 +118,35 @@ fn refuse_packages(fields: &mut Fields) -> Result<(), Invalid> {
     let names: Vec<&str> = MANAGERS.into_iter().chain(["type"]).collect();
     let mut packages = Fields::open(&fields.path("packages"), value, &names)?;
     MANAGERS.iter().try_for_each(|manager| packages.unavailable(manager))
+}
+
+/// Where the root file system comes from. Whether this host has it is not said here.
+fn read_root(at: &str, value: Value) -> Result<RootSource, Invalid> {
+    const KINDS: [&str; 4] = ["host", "directory", "image", "archive"];
+    let mut fields = Fields::open(at, value, &["type", "path", "reference"])?;
+    let kind = fields.word("type", &KINDS)?;
+    let root = match kind {
+        None => return Err(Invalid::missing(fields.path("type"), "`host`, `directory`, `image` or `archive`")),
+        Some("image") => RootSource::Image { reference: fields.need_text("reference", 1..=IMAGE_REFERENCE_CHARS_MAX)? },
+        Some("directory") => RootSource::Directory { path: read_path(&mut fields)? },
+        Some("archive") => RootSource::Archive { path: read_path(&mut fields)? },
+        Some(_) => RootSource::Host,
+    };
+    for name in ["path", "reference"] {
+        if let Some(value) = fields.given(name) {
+            let accepted = format!("nothing: a root of type `{}` has no `{name}`", kind.unwrap_or_default());
+            return Err(Invalid::new(fields.path(name), describe(&value), accepted));
+        }
+    }
+    Ok(root)
+}
+
+fn read_path(fields: &mut Fields) -> Result<String, Invalid> {
+    let path = fields.need_text("path", 1..=ROOT_PATH_CHARS_MAX)?;
+    match path.starts_with('/') && !path.contains('\0') {
+        true => Ok(path),
+        false => Err(Invalid::new(fields.path("path"), path, "an absolute path of the host")),
+    }
 }
 
 fn read_networking(at: &str, value: Value) -> Result<(Networking, Ports), Invalid> {
@@ -171,12 +206,29 @@ fn read_limits(at: &str, value: Value, base: RoomLimits) -> Result<RoomLimits, I
     if !value.is_object() {
         return Err(Invalid::new(at, describe(&value), "an object"));
     }
-    let mut fields = Fields::open(at, value, &["memory_bytes", "pids", "open_files", "file_bytes"])?;
+    let names = [
+        "memory_bytes",
+        "pids",
+        "open_files",
+        "file_bytes",
+        "cpu_millis",
+        "disk_bytes",
+        "io_bytes_per_second",
+        "output_bytes",
+        "call_seconds",
+    ];
+    let mut fields = Fields::open(at, value, &names)?;
+    let mut read = |name: &str, accepted, base| Ok::<_, Invalid>(fields.integer(name, accepted)?.unwrap_or(base));
     Ok(RoomLimits {
-        memory_bytes: fields.integer("memory_bytes", 16 * MIB..=MIB * MIB)?.unwrap_or(base.memory_bytes),
-        pids: fields.integer("pids", 8..=65_536)?.unwrap_or(base.pids),
-        open_files: fields.integer("open_files", 16..=1_048_576)?.unwrap_or(base.open_files),
-        file_bytes: fields.integer("file_bytes", MIB..=MIB * MIB)?.unwrap_or(base.file_bytes),
+        memory_bytes: read("memory_bytes", 16 * MIB..=MIB * MIB, base.memory_bytes)?,
+        pids: read("pids", 8..=65_536, base.pids)?,
+        open_files: read("open_files", 16..=1_048_576, base.open_files)?,
+        file_bytes: read("file_bytes", MIB..=MIB * MIB, base.file_bytes)?,
+        cpu_millis: read("cpu_millis", 10..=1_024_000, base.cpu_millis)?,
+        disk_bytes: read("disk_bytes", MIB..=16 * MIB * MIB, base.disk_bytes)?,
+        io_bytes_per_second: read("io_bytes_per_second", MIB..=MIB * MIB, base.io_bytes_per_second)?,
+        output_bytes: read("output_bytes", 64 << 10..=MIB * MIB, base.output_bytes)?,
+        call_seconds: read("call_seconds", 1..=ROOM_CALL_SECONDS_MAX, base.call_seconds)?,
     })
 }
 
@@ -223,6 +275,7 @@ pub fn write_config(config: &EnvironmentConfig) -> Value {
     }
     json!({
         "type": "cloud",
+        "root": config.root,
         "networking": networking,
         "packages": {"type": "packages", "apt": [], "cargo": [], "gem": [], "go": [], "npm": [], "pip": []},
         "isolation": config.isolation,
@@ -246,11 +299,37 @@ mod tests {
     }
 
     #[test]
+    fn a_root_is_read_as_it_is_written() {
+        for root in [
+            json!({"type": "host"}),
+            json!({"type": "directory", "path": "/srv/roots/debian"}),
+            json!({"type": "image", "reference": "debian:12"}),
+            json!({"type": "archive", "path": "/srv/roots/app.tar"}),
+        ] {
+            let config = read_config("config", json!({ "root": root }), EnvironmentConfig::default()).expect("valid");
+            assert_eq!(write_config(&config)["root"], root);
+            // What a patch does not name stays.
+            let patched = read_config("config", json!({"isolation": "namespaces"}), config.clone()).expect("valid");
+            assert_eq!(patched.root, config.root);
+        }
+    }
+
+    #[test]
     fn limited_networking_is_resolved() {
         let config = json!({"type": "cloud", "networking": {"type": "limited", "allowed_hosts": ["*.Example.com"]}});
         let config = read_config("config", config, EnvironmentConfig::default()).expect("valid");
         let expected = json!({"type": "limited", "allowed_hosts": ["*.example.com"], "allow_mcp_servers": false, "allow_package_managers": false, "ports": [80, 443]});
         assert_eq!(write_config(&config)["networking"], expected);
+    }
+
+    #[test]
+    fn a_limit_that_is_not_named_stays() {
+        let config = json!({"limits": {"cpu_millis": 500, "call_seconds": 60}});
+        let first = read_config("config", config, EnvironmentConfig::default()).expect("valid");
+        let expected = RoomLimits { cpu_millis: 500, call_seconds: 60, ..RoomLimits::default() };
+        assert_eq!(first.limits, expected);
+        let second = read_config("config", json!({"limits": {"pids": 9}}), first).expect("valid");
+        assert_eq!(second.limits, RoomLimits { pids: 9, ..expected });
     }
 
     #[test]
@@ -283,7 +362,21 @@ mod tests {
             (json!({"networking": {"type": "limited", "ports": []}}), "config.networking.ports"),
             (json!({"networking": {"type": "limited", "ports": vec![1; 17]}}), "config.networking.ports"),
             (json!({"limits": {"memory_bytes": 1}}), "config.limits.memory_bytes"),
+            (json!({"limits": {"cpu_millis": 9}}), "config.limits.cpu_millis"),
+            (json!({"limits": {"disk_bytes": "10 GiB"}}), "config.limits.disk_bytes"),
+            (json!({"limits": {"io_bytes_per_second": 0}}), "config.limits.io_bytes_per_second"),
+            (json!({"limits": {"output_bytes": 1024}}), "config.limits.output_bytes"),
+            (json!({"limits": {"call_seconds": 3_601}}), "config.limits.call_seconds"),
+            (json!({"limits": {"swap_bytes": 1}}), "config.limits.swap_bytes"),
             (json!({"isolation": "microvm"}), "config.isolation"),
+            (json!({"root": {}}), "config.root.type"),
+            (json!({"root": {"type": "floppy"}}), "config.root.type"),
+            (json!({"root": {"type": "image"}}), "config.root.reference"),
+            (json!({"root": {"type": "image", "reference": ""}}), "config.root.reference"),
+            (json!({"root": {"type": "image", "reference": "a", "path": "/b"}}), "config.root.path"),
+            (json!({"root": {"type": "directory", "path": "srv"}}), "config.root.path"),
+            (json!({"root": {"type": "host", "path": "/srv"}}), "config.root.path"),
+            (json!({"root": {"type": "image", "reference": "a", "digest": "b"}}), "config.root.digest"),
         ];
         for (value, field) in cases {
             let fault = read_config("config", value.clone(), EnvironmentConfig::default()).expect_err("refused");

@@ -13,6 +13,7 @@ use loopd_broker::vault::{LocalKms, MasterKey};
 use loopd_broker::{Client, Egress, NoCredentials, Trail, TrailParts, Vaults};
 use loopd_domain::{Clock, IdSource, Timestamp};
 use loopd_host_tools::{AllowHosts, RemoteTools};
+use loopd_images::Images;
 use loopd_models::{ModelsConfig, Registry};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter};
 use loopd_sandbox::port::{Check, Room, RoomSpec, Sandbox, SandboxError};
@@ -127,6 +128,7 @@ impl House {
         let sessions = SessionService::start(Parts {
             store: store.clone(),
             sandbox: Arc::new(NoRooms),
+            images: Images::open(directory.path(), Default::default(), clock.clone()).expect("images"),
             models: models.clone(),
             host_tools: Arc::new(RemoteTools::new(AllowHosts::Only(Vec::new())).expect("a client")),
             egress: Arc::new(NoWayOut),

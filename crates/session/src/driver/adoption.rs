@@ -66,6 +66,7 @@ impl Driver {
             Err(fault) => Err(fault.to_string()),
         };
         self.room = RoomState::Ready(Box::new(room));
+        self.image_variables = self.parts.images.variables(&self.ledger.session.room.root);
         match known {
             Ok(calls) => {
                 tracing::info!(session = %self.id(), calls = calls.len(), "a room was adopted");

@@ -55,6 +55,7 @@ impl Driver {
                 self.previews.remove(&result.id);
             }
         }
+        self.name_limits(&mut results);
         let mut draft = self.ledger.draft();
         let after = match self.plan(&mut draft, results, commands) {
             Ok(after) => after,

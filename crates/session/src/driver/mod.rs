@@ -20,6 +20,7 @@ mod adoption;
 mod batch;
 mod broker;
 mod host_calls;
+mod limits;
 mod listing;
 mod mail;
 mod model;
@@ -144,6 +145,8 @@ pub struct Driver {
     /// When a loop that was told to stop must have stopped.
     hurry_by: Option<Instant>,
     rest_since: Instant,
+    /// What the room's image sets for programs.
+    image_variables: Vec<(String, String)>,
     /// The room was built after the shell of another one had been used, and the model was not told.
     room_is_fresh: bool,
     /// The service stops; what is awaited is waited for until then.
@@ -159,6 +162,8 @@ enum Wake {
     Mail(Option<Mail>),
     Frame(Result<FromCell, crate::link::LinkError>),
     Room(Result<StartedRoom, SandboxError>),
+    /// So many bytes are more than the session may have on disk.
+    DiskFull(u64),
     Restart,
     Answer(Box<Result<loopd_models::Answer, loopd_models::ModelError>>),
     HostCall(Finished),
@@ -195,6 +200,7 @@ impl Driver {
             time_up: false,
             hurry_by: None,
             rest_since: Instant::now(),
+            image_variables: Vec::new(),
             room_is_fresh: false,
             drained_by: None,
         }
@@ -246,6 +252,7 @@ impl Driver {
                 Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
                 Wake::Frame(Err(fault)) => self.on_link_fault(fault).await?,
                 Wake::Room(outcome) => self.on_room(outcome).await?,
+                Wake::DiskFull(bytes) => self.on_disk_full(bytes).await?,
                 Wake::Restart => {
                     self.room = RoomState::None;
                     self.go_on().await?;
@@ -283,9 +290,10 @@ impl Driver {
         let retry = self.retry;
         let connections = self.ledger.connections.clone();
         let (turn, in_turn) = (self.ledger.fold().turns, self.ledger.fold().turn.is_some());
+        let busy = !self.dispatched.is_empty();
         tokio::select! {
             mail = self.mailbox.recv() => Wake::Mail(mail),
-            wake = self.room.wake() => wake,
+            wake = self.room.wake(busy) => wake,
             answer = answer(&mut self.asking) => Wake::Answer(Box::new(answer)),
             listed = listing::ended(&mut self.listing) => Wake::Listed(listed),
             finished = self.host.next() => Wake::HostCall(finished),

@@ -13,9 +13,10 @@ use loopd_domain::environment::{EnvironmentConfig, Networking};
 use loopd_domain::event::RunsIn;
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, Seq, SessionId};
+use loopd_images::{ImageError, ImageErrorKind, Images, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
-use loopd_sandbox::port::{Outlet, RoomGuard, RoomOutlet};
-use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
+use loopd_sandbox::port::{Outlet, RoomGuard, RoomMeter, RoomOutlet};
+use loopd_sandbox::{Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,14 +45,10 @@ pub type StartingRoom = Pin<Box<dyn Future<Output = Result<StartedRoom, SandboxE
 /// A room that has just been built, or claimed.
 pub struct StartedRoom {
     room: ReadyRoom,
+    /// What its image sets for the programs in it.
+    variables: Vec<(String, String)>,
     /// What its loop was begun with already: everything up to this seq.
     begun: Option<Result<Seq, LinkError>>,
-}
-
-impl From<Room> for StartedRoom {
-    fn from(room: Room) -> Self {
-        StartedRoom { room: ReadyRoom::new(room), begun: None }
-    }
 }
 
 pub enum RoomState {
@@ -69,12 +66,13 @@ pub struct ReadyRoom {
     /// Until it is served.
     pub(super) outlet: Option<Box<dyn Outlet>>,
     pub(super) serving: Option<Serving>,
+    pub(super) meter: Box<dyn RoomMeter>,
 }
 
 impl ReadyRoom {
     pub(super) fn new(room: Room) -> Self {
-        let Room { channel, outlet, exit, guard } = room;
-        ReadyRoom { link: Link::new(channel), exit, guard, outlet, serving: None }
+        let Room { channel, outlet, exit, meter, guard } = room;
+        ReadyRoom { link: Link::new(channel), exit, guard, meter, outlet, serving: None }
     }
 
     /// Says who we are. The cell answers with `Hello`, or hangs up.
@@ -84,7 +82,8 @@ impl ReadyRoom {
 }
 
 impl RoomState {
-    pub(super) async fn wake(&mut self) -> Wake {
+    /// `busy`: calls run in it.
+    pub(super) async fn wake(&mut self, busy: bool) -> Wake {
         match self {
             RoomState::None => std::future::pending().await,
             RoomState::Pausing(at) => {
@@ -92,7 +91,10 @@ impl RoomState {
                 Wake::Restart
             }
             RoomState::Starting(start) => Wake::Room(start.as_mut().await),
-            RoomState::Ready(room) => Wake::Frame(room.link.next().await),
+            RoomState::Ready(room) => tokio::select! {
+                frame = room.link.next() => Wake::Frame(frame),
+                bytes = room.meter.disk_full(busy) => Wake::DiskFull(bytes),
+            },
         }
     }
 }
@@ -102,19 +104,45 @@ impl RoomState {
 /// and the loop may think while the session is on its way there; if it does not arrive, the room ends with what it wanted.
 pub fn start(parts: &Arc<Parts>, ledger: &Ledger) -> StartingRoom {
     let session = &ledger.session;
-    let sandbox = parts.sandbox.clone();
     let spec = spec(parts, &session.id, session.epoch, &session.room);
+    let made = make(parts.sandbox.clone(), parts.images.clone(), spec.clone(), session.room.clone());
     let begin = begins_at_once(ledger).then(|| first_words(ledger, Vec::new())).flatten();
     let seq = ledger.fold().last_seq;
     Box::pin(async move {
-        let mut started = StartedRoom::from(sandbox.start(&spec).await?);
-        started.begun = begin.map(|begin| {
+        let mut started = made.await?;
+        started.begun = begin.map(|mut begin| {
+            if let ToCell::Begin { variables, .. } = &mut begin {
+                variables.clone_from(&started.variables);
+            }
             started.room.attach(&spec.session, spec.epoch)?;
             started.room.link.send(&begin)?;
             Ok(seq)
         });
         Ok(started)
     })
+}
+
+/// What has to be changed before there can be a root, and what may only be away for now.
+fn no_root(fault: ImageError) -> SandboxError {
+    match fault.kind() {
+        ImageErrorKind::Unavailable => SandboxError::Root(fault.to_string()),
+        ImageErrorKind::Refused | ImageErrorKind::Broken | ImageErrorKind::Packages => {
+            SandboxError::Environment(fault.to_string())
+        }
+    }
+}
+
+/// Has what the room is to be made of, which can take long the first time, and starts it.
+async fn make(
+    sandbox: Arc<dyn Sandbox>,
+    images: Images,
+    mut spec: RoomSpec,
+    room: EnvironmentConfig,
+) -> Result<StartedRoom, SandboxError> {
+    let Resolved { root, variables } = images.resolve(&room.root, &room.packages).await.map_err(no_root)?;
+    spec.root = root;
+    let room = ReadyRoom::new(sandbox.start(&spec).await?);
+    Ok(StartedRoom { room, variables, begun: None })
 }
 
 /// No server has to be asked for its tools before, and no vault for what is in the environment.
@@ -126,7 +154,8 @@ fn begins_at_once(ledger: &Ledger) -> bool {
 fn first_words(ledger: &Ledger, variables: Vec<(String, String)>) -> Option<ToCell> {
     let turn = ledger.fold().turn.as_ref()?;
     let (config, resume) = (resume::config(ledger), resume::resume(ledger, turn));
-    Some(ToCell::Begin { config, resume, now: ledger.now(), variables })
+    let limits = super::limits::of_calls(&ledger.session.room.limits);
+    Some(ToCell::Begin { config, resume, now: ledger.now(), variables, limits })
 }
 
 pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &EnvironmentConfig) -> RoomSpec {
@@ -140,9 +169,9 @@ pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &Environment
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        let spec = self.spec();
-        let sandbox = self.parts.sandbox.clone();
-        self.room = RoomState::Starting(Box::pin(async move { Ok(sandbox.start(&spec).await?.into()) }));
+        let (sandbox, images) = (self.parts.sandbox.clone(), self.parts.images.clone());
+        let made = make(sandbox, images, self.spec(), self.ledger.session.room.clone());
+        self.room = RoomState::Starting(Box::pin(made));
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
@@ -151,7 +180,8 @@ impl Driver {
 
     pub(super) async fn on_room(&mut self, outcome: Result<StartedRoom, SandboxError>) -> Result<(), Halt> {
         match outcome {
-            Ok(StartedRoom { mut room, begun }) => {
+            Ok(StartedRoom { mut room, variables, begun }) => {
+                self.image_variables = variables;
                 let attached = match &begun {
                     None => room.attach(self.id(), self.epoch()),
                     Some(_) => Ok(()),
@@ -218,7 +248,10 @@ impl Driver {
         if !matches!(self.room, RoomState::Ready(_)) {
             return Ok(());
         }
-        let variables = self.variables().await?;
+        let mut variables = self.image_variables.clone();
+        let bound = self.variables().await?;
+        variables.retain(|(name, _)| bound.iter().all(|(known, _)| known != name));
+        variables.extend(bound);
         let Some(frame) = first_words(&self.ledger, variables) else { return Ok(()) };
         let RoomState::Ready(room) = &mut self.room else { return Ok(()) };
         let sent = room.link.send(&frame);

@@ -20,10 +20,11 @@ use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
+use loopd_images::Images;
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
-use loopd_sandbox::port::{Outlet, OutletStream, RoomGuard, RoomOutlet};
+use loopd_sandbox::port::{Outlet, OutletStream, Reached, RoomGuard, RoomMeter, RoomOutlet};
 use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
 use loopd_session::replay::Replayer;
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
@@ -84,6 +85,8 @@ pub struct Mishaps {
     outlets: Mutex<Vec<(SessionId, mpsc::Sender<DuplexStream>)>>,
     /// Files are not read as long as this is set.
     pub files_wait: AtomicBool,
+    /// What a session has on disk, when that is more than it may.
+    pub disk: watch::Sender<u64>,
     rooms: Mutex<Vec<watch::Sender<bool>>>,
 }
 
@@ -104,6 +107,23 @@ impl Mishaps {
 
     fn takes_one(count: &AtomicUsize) -> bool {
         count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok()
+    }
+}
+
+/// Speaks when the test says that the disk is full.
+struct DiskGauge(watch::Receiver<u64>);
+
+#[async_trait]
+impl RoomMeter for DiskGauge {
+    fn reached(&mut self) -> Reached {
+        Reached::default()
+    }
+
+    async fn disk_full(&mut self, _busy: bool) -> u64 {
+        if self.0.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        *self.0.borrow_and_update()
     }
 }
 
@@ -179,7 +199,8 @@ impl Sandbox for OpenRoom {
                 Some(Box::new(Wishes(waiting)))
             }
         };
-        Ok(Room { channel: host, outlet, exit: exited, guard: Box::new(Guard(kill)) })
+        let meter = Box::new(DiskGauge(self.mishaps.disk.subscribe()));
+        Ok(Room { channel: host, outlet, exit: exited, meter, guard: Box::new(Guard(kill)) })
     }
 
     async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
@@ -190,7 +211,7 @@ impl Sandbox for OpenRoom {
         let sessions = std::fs::read_dir(self.sessions.as_path()).into_iter().flatten();
         let names = sessions.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
         let session = |name: String| SessionId::parse("session", &name).expect("a session's");
-        Ok(names.map(|name| Found { session: session(name), room: false, files: true }).collect())
+        Ok(names.map(|name| Found { session: session(name), room: false, files: true, layers: Vec::new() }).collect())
     }
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
@@ -234,7 +255,7 @@ async fn run_cell(mut stream: UnixStream, tools: Tools, mishaps: &Mishaps) {
                     send(&mut stream, &FromCell::Hello { version: VERSION, calls: Vec::new() }).await;
                     continue;
                 }
-                ToCell::Begin { config, resume, now, variables } => {
+                ToCell::Begin { config, resume, now, variables, .. } => {
                     mishaps.variables.lock().push(variables);
                     let (machine, commands) = AgentLoop::resume(config, resume, now);
                     live = Some(machine);
@@ -244,6 +265,23 @@ async fn run_cell(mut stream: UnixStream, tools: Tools, mishaps: &Mishaps) {
                     Some(machine) => (now, machine.step(now, input)),
                     None => continue,
                 },
+                ToCell::Stop { message } => {
+                    let Some(machine) = &mut live else { continue };
+                    let stopped: Vec<CallId> = std::mem::take(&mut hanging);
+                    let result = |id: &CallId| CallResult {
+                        id: id.clone(),
+                        content: vec![ContentBlock::text(message.clone())],
+                        is_error: true,
+                        outcome: Outcome::Completed,
+                        duration_ms: 1,
+                    };
+                    let results = stopped.iter().map(result).collect();
+                    let now = Timestamp(0);
+                    let commands =
+                        stopped.into_iter().flat_map(|id| machine.step(now, Input::CallDone { id })).collect();
+                    send(&mut stream, &FromCell::Batch { epoch: attached, results, commands }).await;
+                    continue;
+                }
                 ToCell::Shutdown => return,
             };
             let Some(machine) = &mut live else { continue };
@@ -414,6 +452,7 @@ impl House {
                 mishaps: mishaps.clone(),
                 sessions: directory.path().join("sessions"),
             }),
+            images: Images::open(directory.path(), Default::default(), clock.clone()).expect("images"),
             models: Arc::new(models),
             host_tools: errands.clone(),
             egress: gate.clone(),

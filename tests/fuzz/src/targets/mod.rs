@@ -10,6 +10,7 @@ pub(crate) mod frames;
 pub(crate) mod hosts;
 pub(crate) mod jail_wire;
 pub(crate) mod journal;
+pub(crate) mod layer;
 pub(crate) mod provider_stream;
 pub(crate) mod proxied;
 pub(crate) mod tls_hello;

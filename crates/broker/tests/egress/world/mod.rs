@@ -18,7 +18,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 pub const SECRET: &str = "sk-real-0123456789abcdef";
@@ -127,6 +128,30 @@ impl World {
             while let Ok((stream, _)) = listener.accept().await {
                 let (proxy, client) = (proxy.clone(), client.clone());
                 tokio::spawn(async move { proxy.serve(client, Box::new(stream)).await });
+            }
+        });
+        Outlet { port, task }
+    }
+
+    /// What a room's stub does for programs that know of no proxy: a socket at 127.0.0.2 that leads to one host.
+    pub async fn stub(&self, host: &'static str, port: u16) -> Outlet {
+        let listener = TcpListener::bind(("127.0.0.2", port)).await.expect("a port");
+        let outlet = self.port().await;
+        let way = outlet.port;
+        let task = tokio::spawn(async move {
+            let _outlet = outlet;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut proxy = TcpStream::connect(("127.0.0.1", way)).await.expect("the proxy");
+                    let head = format!("CONNECT {host}:{port} HTTP/1.1\r\n\r\n");
+                    proxy.write_all(head.as_bytes()).await.expect("sent");
+                    let mut answer = Vec::new();
+                    while !answer.ends_with(b"\r\n\r\n") {
+                        answer.push(proxy.read_u8().await.expect("an answer"));
+                    }
+                    // Either side may go first.
+                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut proxy).await;
+                });
             }
         });
         Outlet { port, task }

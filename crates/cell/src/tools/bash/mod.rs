@@ -21,8 +21,9 @@ use crate::tool_user::ToolUser;
 use crate::tools::{Ending, INTERRUPTED, failed};
 use crate::variables::Variables;
 use loopd_domain::CallId;
+use loopd_domain::environment::size;
 use loopd_domain::event::Outcome;
-use loopd_protocol::CallResult;
+use loopd_protocol::{CallLimits, CallResult};
 use request::Request;
 use rustix::event::PollFd;
 use rustix::process::{Pid, WaitStatus};
@@ -43,6 +44,7 @@ pub struct Bash {
     variables: Variables,
     /// What the current command, or the jobs in the background, printed.
     output: Output,
+    limits: CallLimits,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ struct Running {
     started: Instant,
     deadline: Instant,
     timeout: Duration,
+    /// That it may not take longer is the room's word, not its own.
+    is_rooms: bool,
     preview_due: Instant,
 }
 
@@ -64,7 +68,12 @@ impl Bash {
             waiting: VecDeque::new(),
             variables: Variables::default(),
             output: Output::default(),
+            limits: CallLimits::default(),
         }
+    }
+
+    pub fn limit(&mut self, limits: CallLimits) {
+        self.limits = limits;
     }
 
     /// What the shell finds in its environment from the next command on.
@@ -100,6 +109,24 @@ impl Bash {
         Some(Ending::error(text).outcome(Outcome::Interrupted).of(running.id, now - running.started))
     }
 
+    /// Ends the command that runs, and the shell with all that it ever started, because of a limit of the room. Without a
+    /// command it may be a job in the background that is to blame; the next call reads why it is gone.
+    pub fn stop(&mut self, why: &str, keep: &[Pid], now: Instant) -> Option<CallResult> {
+        let had_shell = self.shell.is_some();
+        self.kill(keep);
+        let line = format!("{why} The command and the shell were killed; {FRESH}");
+        let Some(running) = self.running.take() else {
+            if had_shell {
+                self.output.push(
+                    format!("[{why} The shell and its background jobs were killed; this is a fresh one]\n").as_bytes(),
+                );
+            }
+            return None;
+        };
+        let text = with_restart(running.restarted, self.take_output());
+        Some(Ending::error(with_line(text, &line)).of(running.id, now - running.started))
+    }
+
     /// Goes as far as it can without waiting. `keep` are processes of other tools.
     pub fn advance(&mut self, keep: &[Pid], now: Instant, finished: &mut Vec<CallResult>) {
         loop {
@@ -113,7 +140,15 @@ impl Bash {
         }
         if let (None, Some(shell)) = (&self.running, &mut self.shell) {
             shell.read(&mut self.output);
+            if self.output.printed() > self.limits.output_bytes {
+                self.stop(&self.flooded(), keep, now);
+            }
         }
+    }
+
+    fn flooded(&self) -> String {
+        let limit = self.limits.output_bytes;
+        format!("The room's output limit of {} was reached: more was printed.", size(limit))
     }
 
     /// A child of the cell has ended; perhaps it was the shell.
@@ -165,7 +200,10 @@ impl Bash {
                 continue;
             };
             match self.submit(&id, &command) {
-                Ok(()) => self.running = Some(Running::new(id, request.restart, request.timeout, now)),
+                Ok(()) => {
+                    let most = Duration::from_secs(self.limits.seconds);
+                    self.running = Some(Running::new(id, request.restart, request.timeout, most, now));
+                }
                 Err(fault) => {
                     finished
                         .push(failed(id, format!("the shell could not be started: {fault}; the command was not run")));
@@ -186,6 +224,7 @@ impl Bash {
         // Nobody watched until now.
         self.output.take_preview();
         self.output.spill_as(id.as_str(), &self.user);
+        self.output.count_anew();
         shell.submit(command, id.as_str(), &self.variables);
         Ok(())
     }
@@ -199,6 +238,9 @@ impl Bash {
             Some(_) => shell.read_rest(&mut self.output),
             None => shell.read(&mut self.output),
         }
+        if status.is_none() && self.output.printed() > self.limits.output_bytes {
+            return self.stop(&self.flooded(), keep, now);
+        }
         if status.is_none() && now < running.deadline {
             return None;
         }
@@ -207,9 +249,11 @@ impl Bash {
             Some(status) => completed(status, with_restart(running.restarted, self.take_output())),
             None => {
                 self.kill(keep);
-                let ms = running.timeout.as_millis();
-                let end =
-                    format!("the command ran into its time limit of {ms} ms; it and the shell were killed. {FRESH}");
+                let what = match running.is_rooms {
+                    true => format!("the room's limit of {} s for one call was reached", running.timeout.as_secs()),
+                    false => format!("the command ran into its time limit of {} ms", running.timeout.as_millis()),
+                };
+                let end = format!("{what}; it and the shell were killed. {FRESH}");
                 let text = with_restart(running.restarted, self.take_output());
                 Ending::error(with_line(text, &end)).outcome(Outcome::TimedOut)
             }
@@ -231,8 +275,11 @@ impl Bash {
 }
 
 impl Running {
-    fn new(id: CallId, restarted: bool, timeout: Duration, now: Instant) -> Self {
-        Running { id, restarted, started: now, deadline: now + timeout, timeout, preview_due: now + PREVIEW_EVERY }
+    /// `most`: what the room allows.
+    fn new(id: CallId, restarted: bool, asked: Duration, most: Duration, now: Instant) -> Self {
+        let (timeout, is_rooms) = (asked.min(most), most < asked);
+        let (deadline, preview_due) = (now + timeout, now + PREVIEW_EVERY);
+        Running { id, restarted, started: now, deadline, timeout, is_rooms, preview_due }
     }
 }
 

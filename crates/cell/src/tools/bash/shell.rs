@@ -38,7 +38,8 @@ impl Shell {
     pub fn start(user: &ToolUser, variables: &Variables) -> io::Result<Self> {
         let environment = environment(user, variables);
         let (input_end, input) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (output, output_end) = pipe_with(PipeFlags::CLOEXEC)?;
+        // Theirs, so that programs can open it once more, as `/dev/stdout` and `/dev/stderr`.
+        let (output, output_end) = user.with_files(|| pipe_with(PipeFlags::CLOEXEC))?;
         let (status, status_end) = pipe_with(PipeFlags::CLOEXEC)?;
         for ours in [&input, &output, &status] {
             rustix::io::ioctl_fionbio(ours, true)?;

@@ -1,4 +1,4 @@
-//! Limits on what a whole room may use: memory and processes.
+//! Limits on what a whole room may use: memory, processes, processor time, and traffic with the disk.
 //!
 //! Control groups come as one tree (version 2) or as a tree per controller (version 1). A server makes a directory of its own
 //! in each tree that it may write to, named after its process, and in it one directory per room:
@@ -11,9 +11,14 @@
 //! looked through when the next one starts, and from time to time ([`Cgroups::sweep`]).
 //! Where no tree can be written to, rooms start without that limit, and [`Cgroups::why_not`] says so for `loopd doctor`.
 
+mod device;
+mod files;
+mod meter;
+mod settings;
 mod tree;
 
 use super::process;
+use files::Kernel;
 use loopd_domain::environment::RoomLimits;
 use rustix::fs::{Mode, OFlags};
 use std::fs;
@@ -25,6 +30,8 @@ use std::thread;
 use std::time::Duration;
 use tree::{Tree, Version};
 
+pub(super) use meter::Counters;
+
 /// A room's cgroup is busy for a moment after its last process has ended.
 const REMOVE_ATTEMPTS: u32 = 50;
 const REMOVE_PAUSE: Duration = Duration::from_millis(10);
@@ -34,6 +41,8 @@ pub(super) struct Cgroups {
     trees: Arc<Trees>,
     /// Why no tree could be looked for at all.
     fault: Option<String>,
+    /// The disk that sessions lie on, or why none can be limited.
+    device: Result<String, String>,
 }
 
 /// This server's directories. They go with the last of its rooms that this process has in sight.
@@ -50,10 +59,14 @@ pub(super) struct RoomCgroup {
 
 impl Cgroups {
     /// Finds the trees, makes this server's directories, removes those of dead servers.
-    pub(super) fn open(name: &str) -> Self {
-        match tree::open_all(name) {
-            Ok(trees) => Cgroups { trees: Arc::new(Trees(trees)), fault: None },
-            Err(fault) => Cgroups { trees: Arc::default(), fault: Some(format!("looking for cgroups: {fault}")) },
+    /// `data`: where sessions lie.
+    pub(super) fn open(name: &str, data: &Path) -> Self {
+        let device = device::of(data);
+        match tree::open_all(name, device.as_deref().ok()) {
+            Ok(trees) => Cgroups { trees: Arc::new(Trees(trees)), fault: None, device },
+            Err(fault) => {
+                Cgroups { trees: Arc::default(), fault: Some(format!("looking for cgroups: {fault}")), device }
+            }
         }
     }
 
@@ -71,20 +84,33 @@ impl Cgroups {
         if self.limits(controller) {
             return None;
         }
+        if let ("io", Err(why)) = (controller, &self.device) {
+            return Some(why.clone());
+        }
         let refused = self.trees.0.iter().find_map(|tree| tree.why_not(controller));
         let absent = || "no cgroup tree with this controller is mounted".to_owned();
         Some(refused.or_else(|| self.fault.clone()).unwrap_or_else(absent))
     }
 
-    /// `version 1, version 2`: of the trees in use.
-    pub(super) fn versions(&self) -> String {
-        let name = |tree: &Tree| match tree.version {
-            Version::One => "version 1",
-            Version::Two => "version 2",
-        };
-        let mut names: Vec<&str> = self.trees.used().map(name).collect();
-        names.dedup();
-        names.join(", ")
+    /// `version 1` or `version 2`: of the tree that limits this.
+    pub(super) fn version(&self, controller: &str) -> &'static str {
+        match self.trees.used().find(|tree| tree.controls(controller)).map(|tree| tree.version) {
+            Some(Version::One) => "version 1",
+            Some(Version::Two) => "version 2",
+            None => "none",
+        }
+    }
+
+    /// Has a room's cgroups made and looks whether the kernel holds what it was told of a controller.
+    pub(super) fn try_out(&self, room: u64, controller: &str, limits: &RoomLimits) -> Result<(), String> {
+        let (made, _procs) = self.room(room, limits).map_err(|fault| fault.to_string())?;
+        let result = self.trees.used().filter(|tree| tree.controls(controller)).try_for_each(|tree| {
+            let settings = tree.settings(limits, self.device.as_deref().ok());
+            let mut settings = settings.iter().filter(|setting| setting.controller == controller);
+            settings.try_for_each(|setting| setting.check(&Kernel, &tree.directory.join(room.to_string())))
+        });
+        made.remove();
+        result
     }
 
     pub(super) fn limits(&self, controller: &str) -> bool {
@@ -97,7 +123,7 @@ impl Cgroups {
         let mut procs = Vec::new();
         for tree in self.trees.used() {
             let directory = tree.directory.join(room.to_string());
-            let opened = make(tree, &directory, limits);
+            let opened = self.make(tree, &directory, limits);
             made.directories.push(directory);
             match opened {
                 Ok(file) => procs.push(file),
@@ -112,14 +138,18 @@ impl Cgroups {
 
     /// Gives a room that was made for other limits its own.
     pub(super) fn limit(&self, room: u64, limits: &RoomLimits) -> io::Result<()> {
-        for tree in self.trees.used() {
-            let directory = tree.directory.join(room.to_string());
-            // Of two limits of which one may not be above the other, which goes first depends on which way they move.
-            if set(tree, &directory, limits, false).is_err() {
-                set(tree, &directory, limits, true)?;
-            }
-        }
-        Ok(())
+        self.trees.used().try_for_each(|tree| self.set(tree, &tree.directory.join(room.to_string()), limits))
+    }
+
+    fn make(&self, tree: &Tree, directory: &Path, limits: &RoomLimits) -> io::Result<OwnedFd> {
+        fs::create_dir(directory)?;
+        self.set(tree, directory, limits)?;
+        let procs = directory.join("cgroup.procs");
+        Ok(rustix::fs::open(procs, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?)
+    }
+
+    fn set(&self, tree: &Tree, directory: &Path, limits: &RoomLimits) -> io::Result<()> {
+        settings::apply(&Kernel, directory, &tree.settings(limits, self.device.as_deref().ok()))
     }
 }
 
@@ -161,12 +191,13 @@ impl RoomCgroup {
                     Err(_) => thread::sleep(REMOVE_PAUSE),
                 }
             }
-            // The last room of a server that is no more takes the server's directory with it.
+            // The last room of a server that is no more takes the server's directory with it, and those of rooms that were
+            // still ending when they were looked for.
             let server = directory.parent().filter(|parent| {
                 let name = parent.file_name().and_then(|name| name.to_str());
                 name.and_then(process::server_of).is_some_and(|server| !server.exists())
             });
-            let _ = server.map(fs::remove_dir);
+            server.into_iter().for_each(tree::remove_server);
         }
     }
 }
@@ -178,27 +209,4 @@ impl Drop for RoomCgroup {
             let _ = fs::remove_dir(directory);
         }
     }
-}
-
-fn make(tree: &Tree, directory: &Path, limits: &RoomLimits) -> io::Result<OwnedFd> {
-    fs::create_dir(directory)?;
-    set(tree, directory, limits, false)?;
-    let procs = directory.join("cgroup.procs");
-    Ok(rustix::fs::open(procs, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-fn set(tree: &Tree, directory: &Path, limits: &RoomLimits, backwards: bool) -> io::Result<()> {
-    let mut settings = tree.settings(limits);
-    if backwards {
-        settings.reverse();
-    }
-    for (file, value, must) in settings {
-        match fs::write(directory.join(file), value) {
-            Ok(()) => {}
-            // Not every kernel counts swap.
-            Err(fault) if !must && fault.kind() == io::ErrorKind::NotFound => {}
-            Err(fault) => return Err(fault),
-        }
-    }
-    Ok(())
 }

@@ -60,7 +60,7 @@ impl OidcConfig {
                 // Tokens carry words for other services too; and what reaches beyond its workspace must be said here.
                 None if self.scopes.is_empty() => {
                     let own = Scopes::parse(SCOPE_CLAIM, [word]).unwrap_or_default();
-                    if !own.allows(Scope::read(Noun::Workspaces)) {
+                    if !Noun::HOSTS.iter().any(|noun| own.allows(Scope::read(*noun))) {
                         granted.merge(&own);
                     }
                 }
