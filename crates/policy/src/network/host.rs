@@ -45,7 +45,8 @@ impl Host {
             url::Host::Domain(name) => {
                 let name = name.strip_suffix('.').unwrap_or(&name);
                 let fits = |label: &str| !label.is_empty() && label.len() <= 63;
-                if name.len() > NAME_BYTES_MAX || !name.split('.').all(fits) {
+                // A star that is written wide, as `＊`, comes out as one here.
+                if name.len() > NAME_BYTES_MAX || name.contains('*') || !name.split('.').all(fits) {
                     return Err(refused());
                 }
                 Kind::Name(name.to_owned())
@@ -168,6 +169,8 @@ mod tests {
             "http://x",
             "x:port",
             "x:+80",
+            "＊.example.com",
+            "a＊b",
             "x:99999",
             "a b",
             "*.1.2.3.4",
