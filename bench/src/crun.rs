@@ -66,15 +66,17 @@ impl Crun {
         Ok((count / lanes * lanes) as f64 / begun.elapsed().as_secs_f64())
     }
 
-    /// Starts so many that stay. Answers their processes.
-    pub async fn start_many(&self, count: usize) -> Result<Vec<u32>> {
+    /// Starts so many that stay, as many at a time as there are lanes. Answers their processes.
+    pub async fn start_many(&self, count: usize, lanes: usize) -> Result<Vec<u32>> {
         let (bundle, pids) = (self.directory.join("sleep"), self.directory.join("pids"));
         std::fs::create_dir_all(&pids)?;
         let (bundle, place) = (bundle.display(), pids.display());
-        self.shell(format!(
-            "for i in $(seq {count}); do $crun run -d --pid-file {place}/$i -b {bundle} sleep-$i || exit 1; done"
-        ))
-        .await?;
+        let lane = |lane: usize| {
+            self.shell(format!(
+                "for i in $(seq {lane} {lanes} {count}); do $crun run -d --pid-file {place}/$i -b {bundle} sleep-$i || exit 1; done"
+            ))
+        };
+        futures_util::future::try_join_all((1..=lanes).map(lane)).await?;
         let read = |i| Ok(std::fs::read_to_string(pids.join(format!("{i}")))?.trim().parse()?);
         (1..=count).map(read).collect()
     }

@@ -38,6 +38,8 @@ pub struct Event {
     #[serde(default)]
     pub is_error: bool,
     #[serde(default)]
+    pub content: Value,
+    #[serde(default)]
     pub stop_reason: Value,
 }
 
@@ -131,7 +133,11 @@ impl Loopd {
 
     /// `POST /v1/invoke`; the answer's object.
     pub async fn invoke(&self, body: &Value) -> Result<Value> {
-        let request = self.http.post(format!("{}/v1/invoke", self.base)).header("content-type", "application/json");
+        self.post("/v1/invoke", body).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.http.post(format!("{}{path}", self.base)).header("content-type", "application/json");
         read(request.body(body.to_string())).await
     }
 

@@ -3,19 +3,22 @@
 //! Every benchmark measures loopd and its peers in one run, in turn, through the doors that a user has: the release binary,
 //! its HTTP interface, its default settings. Nothing in loopd knows that it is being measured.
 //!
-//! - [`step`], [`many`], [`start`], [`room`], [`rooms`], [`recover`], [`rest`], [`barrier`], [`build`]: one benchmark each, and its targets.
+//! - [`step`], [`many`], [`start`], [`room`], [`rooms`], [`recover`], [`rest`], [`barrier`], [`egress`] (with [`outlet`]), [`build`]: one benchmark each, and its targets.
 //! - [`ours`], [`python`], [`restate`], [`crun`]: what is compared; [`subject`] is their common face and the order of turns.
+//! - [`way`], [`site`]: connections out, through proxies and without, and what they lead to.
 //! - [`fake`]: the model without think time. [`stats`], [`report`], [`publish`]: from samples to docs/benchmarks.md.
 
 mod barrier;
 mod build;
 mod crun;
+mod egress;
 mod fake;
 mod http;
 mod loopd;
 mod machine;
 mod many;
 mod ours;
+mod outlet;
 mod place;
 mod process;
 mod publish;
@@ -26,12 +29,14 @@ mod rest;
 mod restate;
 mod room;
 mod rooms;
+mod site;
 mod start;
 mod stats;
 mod step;
 mod subject;
 mod tools;
 mod wall;
+mod way;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -63,6 +68,7 @@ enum Which {
     Recover,
     Rest,
     Barrier,
+    Egress,
     Build,
     All,
 }
@@ -76,6 +82,7 @@ enum Benchmark {
     Recover,
     Rest,
     Barrier,
+    Egress,
     Build,
 }
 
@@ -91,8 +98,9 @@ impl Which {
             Which::Recover => &[Recover],
             Which::Rest => &[Rest],
             Which::Barrier => &[Barrier],
+            Which::Egress => &[Egress],
             Which::Build => &[Build],
-            Which::All => &[Start, Room, Rooms, Step, Many, Barrier, Rest, Recover],
+            Which::All => &[Start, Room, Rooms, Egress, Step, Many, Barrier, Rest, Recover],
         }
     }
 }
@@ -129,6 +137,7 @@ impl Benchmark {
             Benchmark::Recover => recover::run(place).await,
             Benchmark::Rest => rest::run(place).await,
             Benchmark::Barrier => barrier::run(place).await,
+            Benchmark::Egress => egress::run(place).await,
             Benchmark::Build => build::run(place).await,
         }
     }

@@ -11,6 +11,7 @@ pub struct Place {
     /// The release binary under test.
     pub loopd: PathBuf,
     pub tools: Tools,
+    target: PathBuf,
     /// Databases and logs go here: on the disk of the build directory, not in memory.
     pub work: PathBuf,
 }
@@ -27,6 +28,13 @@ impl Place {
         let work = target.join("bench");
         std::fs::create_dir_all(&work)?;
         let tools = Tools::new(&root, &target);
-        Ok(Place { loopd: target.join("release/loopd"), root, tools, work })
+        Ok(Place { loopd: target.join("release/loopd"), root, tools, target, work })
+    }
+
+    /// Builds a program that is an example of another crate, as the binary under test is built. Its path.
+    pub async fn example(&self, package: &str, name: &str) -> Result<PathBuf> {
+        let build = ["build", "--release", "--quiet", "--package", package, "--example", name, "--target-dir"];
+        run(Command::new("cargo").args(build).arg(&self.target).current_dir(&self.root)).await?;
+        Ok(self.target.join("release/examples").join(name))
     }
 }

@@ -96,6 +96,13 @@ pub fn cells(samples: &Samples) -> [String; 3] {
     [short(samples.p50()), short(samples.p99()), format!("{} to {}", short(low), short(high))]
 }
 
+/// Round by round, as one cell.
+pub fn ratio(these: &Samples, those: &Samples) -> String {
+    let ratio = these.over(those);
+    let (low, high) = ratio.spread();
+    format!("{} ({} to {})", short(ratio.p50()), short(low), short(high))
+}
+
 /// Three significant digits, and no exponent.
 pub fn short(value: f64) -> String {
     let digits = match value.abs() {

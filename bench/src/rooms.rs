@@ -7,13 +7,14 @@ use crate::loopd::{Loopd, check_turn};
 use crate::ours::{Via, request, session_id};
 use crate::place::Place;
 use crate::process::{self, Memory};
-use crate::report::{Report, Target, cells, short};
+use crate::report::{Report, Target, cells, ratio, short};
 use crate::start::BWRAP;
 use crate::stats::Samples;
 use crate::subject::Turn;
 use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
@@ -28,6 +29,7 @@ const ALIVE: usize = 500;
 const TURN: Turn = Turn { tool: "read", steps: 1 };
 /// For rooms to come to rest.
 const REST: Duration = Duration::from_secs(2);
+const THERE_WAIT: Duration = Duration::from_secs(60);
 
 pub async fn run(place: &Place) -> Result<Report> {
     let fake = Fake::start().await?;
@@ -57,33 +59,31 @@ fn waiting(report: &mut Report, loopd: &Loopd) -> Result<()> {
 }
 
 async fn come_and_go(report: &mut Report, loopd: &Loopd, crun: &Crun) -> Result<()> {
-    let [mut ours, mut bwrap, mut crun_rate] = <[Samples; 3]>::default();
+    let mut taken = <[Samples; 3]>::default();
     for round in 0..=ROUNDS {
-        let rates = [
-            rate(|| visit(loopd)).await?,
-            rate(|| async {
-                ensure!(start_bwrap("/bin/true")?.wait().await?.success(), "`bwrap` failed");
-                Ok(())
-            })
-            .await?,
-            crun.rate(COMINGS, LANES).await?,
-        ];
-        // The first is for everybody to warm up.
-        if round > 0 {
-            [&mut ours, &mut bwrap, &mut crun_rate]
-                .into_iter()
-                .zip(rates)
-                .for_each(|(samples, rate)| samples.push(rate));
+        for offset in 0..taken.len() {
+            let index = (round + offset) % taken.len();
+            let rate = match index {
+                0 => rate(|| visit(loopd)).await?,
+                1 => rate(visit_bwrap).await?,
+                _ => crun.rate(COMINGS, LANES).await?,
+            };
+            // The first round is for everybody to warm up.
+            if round > 0 {
+                taken[index].push(rate);
+            }
         }
     }
+    let [ours, bwrap, crun_rate] = &taken;
     report.say(&format!("Come and gone in a second, {LANES} at a time, {ROUNDS} rounds of {COMINGS} of each in turn:"));
-    let row = |name: &str, samples: &Samples| [&[name.to_owned()][..], &cells(samples)].concat();
+    let row =
+        |name: &str, samples: &Samples| [&[name.to_owned()][..], &cells(samples), &[ratio(ours, samples)]].concat();
     report.table(
-        &["what", "p50", "p99", "p10 to p90"],
+        &["what", "p50", "p99", "p10 to p90", "loopd / this"],
         &[
-            row("**loopd**: `POST /v1/invoke` of a new session, a turn with one call of `read`, `DELETE`", &ours),
-            row("bubblewrap, all namespaces, `/bin/true`", &bwrap),
-            row("crun, without cgroups, `/bin/true`", &crun_rate),
+            row("**loopd**: `POST /v1/invoke` of a new session, a turn with one call of `read`, `DELETE`", ours),
+            row("bubblewrap, all namespaces, `/bin/true`", bwrap),
+            row("crun, without cgroups, `/bin/true`", crun_rate),
         ],
     );
     Ok(())
@@ -102,6 +102,11 @@ async fn visit(loopd: &Loopd) -> Result<()> {
     loopd.delete(&id).await
 }
 
+async fn visit_bwrap() -> Result<()> {
+    ensure!(start_bwrap("/bin/true")?.wait().await?.success(), "`bwrap` failed");
+    Ok(())
+}
+
 /// What so many cost at the same time.
 async fn alive(report: &mut Report, loopd: &Loopd, crun: &Crun) -> Result<()> {
     let mut rows = Vec::new();
@@ -118,17 +123,16 @@ async fn alive(report: &mut Report, loopd: &Loopd, crun: &Crun) -> Result<()> {
     let inhabitants = loopd.inhabitants()?;
     row("**loopd**: a session that has had a turn", took, process::memory(&inhabitants));
     let server = process::resident(loopd.pid()?)?.0 as f64 / 1024.0;
-    // They are not only there: each takes another turn.
-    let last = ids.last().context("no session")?;
-    check_turn(&loopd.events(last).await?, 1)?;
     for id in ids {
+        check_turn(&loopd.events(&id).await?, TURN.steps)?;
         loopd.delete(&id).await?;
     }
     let begun = Instant::now();
     let mut peers: Vec<Child> = Vec::new();
     for _ in 0..ALIVE {
-        peers.push(start_bwrap("/bin/sleep 600")?);
+        peers.push(start_bwrap("--die-with-parent /bin/sleep 600")?);
     }
+    until_all_sleep().await?;
     let took = begun.elapsed();
     tokio::time::sleep(REST).await;
     let mut family = Vec::new();
@@ -136,14 +140,14 @@ async fn alive(report: &mut Report, loopd: &Loopd, crun: &Crun) -> Result<()> {
         family.extend(process::tree(pid)?);
     }
     row("bubblewrap: `sleep`, and what stays of `bwrap`", took, process::memory(&family));
-    drop(peers);
+    end(peers, &family).await?;
     let begun = Instant::now();
-    let pids = crun.start_many(ALIVE).await?;
+    let pids = crun.start_many(ALIVE, LANES).await?;
     let took = begun.elapsed();
     row("crun: `sleep`", took, process::memory(&pids));
     crun.end_many(ALIVE).await?;
     report.say(&format!(
-        "{ALIVE} alive at once (the server has {} MB resident then); from the first request to the last one there:",
+        "{ALIVE} alive at once, bubblewrap's started all at the same time and the others {LANES} at a time (loopd's server, which is not in its row, has {} MB resident then):",
         short(server)
     ));
     report.table(&["what", "s until all are there", "processes", "PSS each, KB"], &rows);
@@ -157,6 +161,33 @@ async fn open(loopd: &Loopd) -> Result<Vec<String>> {
     let body = &body;
     let opened = stream::iter(0..ALIVE).map(|_| async move { session_id(&loopd.invoke(body).await?) });
     opened.buffer_unordered(LANES).try_collect().await
+}
+
+/// The programs are there when bubblewrap has become them.
+async fn until_all_sleep() -> Result<()> {
+    let until = Instant::now() + THERE_WAIT;
+    loop {
+        let family = process::tree(std::process::id())?;
+        let asleep = family.iter().filter(|pid| process::name(**pid) == "sleep").count();
+        if asleep == ALIVE {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{asleep} of {ALIVE} programs run in bubblewrap after {THERE_WAIT:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What follows is not to be measured beside them.
+async fn end(peers: Vec<Child>, family: &[u32]) -> Result<()> {
+    for mut peer in peers {
+        peer.kill().await?;
+    }
+    let until = Instant::now() + THERE_WAIT;
+    while family.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
+        ensure!(Instant::now() < until, "rooms of bubblewrap live {THERE_WAIT:?} after they were killed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 fn start_bwrap(program: &str) -> Result<Child> {

@@ -1,5 +1,5 @@
-//! A new session: from the request to the first model request leaving the host, with a room that waits and with one that is
-//! built for it, in turn with a start of bubblewrap.
+//! A new session: from the request to the first model request leaving the host, with a room that waits and with a
+//! cell that is started for it, in turn with a start of bubblewrap.
 
 use crate::fake::Fake;
 use crate::loopd::{Event, Loopd, check_turn};
@@ -37,7 +37,7 @@ struct Taken {
     accepted: Samples,
     asked: Samples,
     leaving: Samples,
-    built: Samples,
+    started: Samples,
     bwrap: Samples,
 }
 
@@ -52,11 +52,11 @@ pub async fn run(place: &Place) -> Result<Report> {
         tokio::time::sleep(REST).await;
         let ours = start_session(&loopd, &fake).await?;
         tokio::time::sleep(REST).await;
-        let built = start_session(&building, &fake).await?;
+        let started = start_session(&building, &fake).await?;
         tokio::time::sleep(REST).await;
         if round >= WARM_UP {
             taken.bwrap.push(theirs);
-            taken.built.push(built.whole);
+            taken.started.push(started.whole);
             taken.whole.push(ours.whole);
             taken.accepted.push(ours.accepted);
             taken.asked.push(ours.asked - ours.accepted);
@@ -82,11 +82,14 @@ fn tell(taken: &Taken) -> Report {
                 &taken.asked,
             ),
             row("of which: until it arrives (question on disk, request sent)", &taken.leaving),
-            row("**loopd** without waiting rooms: the same, the room built for the session", &taken.built),
+            row(
+                "**loopd** without waiting rooms: the same, the cell started for the session, in walls that were there",
+                &taken.started,
+            ),
             row("bubblewrap, all namespaces, `/bin/true`", &taken.bwrap),
         ],
     );
-    for (name, samples) in [("a waiting room", &taken.whole), ("a room built for it", &taken.built)] {
+    for (name, samples) in [("a waiting room", &taken.whole), ("a cell started for it", &taken.started)] {
         let ratio = samples.over(&taken.bwrap);
         let (low, high) = ratio.spread();
         let (p50, low, high) = (short(ratio.p50()), short(low), short(high));
@@ -94,7 +97,7 @@ fn tell(taken: &Taken) -> Report {
     }
     let over = |samples: &Samples| samples.p50() / taken.bwrap.p50();
     report.figure("a waiting room / bubblewrap, p50 of each", over(&taken.whole), Target::AtMost(0.125, ""));
-    report.figure("a room built for it / bubblewrap, p50 of each", over(&taken.built), Target::AtMost(0.75, ""));
+    report.figure("a cell started for it / bubblewrap, p50 of each", over(&taken.started), Target::AtMost(0.75, ""));
     report
 }
 

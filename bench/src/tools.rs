@@ -27,20 +27,29 @@ impl Tools {
 
     pub async fn install(&self) -> Result<()> {
         std::fs::create_dir_all(self.node())?;
-        self.install_python().await?;
+        self.install_environment("python").await?;
         self.install_node().await
     }
 
-    async fn install_python(&self) -> Result<()> {
-        let requirements = self.peers.join("python/requirements.txt");
+    /// An environment of its own: it wants older versions of what the other Python peers want.
+    pub async fn install_mitmproxy(&self) -> Result<()> {
+        self.install_environment("mitmproxy").await
+    }
+
+    pub fn mitmdump(&self) -> PathBuf {
+        self.installed.join("mitmproxy/bin/mitmdump")
+    }
+
+    async fn install_environment(&self, name: &str) -> Result<()> {
+        let requirements = self.peers.join(name).join("requirements.txt");
         let wanted = std::fs::read_to_string(&requirements)?;
-        let stamp = self.installed.join("python/installed");
+        let home = self.installed.join(name);
+        let stamp = home.join("installed");
         if is_stamped(&stamp, &wanted) {
             return Ok(());
         }
-        let home = self.installed.join("python");
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home)).await?;
-        run(Command::new(self.python())
+        run(Command::new(home.join("bin/python"))
             .args(["-m", "pip", "install", "--quiet", "--no-deps", "-r"])
             .arg(&requirements))
         .await?;

@@ -7,6 +7,7 @@ mod ci;
 mod crash;
 mod deny;
 mod direction;
+mod fuzz;
 mod place;
 mod sdk;
 mod tally;
@@ -22,6 +23,8 @@ tasks:
   test sdk    only the official SDKs against a real server
   attacks     try every attack of tests/attacks in rooms of loopd and under its peers; writes the table of docs/security.md
   crash       kill a real server at random points and judge its sessions; `crash --help` names the options
+  fuzz        strange input for all that reads a stranger's words; `fuzz TARGET --seconds N` is guided by coverage, `fuzz TARGET FILE`
+              runs one input again
   ci          what a change must pass: fmt --check, clippy, deny, direction, test
   ready       the same for a working copy: formats instead of complaining about format
   deny        licences, bans and sources of dependencies; advisories where their database can be fetched
@@ -45,6 +48,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["test", "sdk"] => test::run_sdk(),
         ["attacks"] => attacks::run(),
         ["crash", arguments @ ..] => crash::run(arguments),
+        ["fuzz", arguments @ ..] => fuzz::run(arguments),
         ["ci"] => ci::run(ci::Format::Check),
         ["ready"] => ci::run(ci::Format::Write),
         ["deny"] => deny::run(),

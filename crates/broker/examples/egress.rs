@@ -11,7 +11,7 @@
 use async_trait::async_trait;
 use loopd_broker::audit::AuditError;
 use loopd_broker::credentials::CredentialsError;
-use loopd_broker::egress::{Authority, Neighbours, Proxy, Rules, SystemResolver, roots_of};
+use loopd_broker::egress::{Authority, Neighbours, Proxy, Resolver, Rules, SystemResolver, roots_of};
 use loopd_broker::seal::SealError;
 use loopd_broker::{Audit, BoundCredential, Client, Credentials, Egress, Placement, Reports, Sealer, Secret};
 use loopd_domain::audit::AuditEntry;
@@ -19,6 +19,8 @@ use loopd_domain::environment::Networking;
 use loopd_domain::network::Connection;
 use loopd_domain::{Clock, CredentialId, Epoch, SessionId, Timestamp, VaultId, WorkspaceId};
 use loopd_policy::network::Exception;
+use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -43,6 +45,19 @@ impl Sealer for Unsealed {
     }
     fn open(&self, _: &str, sealed: &[u8]) -> Result<Secret, SealError> {
         Ok(Secret::new(sealed.to_vec()))
+    }
+}
+
+/// `localhost` stands in `/etc/hosts`, where names have no final dot.
+struct Local(SystemResolver);
+
+#[async_trait]
+impl Resolver for Local {
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        match name {
+            "localhost" => Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect()),
+            _ => self.0.resolve(name).await,
+        }
     }
 }
 
@@ -144,7 +159,7 @@ async fn main() -> Result<(), Fault> {
         audit: shown.clone(),
         reports: shown,
         clock: Arc::new(Machine),
-        resolver: Arc::new(SystemResolver),
+        resolver: Arc::new(Local(SystemResolver)),
     };
     let proxy = Arc::new(Proxy::new(given.rules, authority.clone(), with)?);
     let networking = match given.hosts.is_empty() {

@@ -7,7 +7,7 @@ use crate::provider::{Delta, ErrorClass, ModelError};
 use loopd_domain::content::ContentBlock;
 use loopd_domain::conversation::Block;
 use loopd_domain::event::NativeBlock;
-use loopd_domain::limits::{ANSWER_BYTES_MAX, CALLS_PER_STEP_MAX};
+use loopd_domain::limits::{ANSWER_BYTES_MAX, CALLS_PER_STEP_MAX, JSON_DEPTH_MAX};
 use serde_json::{Map, Value};
 
 /// Where deltas go.
@@ -108,7 +108,7 @@ impl Draft {
     }
 
     /// The finished blocks. `cut`: the provider stopped for lack of room, so the last call may be half a call.
-    pub fn finish(self, dialect: &str, cut: bool) -> Vec<Block> {
+    pub fn finish(self, dialect: &str, cut: bool) -> Result<Vec<Block>, ModelError> {
         let last = self.slots.len().saturating_sub(1);
         let blocks = self.slots.into_iter().enumerate();
         blocks.map(|(at, slot)| slot.finish(dialect, cut && at == last)).collect()
@@ -125,12 +125,18 @@ impl Draft {
 }
 
 impl Slot {
-    fn finish(self, dialect: &str, cut: bool) -> Block {
-        match self {
+    fn finish(self, dialect: &str, cut: bool) -> Result<Block, ModelError> {
+        Ok(match self {
             Slot::Text(text) => Block::Content(ContentBlock::Text { text }),
-            Slot::Native(native) => Block::Thinking(native),
-            Slot::Tool(tool) => tool.finish(dialect, cut),
-        }
+            Slot::Native(native) => {
+                shallow(&native.block)?;
+                Block::Thinking(native)
+            }
+            Slot::Tool(tool) => {
+                tool.extra.values().try_for_each(shallow)?;
+                tool.finish(dialect, cut)
+            }
+        })
     }
 }
 
@@ -153,9 +159,28 @@ pub(crate) fn read_arguments(text: String, cut: bool) -> (Value, Option<String>)
         return (empty(), cut.then_some(text));
     }
     match serde_json::from_str::<Value>(&text) {
-        Ok(input @ Value::Object(_)) => (input, None),
+        Ok(input @ Value::Object(_)) if depth(&input) <= JSON_DEPTH_MAX => (input, None),
         Ok(Value::Null) => (empty(), None),
         _ => (empty(), Some(text)),
+    }
+}
+
+/// What a provider wrote in its own shape is kept as it is, so it must be readable where it is kept: an event of the journal and a
+/// frame put levels of their own around it.
+fn shallow(value: &Value) -> Result<(), ModelError> {
+    if depth(value) < JSON_DEPTH_MAX {
+        return Ok(());
+    }
+    let message = format!("a block of the answer is nested too deep; accepted: up to {JSON_DEPTH_MAX} levels");
+    Err(ModelError::new(ErrorClass::Garbage, message))
+}
+
+/// Levels of objects and lists. Bounded by what the JSON reader takes.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -185,6 +210,22 @@ mod tests {
         }
         let deep = "[".repeat(5_000);
         assert_eq!(read(&deep, false).1, Some(deep));
+        // Readable here is not yet readable within an event: what is deeper than a caller's own JSON may be is kept as text.
+        let nested = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        assert_eq!(read(&nested(JSON_DEPTH_MAX), false).1, None);
+        assert_eq!(read(&nested(JSON_DEPTH_MAX + 1), false), (serde_json::json!({}), Some(nested(JSON_DEPTH_MAX + 1))));
+    }
+
+    #[test]
+    fn a_block_that_could_not_be_read_from_the_journal_is_refused() {
+        let finish = |levels: usize| {
+            let block = (0..levels).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+            let mut draft = Draft::default();
+            draft.native("d", block, &mut |_| {}).expect("small");
+            draft.finish("d", false)
+        };
+        assert!(finish(JSON_DEPTH_MAX - 1).is_ok());
+        assert_eq!(finish(JSON_DEPTH_MAX).expect_err("deep").class, ErrorClass::Garbage);
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod anthropic;
 pub mod builtin;
 pub mod config;
 mod draft;
+#[doc(hidden)]
+pub mod fuzzing;
 mod known;
 mod openai;
 mod prices;

@@ -16,6 +16,8 @@ mod cursor;
 mod error;
 mod fields;
 mod front;
+#[doc(hidden)]
+pub mod fuzzing;
 mod idempotency;
 mod nearest;
 mod openapi;

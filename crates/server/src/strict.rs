@@ -8,6 +8,10 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
+/// Names by which serde_json tells its own wrappers from objects: what is in such a field would be read as something else when it
+/// comes back from the journal, or not at all.
+const SERDES_OWN: &str = "$serde_json::private::";
+
 /// The value in `bytes`, or a sentence for the caller.
 pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes)
@@ -86,6 +90,9 @@ impl<'de> Visitor<'de> for Strict {
                 let shown: String = name.chars().take(80).collect();
                 return Err(A::Error::custom(format!("field `{shown}` is given twice")));
             }
+            if name.starts_with(SERDES_OWN) {
+                return Err(A::Error::custom(format!("a field begins with `{SERDES_OWN}`; accepted: any other name")));
+            }
             let value = fields.next_value_seed(inner)?;
             map.insert(name, value);
         }
@@ -108,6 +115,13 @@ mod tests {
     fn refuses_two_of_a_key_at_any_depth() {
         let fault = parse(br#"{"a":{"b":1,"b":2}}"#).expect_err("twice");
         assert!(fault.contains("`b` is given twice"), "{fault}");
+    }
+
+    #[test]
+    fn refuses_names_that_would_be_read_as_something_else_the_next_time() {
+        let text = r#"{"a":{"$serde_json::private::RawValue":"{"}}"#;
+        assert!(serde_json::from_str::<Value>(text).is_err(), "the reason is gone");
+        assert!(parse(text.as_bytes()).expect_err("refused").contains("any other name"));
     }
 
     #[test]

@@ -117,7 +117,7 @@ async fn no_route_forgets_its_scope() {
     let mut seen = 0;
     for (method, path) in routes() {
         let given = if path == "/v1/audit" { &agents } else { &audits };
-        let reply = call(&house, given, &method, &path.replace('{', "").replace('}', ""), None).await;
+        let reply = call(&house, given, &method, &path.replace(['{', '}'], ""), None).await;
         assert_eq!(reply.status, 403, "{method} {path}: {}", reply.json);
         let stranger = call(&house, "", &method, &path, None).await;
         assert_eq!(stranger.status, 401, "{method} {path}");

@@ -63,4 +63,4 @@ pub const PURE: &[&str] = &["loopd-domain", "loopd-agent-loop", "loopd-protocol"
 pub const PURE_USES: &[&str] = &["serde", "serde_json", "thiserror", "chrono", "sha2", "url"];
 
 /// Crates that stand outside the house and may use any room. No room may use them.
-pub const OUTSIDE: &[&str] = &["loopd-tests", "loopd-crash", "loopd-bench"];
+pub const OUTSIDE: &[&str] = &["loopd-tests", "loopd-crash", "loopd-fuzz", "loopd-bench"];

@@ -45,6 +45,7 @@ pub struct TrailParts {
     pub retention_days: u64,
 }
 
+#[allow(clippy::large_enum_variant, reason = "nearly all are records")]
 enum Item {
     Record(AuditRecord),
     /// Answered when all before it is written.

@@ -2,7 +2,8 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    CONNECTION, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 
 const OF_ONE_HOP: [HeaderName; 6] = [
@@ -31,10 +32,12 @@ pub(crate) fn strip(headers: &mut HeaderMap, may_upgrade: bool) {
     }
 }
 
-/// What `Connection` names.
+/// What `Connection` names. Whom a request is for and how long its body is are for the other end, whatever is said here.
 fn names(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+    let named = values.flat_map(|value| value.split(','));
+    let named = named.filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    named.filter(|name| *name != HOST && *name != CONTENT_LENGTH)
 }
 
 #[cfg(test)]
@@ -64,6 +67,12 @@ mod tests {
             ("accept", "*/*"),
         ];
         assert_eq!(stripped(&sent, true), ["accept: */*"]);
+    }
+
+    #[test]
+    fn whom_a_request_is_for_is_not_for_one_hop() {
+        let sent = [("host", "a.test"), ("connection", "Host, content-length, x"), ("content-length", "3"), ("x", "1")];
+        assert_eq!(stripped(&sent, true), ["content-length: 3", "host: a.test"]);
     }
 
     #[test]

@@ -23,6 +23,8 @@ mod body;
 mod connect;
 mod exchange;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hop;
 mod leaf;
 mod opening;

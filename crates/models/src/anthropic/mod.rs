@@ -11,7 +11,6 @@ use crate::provider::{Answer, Delta, ModelError, ModelRequest, Provider};
 use crate::transport::{Client, Endpoint, Exchange};
 use async_trait::async_trait;
 
-#[cfg(test)]
 pub(crate) use stream::MessageStream;
 
 pub(crate) const DIALECT: &str = "anthropic";

@@ -91,7 +91,7 @@ impl Decoder for MessageStream {
         let stop =
             self.stop.ok_or_else(|| ModelError::new(ErrorClass::Connection, "the stream ended before its end"))?;
         Ok(Answer {
-            blocks: self.draft.finish(DIALECT, stop == AnswerStop::MaxTokens),
+            blocks: self.draft.finish(DIALECT, stop == AnswerStop::MaxTokens)?,
             stop,
             stop_details: self.stop_details,
             usage: self.usage,

@@ -12,7 +12,6 @@ use crate::provider::{Answer, Delta, ModelError, ModelRequest, Provider};
 use crate::transport::{Client, Endpoint, Exchange};
 use async_trait::async_trait;
 
-#[cfg(test)]
 pub(crate) use stream::ChatStream;
 
 pub(crate) const DIALECT: &str = "openai";

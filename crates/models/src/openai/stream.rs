@@ -83,7 +83,7 @@ impl Decoder for ChatStream {
             explanation: Some(self.refusal.clone()).filter(|text| !text.is_empty()),
         });
         Ok(Answer {
-            blocks: self.draft.finish(DIALECT, stop == AnswerStop::MaxTokens),
+            blocks: self.draft.finish(DIALECT, stop == AnswerStop::MaxTokens)?,
             stop,
             stop_details,
             usage: self.usage,

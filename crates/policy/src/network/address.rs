@@ -3,6 +3,7 @@
 //! The lists are IANA's special-purpose registries (RFC 6890 and its updates, read 2026-11): what is not globally reachable is not
 //! public. An IPv6 address that carries an IPv4 address is judged by what it carries, too.
 
+use super::host::number;
 use super::{Host, HostPattern};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -87,12 +88,12 @@ impl Exception {
             return Some(Exception::Block { net, bits: if net.is_ipv4() { 32 } else { 128 } });
         }
         if let Some((net, bits)) = text.split_once('/') {
-            let (net, bits) = (net.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?);
+            let (net, bits) = (net.parse::<IpAddr>().ok()?, u8::try_from(number(bits)?).ok()?);
             return (bits <= if net.is_ipv4() { 32 } else { 128 }).then_some(Exception::Block { net, bits });
         }
         // A name without a port would open every service of a machine; that is said as a block.
-        let (host, port) = text.rsplit_once(':')?;
-        port.parse::<u16>().ok()?;
+        let (host, digits) = text.rsplit_once(':')?;
+        number(digits)?;
         (!host.starts_with('*')).then_some(Exception::Host(HostPattern::parse(text).ok()?))
     }
 
@@ -223,7 +224,18 @@ mod tests {
         assert!(covers("db.internal:5432", "DB.internal", 5432, "10.0.0.9"));
         assert!(!covers("db.internal:5432", "db.internal", 5433, "10.0.0.9"));
         assert!(!covers("db.internal:5432", "evil.test", 5432, "10.0.0.9"));
-        for bad in ["", "db.internal", "10.0.0.0/33", "fd00::/129", "10.0.0/8", "*.internal:80", "x:y", "/8"] {
+        for bad in [
+            "",
+            "db.internal",
+            "10.0.0.0/33",
+            "fd00::/129",
+            "10.0.0/8",
+            "*.internal:80",
+            "x:y",
+            "/8",
+            "10.0.0.0/+8",
+            "x:+1",
+        ] {
             assert!(Exception::parse(bad).is_err(), "{bad}");
         }
     }

@@ -45,7 +45,8 @@ impl Host {
             url::Host::Domain(name) => {
                 let name = name.strip_suffix('.').unwrap_or(&name);
                 let fits = |label: &str| !label.is_empty() && label.len() <= 63;
-                if name.len() > NAME_BYTES_MAX || !name.split('.').all(fits) {
+                // A star that is written wide, as `＊`, comes out as one here.
+                if name.len() > NAME_BYTES_MAX || name.contains('*') || !name.split('.').all(fits) {
                     return Err(refused());
                 }
                 Kind::Name(name.to_owned())
@@ -104,7 +105,7 @@ impl HostPattern {
         // The port of an IPv6 address stands after its bracket.
         let colon = rest.rfind(':').filter(|at| rest.rfind(']').is_none_or(|bracket| bracket < *at));
         let (host, port) = match colon {
-            Some(at) => (&rest[..at], Some(rest[at + 1..].parse().ok()?)),
+            Some(at) => (&rest[..at], Some(number(&rest[at + 1..])?)),
             None => (rest, None),
         };
         let host = Host::parse(host).ok()?;
@@ -118,6 +119,11 @@ impl HostPattern {
         let named = if self.below { host.is_below(&self.host) } else { *host == self.host };
         named && self.port.is_none_or(|wanted| wanted == port)
     }
+}
+
+/// Digits and nothing else: the standard library would take a sign.
+pub(super) fn number(digits: &str) -> Option<u16> {
+    digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl fmt::Display for HostPattern {
@@ -155,9 +161,24 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        for bad in
-            ["", "*", "*.", "a*b", "http://x", "x:port", "x:99999", "a b", "*.1.2.3.4", "a..b", ".", "a/b", "u@h"]
-        {
+        for bad in [
+            "",
+            "*",
+            "*.",
+            "a*b",
+            "http://x",
+            "x:port",
+            "x:+80",
+            "＊.example.com",
+            "a＊b",
+            "x:99999",
+            "a b",
+            "*.1.2.3.4",
+            "a..b",
+            ".",
+            "a/b",
+            "u@h",
+        ] {
             assert!(HostPattern::parse(bad).is_err(), "{bad}");
         }
     }

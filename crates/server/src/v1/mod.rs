@@ -5,7 +5,7 @@ mod audit;
 mod environments;
 mod events;
 mod images;
-mod invoke;
+pub(crate) mod invoke;
 mod keys;
 mod models;
 mod sessions;

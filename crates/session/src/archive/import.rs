@@ -233,7 +233,7 @@ impl Unpacking {
 
 type Held = tokio::sync::OwnedMutexGuard<Option<mpsc::Sender<driver::Mail>>>;
 
-fn journal(entry: impl Read) -> Result<Vec<SealedEntry>, ServiceError> {
+pub(super) fn journal(entry: impl Read) -> Result<Vec<SealedEntry>, ServiceError> {
     let mut lines = BufReader::new(entry);
     let (mut entries, mut text) = (Vec::new(), Vec::new());
     loop {
@@ -254,7 +254,7 @@ fn journal(entry: impl Read) -> Result<Vec<SealedEntry>, ServiceError> {
     }
 }
 
-fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, ServiceError> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, ServiceError> {
     serde_json::from_slice(bytes).map_err(|fault| ServiceError::Refused(format!("`{name}`: {fault}")))
 }
 

@@ -11,6 +11,8 @@
 //! stranger's: its journal is proved and folded, its paths lead nowhere else, and everything is bounded.
 
 mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod line;
 mod pipe;

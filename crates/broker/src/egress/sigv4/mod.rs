@@ -129,7 +129,7 @@ impl Signed {
                 parts.scope,
                 parts.signed_headers.join(";")
             )),
-            Signed::Query(parts) => Rewritten::Target(target.replace(&parts.signature, signature)),
+            Signed::Query(_) => Rewritten::Target(query::with(target, signature)),
         }
     }
 }

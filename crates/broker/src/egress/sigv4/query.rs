@@ -20,6 +20,16 @@ pub(super) fn read(target: &str) -> Result<Option<Parts>, Unsignable> {
     Parts::new(&credential, &headers, &signature, &date).map(Some)
 }
 
+/// The target with another signature. It may have been written with percent signs.
+pub(super) fn with(target: &str, signature: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
+    let pair = |pair| match str::split_once(pair, '=') {
+        Some((PARAMETER_OF_SIGNATURE, _)) => format!("{PARAMETER_OF_SIGNATURE}={signature}"),
+        _ => pair.to_owned(),
+    };
+    format!("{path}?{}", query.split('&').map(pair).collect::<Vec<_>>().join("&"))
+}
+
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut made = Vec::with_capacity(text.len());
@@ -27,6 +37,8 @@ fn decoded(text: &str) -> Option<String> {
         made.push(match byte {
             b'%' => {
                 let digits = [bytes.next()?, bytes.next()?];
+                // The standard library would take a sign.
+                digits.iter().all(u8::is_ascii_hexdigit).then_some(())?;
                 u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
             }
             byte => byte,

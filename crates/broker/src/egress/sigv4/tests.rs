@@ -162,6 +162,13 @@ fn a_presigned_address() {
     assert_eq!(signed.parts().access_key_id, "AKIAIOSFODNN7EXAMPLE");
     let Rewritten::Target(new) = signed.with("ab", target) else { panic!("another kind") };
     assert!(new.ends_with("&X-Amz-Signature=ab") && new.starts_with("/test.txt?"));
+    // A signature that is written another way is replaced as well, and nothing else that looks like it.
+    let odd = format!("{}&x={signature}", target.replace("Signature=a", "Signature=%61"));
+    let signed = Signed::read(&odd, &HeaderMap::new()).expect("read").expect("a signature");
+    let Rewritten::Target(new) = signed.with("ab", &odd) else { panic!("another kind") };
+    assert!(new.ends_with(&format!("&X-Amz-Signature=ab&x={signature}")), "{new}");
+    let sign = target.replace("%2Fus-east-1", "%+fus-east-1");
+    assert!(Signed::read(&sign, &HeaderMap::new()).is_err(), "a sign is no digit");
 }
 
 const SEED: &str = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";

@@ -6,7 +6,7 @@
 mod answer;
 mod call;
 mod input;
-mod request;
+pub(crate) mod request;
 mod resolve;
 mod run;
 
