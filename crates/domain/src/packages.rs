@@ -106,7 +106,6 @@ mod tests {
                 "@x/",
                 "@x/-y",
                 "@x/y/z",
-                "file:x",
                 "x@npm:y/z",
             ] {
                 assert!(!manager.takes(name), "{name} by {}", manager.name());
@@ -114,6 +113,6 @@ mod tests {
         }
         // It would be removed.
         assert!(!Apt.takes("bash-"));
-        assert!(!Pip.takes("x@y") && !Npm.takes("x@file:y"));
+        assert!(!Pip.takes("x@y") && !Pip.takes("file:x") && !Npm.takes("x@file:y") && !Npm.takes("file:x"));
     }
 }
