@@ -36,7 +36,6 @@
 //! allow_addresses = ["10.0.0.0/8", "127.0.0.1:8080"]    # beside the public internet
 //! extra_roots = "company-ca.pem"   # trusted beside Mozilla's list; from the working directory
 //! hosts = { "git.internal" = "10.0.0.7" }               # addresses of names, without asking anybody
-//! ```
 //!
 //! [limits]                         # of each workspace alike
 //! requests_per_second = 5000
@@ -56,6 +55,7 @@
 //!
 //! [oidc.scopes]                    # absent: the words of the claim are scopes of loopd
 //! "loopd.use" = ["sessions:write", "agents:read"]
+//! ```
 //!
 //! Keys and other secrets are not read from here: they come from the environment.
 

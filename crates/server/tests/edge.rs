@@ -149,7 +149,7 @@ async fn an_environment_lives() {
     let made = house.post("/v1/environments?beta=true", &json!({"name": "e", "metadata": {"a": "1"}})).await;
     assert_eq!(made.status, 200, "{made:?}");
     let id = made.json["id"].as_str().expect("an id");
-    assert_eq!(made.json["config"]["networking"], json!({"type": "unrestricted"}));
+    assert_eq!(made.json["config"]["networking"], json!({"type": "unrestricted", "ports": [80, 443]}));
     let path = format!("/v1/environments/{id}");
     assert_eq!(house.get(&path).await.json, made.json);
     house.clock.0.fetch_add(1_000_000, Ordering::Relaxed);

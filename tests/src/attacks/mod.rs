@@ -87,17 +87,24 @@ fn order(class: &str) -> usize {
 
 impl Attack {
     /// As a command for a shell. What it prints ends with its verdict; see [`Attack::verdict`].
-    pub fn command(&self, variables: &[(String, String)]) -> String {
+    ///
+    /// It works in a directory that [`Attack::directory`] names.
+    pub fn command(&self, variables: &[(String, String)], ground: &str) -> String {
         let exports: String = variables.iter().map(|(name, value)| format!("export {name}='{value}'\n")).collect();
         let needed = self.needs.as_deref().unwrap_or("true");
         let (interpreter, text) = (self.interpreter, &self.text);
         // A directory of its own: what an attack leaves behind must not be in the next one's way.
         format!(
             "{exports}command -v {needed} > /dev/null || {{ echo 'attack-ended: untried'; exit 0; }}\n\
-             mkdir -p attack-{name} && cd attack-{name} && cat > attack <<'ATTACK_ENDS_HERE'\n{text}\nATTACK_ENDS_HERE\n\
-             {interpreter} ./attack; echo \"attack-ended: $?\"; cd .. && rm -rf attack-{name}\n",
-            name = self.name,
+             mkdir -p {directory} && cd {directory} && cat > attack <<'ATTACK_ENDS_HERE'\n{text}\nATTACK_ENDS_HERE\n\
+             {interpreter} ./attack; echo \"attack-ended: $?\"; cd .. && rm -rf {directory}\n",
+            directory = self.directory(ground),
         )
+    }
+
+    /// Named for the ground as well: another suite beside this one tries the same attacks.
+    pub fn directory(&self, ground: &str) -> String {
+        format!("attack-{}-{ground}", self.name)
     }
 
     /// What its output says; `None` when it says nothing.

@@ -17,6 +17,9 @@ use tokio::time::Instant;
 const USER: u32 = 65534;
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// In the names of directories.
+const GROUND: &str = "peer";
+
 pub enum Kind {
     Bubblewrap,
     /// Its directory of Node modules.
@@ -62,7 +65,7 @@ impl Peer {
         let mut variables = self.planted.variables();
         variables.push(("ATTACK_DATA".to_owned(), self.data.path().display().to_string()));
         variables.push(("ATTACK_NEIGHBOUR_PORT".to_owned(), NEIGHBOUR_PORT.to_string()));
-        let text = attack.command(&variables);
+        let text = attack.command(&variables, GROUND);
         let mut command = sandboxed(&self.kind, self.data.path(), &self.workspace, "attacked", &text);
         let output = self.data.path().join("output");
         let file = std::fs::File::create(&output).expect("made");
@@ -148,7 +151,7 @@ fn settings(workspace: &Path) -> String {
 fn living(attack: &Attack, workspace: &Path) -> Option<Pid> {
     match attack.name.as_str() {
         "outlive-call" => processes_in(workspace).into_iter().next(),
-        name => processes_in(&workspace.join(format!("attack-{name}"))).into_iter().next(),
+        _ => processes_in(&workspace.join(attack.directory(GROUND))).into_iter().next(),
     }
 }
 

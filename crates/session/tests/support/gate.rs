@@ -7,7 +7,7 @@ use loopd_broker::credentials::CredentialsError;
 use loopd_broker::egress::RoomStream;
 use loopd_broker::{Client, Egress, Mask, Placeholders, Reports};
 use loopd_domain::network::{Connection, ConnectionOutcome};
-use loopd_domain::{Clock, Timestamp};
+use loopd_domain::{Clock, Timestamp, VaultId};
 use loopd_session::ConnectionReports;
 use parking_lot::Mutex;
 use std::borrow::Cow;
@@ -97,6 +97,14 @@ pub struct Secrets {
 }
 
 struct PlainMask(Vec<(&'static str, &'static str)>);
+
+impl Secrets {
+    /// Of a new session: one when there is something in it, or it is away.
+    pub fn vaults(&self) -> Vec<VaultId> {
+        let some = self.away.load(Ordering::Relaxed) || !self.variables.lock().is_empty();
+        some.then(|| VaultId::parse("id", "vlt_TEST").expect("an id")).into_iter().collect()
+    }
+}
 
 #[async_trait]
 impl Placeholders for Secrets {

@@ -506,7 +506,7 @@ impl House {
             workspace: workspace(),
             agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
-            vaults: Vec::new(),
+            vaults: self.secrets.vaults(),
             room,
             title: None,
             metadata: Metadata::new(),
