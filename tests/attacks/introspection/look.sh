@@ -18,7 +18,7 @@ awk '{split($6, o, ","); ro = o[1]; sec = ""; for (i in o) if (o[i] ~ /^(nosuid|
       line = $5; for (i = 7; i <= NF; i++) if ($i == "-") kind = $(i + 1);
       if (kind !~ /^(tmpfs|proc|devpts|devtmpfs|overlay|mqueue|cgroup.*|sysfs|fuse.*)$/) kind = "disk";
       printf "%s %s %s%s%s%s\n", line, kind, ro, ("nosuid" in s ? " nosuid" : ""), ("nodev" in s ? " nodev" : ""), ("noexec" in s ? " noexec" : ""); delete s}' /proc/self/mountinfo |
-  grep -v -E '^/(usr|bin|sbin|lib|lib32|lib64|libx32|etc/(alternatives|ssl/certs|ca-certificates|pki))' | sort
+  grep -v -E '^/(usr|bin|sbin|lib|lib32|lib64|libx32|etc/(alternatives|ssl/certs|ca-certificates|pki|java))' | sort
 echo "# devices"
 ls /dev | tr '\n' ' '; echo
 echo "# writable in /proc and /sys"
