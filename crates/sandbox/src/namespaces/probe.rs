@@ -8,9 +8,11 @@ use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{DISK_LOOK_EVERY_MS, ROOMS_PARKED_MAX, ROOMS_WAITING_MIN};
 use loopd_domain::{Epoch, SessionId};
+use loopd_protocol::{ToCell, VERSION, codec};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 /// A room that says nothing for so long is not going to.
@@ -147,7 +149,7 @@ async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
     let spec = RoomSpec::plain(session, Epoch(1), directory);
     let begun = Instant::now();
     let heard = match sandbox.start(&spec).await {
-        Ok(room) => hear(room, begun).await,
+        Ok(room) => hear(room, &spec, begun).await,
         Err(fault) => Err(fault.to_string()),
     };
     let removed = sandbox.remove(&spec).await;
@@ -190,18 +192,15 @@ async fn parked_rooms(sandbox: &NamespaceSandbox) -> Check {
     }
 }
 
-/// Waits for the cell's first byte, then for the room's end. Answers how long the first took.
-async fn hear(room: Room, begun: Instant) -> Result<Duration, String> {
-    let Room { channel, mut exit, guard, .. } = room;
-    let mut byte = [0];
+/// Says to the cell who asks, as a host does; waits for its first byte, then for the room's end. Answers how long the first took.
+async fn hear(room: Room, spec: &RoomSpec, begun: Instant) -> Result<Duration, String> {
+    let Room { mut channel, mut exit, guard, .. } = room;
+    let attach = ToCell::Attach { version: VERSION, session: spec.session.clone(), epoch: spec.epoch };
+    let mut frame = Vec::new();
+    codec::encode(&attach, &mut frame).map_err(|fault| fault.to_string())?;
     let heard = tokio::time::timeout(PATIENCE, async {
-        loop {
-            channel.readable().await?;
-            match channel.try_read(&mut byte) {
-                Err(fault) if fault.kind() == std::io::ErrorKind::WouldBlock => {}
-                other => return other,
-            }
-        }
+        channel.write_all(&frame).await?;
+        channel.read(&mut [0]).await
     })
     .await;
     let took = begun.elapsed();
