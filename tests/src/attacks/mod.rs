@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub struct Attack {
     pub name: String,
+    /// Its file's name.
+    pub file: String,
     pub class: String,
     pub tries: String,
     pub must: String,
@@ -68,6 +70,7 @@ fn read(path: &PathBuf) -> Option<Attack> {
     let need = |key: &str| head(key).unwrap_or_else(|| panic!("{}: no `# {key}:`", path.display()));
     Some(Attack {
         name: path.file_stem()?.to_str()?.to_owned(),
+        file: path.file_name()?.to_str()?.to_owned(),
         class: need("class"),
         tries: need("tries"),
         must: need("must"),

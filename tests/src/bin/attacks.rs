@@ -21,7 +21,14 @@ async fn main() {
     let mut notes = Vec::new();
     for (index, attack) in list.iter().enumerate() {
         let cells = [&root, &user, &bubblewrap, &runtime].map(|verdicts| cell(&verdicts[index], attack, &mut notes));
-        println!("| {} | [{}](../tests/attacks) {} | {} |", attack.class, attack.name, attack.tries, cells.join(" | "));
+        println!(
+            "| {} | [{}](../tests/attacks/{}): {} | {} |",
+            attack.class,
+            attack.name,
+            attack.file,
+            attack.tries,
+            cells.join(" | ")
+        );
     }
     println!("\nWhat got through:\n");
     notes.iter().for_each(|note| println!("- {note}"));
