@@ -2,11 +2,12 @@
 //!
 //! One connection, made again when the other end closed it between two requests.
 
-use super::body::Body;
+use super::body::{Body, full};
 use super::refusal::Stop;
 use super::resolve::Checked;
 use super::tasks::Tasks;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -153,16 +154,21 @@ impl Upstream {
                     }
                 }
             };
+            let again = without_body(&request);
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
-                Err(mut fault) => match fault.take_message() {
-                    // It takes no more, whether or not it calls itself closed.
-                    Some(unsent) if !fresh => {
-                        *self.kept.lock().await = Kept::None;
-                        request = unsent;
+                Err(mut fault) => {
+                    let unsent = fault.take_message();
+                    let fault = fault.into_error();
+                    match unsent.or(again.filter(|_| said_goodbye(&fault))) {
+                        // It takes no more, whether or not it calls itself closed.
+                        Some(unsent) if !fresh => {
+                            *self.kept.lock().await = Kept::None;
+                            request = unsent;
+                        }
+                        _ => return Err(SendFault::Stopped(self.stop(&told(&fault)))),
                     }
-                    _ => return Err(SendFault::Stopped(self.stop(&told(&fault.into_error())))),
-                },
+                }
             }
         }
     }
@@ -215,6 +221,30 @@ impl Upstream {
 }
 
 /// An error with its causes, in one line.
+/// The same request once more, where it has no body to lose.
+fn without_body(request: &Request<Body>) -> Option<Request<Body>> {
+    request.body().is_end_stream().then(|| {
+        let mut again = Request::new(full(Bytes::new()));
+        *again.method_mut() = request.method().clone();
+        *again.uri_mut() = request.uri().clone();
+        *again.version_mut() = request.version();
+        again.headers_mut().clone_from(request.headers());
+        again
+    })
+}
+
+/// The other end wanted no more requests on this connection when ours came, and has not looked at it (RFC 9113, 6.8).
+fn said_goodbye(fault: &hyper::Error) -> bool {
+    let mut cause = fault.source();
+    while let Some(inner) = cause {
+        if let Some(inner) = inner.downcast_ref::<h2::Error>() {
+            return inner.is_go_away() && inner.reason() == Some(h2::Reason::NO_ERROR);
+        }
+        cause = inner.source();
+    }
+    false
+}
+
 pub(crate) fn told(fault: &dyn Error) -> String {
     let mut text = fault.to_string();
     let mut cause = fault.source();

@@ -18,7 +18,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
+
+/// How long the launcher may take to say how a room ended that is gone.
+const LEAVE_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Running {
     pub socket: Socket,
@@ -84,7 +88,7 @@ impl Running {
         cgroup: RoomCgroup,
         procs: &[OwnedFd],
     ) -> Result<Seat, SandboxError> {
-        let (sender, exit) = watch::channel(None);
+        let (sender, mut exit) = watch::channel(None);
         let (parking, parked) = oneshot::channel();
         let cgroups = cgroup.directories().to_vec();
         {
@@ -104,7 +108,9 @@ impl Running {
         match Process::with(pid) {
             Some(process) => Ok(Seat { room, process, pidfd, cgroups, exit, taken: false }),
             None => {
-                let exit = exit.borrow().clone();
+                // It is gone; why, the launcher says when it has taken leave of it.
+                let told = tokio::time::timeout(LEAVE_WAIT, exit.wait_for(Option::is_some)).await;
+                let exit = told.ok().and_then(|exit| exit.ok().and_then(|exit| exit.clone()));
                 Err(SandboxError::Launcher(format!("a room ended while it was being made: {exit:?}")))
             }
         }
