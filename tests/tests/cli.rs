@@ -181,7 +181,7 @@ async fn ctrl_c_twice_leaves_the_turn_to_the_server() {
     // A server that does not move cannot end the turn before the second Ctrl-C.
     server.signal(Signal::STOP);
     live.interrupt();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     live.interrupt();
     let code = live.code();
     server.signal(Signal::CONT);

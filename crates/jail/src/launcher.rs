@@ -209,7 +209,7 @@ impl Launcher {
     fn hear(&mut self, pid: i32) -> Result<(), Fault> {
         let Some(living) = self.children.get_mut(&pid) else { return Ok(()) };
         let Some(link) = &living.link else { return Ok(()) };
-        match channel::receive(link, false) {
+        match word_of(link) {
             Ok(Some((word, _))) if word == room::IDS_PLEASE => {
                 if let Err(fault) = answer(pid, living.ids, link) {
                     living.fault = Some(fault);
@@ -240,7 +240,7 @@ impl Launcher {
             let Some(mut living) = self.children.remove(&pid.as_raw_nonzero().get()) else { continue };
             // Its last word may still lie in the socket.
             if let Some(link) = &living.link
-                && let Ok(Some((word, _))) = channel::receive(link, false)
+                && let Ok(Some((word, _))) = word_of(link)
                 && word != room::IDS_PLEASE
             {
                 living.fault = Some(unwelcome(&word));
@@ -272,6 +272,15 @@ impl Launcher {
             }
         }
         Ok(())
+    }
+}
+
+/// The next word of a room that is being built. Of one that ended with an order unread the kernel tells that first, and only then
+/// gives the word that it had said before.
+fn word_of(link: &OwnedFd) -> rustix::io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    match channel::receive(link, false) {
+        Err(Errno::CONNRESET) => channel::receive(link, false),
+        other => other,
     }
 }
 

@@ -40,6 +40,12 @@ impl Process {
         Self::with(self.pid) == Some(self)
     }
 
+    /// Whether it has become the program that is started under this name.
+    pub(super) fn runs(self, name: &[u8]) -> bool {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        line.split(|byte| *byte == 0).next() == Some(name)
+    }
+
     /// A hold on it, if it has not ended.
     pub(super) fn open(self) -> io::Result<Option<OwnedFd>> {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };

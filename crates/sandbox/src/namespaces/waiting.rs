@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -38,6 +39,12 @@ use tokio::time::Instant;
 /// A waiting room is made of layers that it is not on record for: they are wanted for as long as anybody asks for its shape, and
 /// stay for longer than that.
 const _: () = assert!(ROOM_SHAPE_FORGET_MS < LAYER_GRACE_MS);
+
+/// As the launcher names the cell when it starts it.
+const CELL_NAME: &[u8] = b"loopd-cell";
+/// How long a room may take until its cell runs, and between two looks.
+const COMPLETE_WAIT: Duration = Duration::from_secs(10);
+const COMPLETE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Of a room that waits. Below every owner's.
 const NOBODYS: Epoch = Epoch(0);
@@ -118,7 +125,11 @@ impl Rooms {
         let rooms = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || rooms.spares.ground(rooms.ids.as_ref())).await;
         let mut ground = made.map_err(io::Error::other).flatten().map_err(failed)?;
-        match self.enter(running, shape, &seat, &mut ground).await {
+        let entered = match self.enter(running, shape, &seat, &mut ground).await {
+            Ok(entered) => complete(&seat).await.map(|()| entered),
+            Err(fault) => Err(fault),
+        };
+        match entered {
             Ok((channel, outlet)) => Ok(Waiting { seat, ground, channel, outlet }),
             Err(fault) => {
                 self.abandon(seat, ground);
@@ -223,6 +234,21 @@ impl Rooms {
             }
         });
     }
+}
+
+/// Waits until the cell runs. Until then its directory must stay where it is: the launcher looks it up by name.
+async fn complete(seat: &Seat) -> Result<(), SandboxError> {
+    let begun = Instant::now();
+    while begun.elapsed() < COMPLETE_WAIT {
+        if process::has_ended(&seat.pidfd).unwrap_or(true) {
+            return Err(failed(io::Error::other(format!("it ended: {:?}", *seat.exit.borrow()))));
+        }
+        if seat.process.runs(CELL_NAME) {
+            return Ok(());
+        }
+        tokio::time::sleep(COMPLETE_PAUSE).await;
+    }
+    Err(failed(io::Error::other(format!("its cell does not run after {COMPLETE_WAIT:?}"))))
 }
 
 /// Moves a directory to where nothing is.

@@ -35,6 +35,8 @@ pub(super) async fn filled(subject: &Subject, count: usize) -> BTreeSet<u32> {
     let is_cell =
         |pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|text| text.starts_with(b"loopd-cell"));
     assert!(until(|| waiting(data).len() == count && waiting(data).iter().all(is_cell)).await, "{:?}", waiting(data));
+    // The keeper looks as well, every millisecond, and only then gives it away.
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     waiting(data)
 }
 
