@@ -158,8 +158,11 @@ async fn cutting_a_connection_cuts_all_of_it_and_reports() {
     let config = world.authorities.config(&["api.test"], Flaw::None, &["h2"]);
     let (gone, ended) = tokio::sync::oneshot::channel::<()>();
     let gone = parking_lot::Mutex::new(Some(gone));
+    let arrived = Arc::new(tokio::sync::Notify::new());
+    let told = arrived.clone();
     let server = Server::answering(move |request| {
         let gone = gone.lock().take();
+        told.notify_one();
         Box::pin(async move {
             // It never answers, and is dropped when its stream is reset.
             let _held = (request, gone);
@@ -176,9 +179,7 @@ async fn cutting_a_connection_cuts_all_of_it_and_reports() {
         Line::new(room, tokio::spawn(async {}), world.authority.pem()).https2("api.test", server.port()).await;
     let uri = format!("https://api.test:{}/", server.port());
     let asked = tokio::spawn(async move { sender.send_request(request("GET", &uri, &[], "")).await });
-    while *world.vault.asked.lock() < 3 {
-        tokio::task::yield_now().await;
-    }
+    arrived.notified().await;
     serving.abort();
     assert!(asked.await.expect("a task").is_err());
     assert!(ended.await.is_err(), "the other end saw it end");
