@@ -3,6 +3,7 @@
 //! What is left out by `#[ignore = "why"]` (a program that prints figures, a part that another test starts) is no test of
 //! the suite and is not counted.
 
+use std::collections::BTreeSet;
 use std::ops::AddAssign;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +72,21 @@ impl Tally {
     }
 }
 
+/// Tests that nextest saw fail and then pass: `  FLAKY 2/2 [ 0.1s] (1/9) package::program name`, once each.
+pub fn unsteady(output: &str) -> BTreeSet<String> {
+    let plain = without_colour(output);
+    let lines = plain.lines().filter_map(|line| line.trim_start().strip_prefix("FLAKY "));
+    lines.filter_map(|line| Some(line.split_once(']')?.1.trim().to_owned())).map(without_count).collect()
+}
+
+/// Without the count that may stand before a test's name.
+fn without_count(name: String) -> String {
+    match name.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+        Some((_, rest)) => rest.trim().to_owned(),
+        None => name,
+    }
+}
+
 /// The number that stands right before `word`; 0 where there is none.
 fn before(line: &str, word: &str) -> u64 {
     let digits = line.split_once(word).map(|(left, _)| left.rsplit(|c: char| !c.is_ascii_digit()).next());
@@ -111,6 +127,12 @@ mod tests {
         assert_eq!(Tally::of_nextest(line), tally(10, 2, 0));
         let coloured = "\x1b[32m     Summary\x1b[0m [ 0.5s] \x1b[1m2\x1b[0m tests run: \x1b[1m2\x1b[0m passed, \x1b[1m0\x1b[0m skipped";
         assert_eq!(Tally::of_nextest(coloured), tally(2, 0, 0));
+    }
+
+    #[test]
+    fn what_passed_when_run_again_is_named_once() {
+        let output = "   FLAKY 2/2 [   0.512s] (  3/12) loopd::cli a_test\n   FLAKY 2/2 [   0.512s] loopd::cli a_test\n PASS [1s] b";
+        assert_eq!(unsteady(output), BTreeSet::from(["loopd::cli a_test".to_owned()]));
     }
 
     #[test]

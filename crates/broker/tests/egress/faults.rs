@@ -121,19 +121,25 @@ async fn another_end_that_misbehaves() {
 async fn a_body_that_breaks_off_breaks_off_in_the_room_too() {
     let (mut world, _) = world().await;
     let config = world.authorities.config(&["api.test"], Flaw::None, &["http/1.1"]);
+    // A head that breaks off together with its body may not be seen at all.
+    let head_seen = Arc::new(tokio::sync::Notify::new());
+    let may_end = Arc::clone(&head_seen);
     let server = Server::scripted(move |stream| {
-        let config = config.clone();
+        let (config, may_end) = (config.clone(), Arc::clone(&may_end));
         Box::pin(async move {
             let Ok(mut stream) = tokio_rustls::TlsAcceptor::from(config).accept(stream).await else { return };
             let mut some = [0; 1_024];
             let _ = stream.read(&mut some).await;
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this").await;
+            let _ = stream.flush().await;
+            may_end.notified().await;
         })
     });
     let server = world.server(server).await;
     let mut sender = world.line().https("api.test", server.port()).await;
     let response = sender.send_request(ask()).await.expect("a head");
     assert_eq!(response.status(), 200);
+    head_seen.notify_one();
     assert!(http_body_util::BodyExt::collect(response.into_body()).await.is_err(), "half a body is not a body");
     assert!(matches!(world.reported.outcome().await, ConnectionOutcome::Failed { .. }));
 }

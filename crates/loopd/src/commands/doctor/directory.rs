@@ -16,6 +16,8 @@ const WRITES: usize = 32;
 const WRITE_BYTES: usize = 4096;
 /// A disk slower than this makes every step slow: each step commits about twice.
 const FSYNC_SLOW: Duration = Duration::from_millis(20);
+const CLEAR_PATIENCE: Duration = Duration::from_secs(3);
+const CLEAR_PAUSE: Duration = Duration::from_millis(5);
 
 pub struct Trial {
     path: PathBuf,
@@ -61,11 +63,21 @@ impl Drop for Trial {
     fn drop(&mut self) {
         let made = self.held.as_ref().ok().filter(|_| self.ours).map(|data| data.path().to_owned());
         for leftover in made.into_iter().chain(self.held.is_err().then(|| self.rooms())) {
-            match fs::remove_dir_all(&leftover) {
-                Ok(()) => {}
-                Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
-                Err(fault) => tracing::warn!(%fault, path = %leftover.display(), "a trial directory stays behind"),
+            if let Err(fault) = clear(&leftover) {
+                tracing::warn!(%fault, path = %leftover.display(), "a trial directory stays behind");
             }
+        }
+    }
+}
+
+/// Removes a directory in which the last rooms may still be making or removing something.
+fn clear(path: &Path) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound && !path.exists() => return Ok(()),
+            Err(fault) if begun.elapsed() > CLEAR_PATIENCE => return Err(fault),
+            Ok(()) | Err(_) => std::thread::sleep(CLEAR_PAUSE),
         }
     }
 }

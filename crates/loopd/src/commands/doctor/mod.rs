@@ -18,6 +18,10 @@ use loopd_sandbox::port::{Check, CheckVerdict};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+
+/// Longer than rooms take to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Findings under one heading.
 struct Section {
@@ -43,11 +47,24 @@ pub async fn run(place: &Place, args: &DoctorArgs) -> Result<Exit> {
     Ok(if worst(&sections) == CheckVerdict::Broken { Exit::Failure } else { Exit::Success })
 }
 
+/// On a runtime of its own: what it began in the background has ended when this returns, and the directory can be removed.
 async fn rooms(data: &Path) -> Vec<Check> {
-    match compose::sandbox(data, ROOM_ORPHAN_SECONDS_DEFAULT) {
-        Ok(sandbox) => sandbox.probe().await,
-        Err(fault) => vec![check("launcher", CheckVerdict::Broken, fault.to_string(), "see docs/operations.md, Rooms")],
-    }
+    let data = data.to_owned();
+    let tried = tokio::task::spawn_blocking(move || -> Result<Vec<Check>> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let checks = runtime.block_on(async {
+            let sandbox = compose::sandbox(&data, ROOM_ORPHAN_SECONDS_DEFAULT)?;
+            Ok(sandbox.probe().await)
+        });
+        runtime.shutdown_timeout(END_PATIENCE);
+        checks
+    });
+    let fault = match tried.await {
+        Ok(Ok(checks)) => return checks,
+        Ok(Err(fault)) => fault.to_string(),
+        Err(stopped) => stopped.to_string(),
+    };
+    vec![check("launcher", CheckVerdict::Broken, fault, "see docs/operations.md, Rooms")]
 }
 
 pub fn check(name: &str, verdict: CheckVerdict, detail: impl Into<String>, remedy: impl Into<String>) -> Check {
