@@ -13,6 +13,7 @@
 //! ```
 
 pub mod codec;
+pub mod guest;
 
 use loopd_agent_loop::{Command, Input, LoopConfig, Resume};
 use loopd_domain::content::ContentBlock;

@@ -5,12 +5,13 @@
 
 pub mod conformance;
 pub mod files;
+pub mod microvm;
 pub mod namespaces;
 pub mod port;
 pub mod programs;
 
 pub use namespaces::NamespaceSandbox;
 pub use port::{
-    Check, CheckVerdict, Found, Outlet, OutletStream, Reached, Room, RoomExit, RoomGuard, RoomMeter, RoomOutlet,
-    RoomRoot, RoomSpec, Sandbox, SandboxError, Unmetered,
+    Accelerator, Check, CheckVerdict, Found, Outlet, OutletStream, Reached, Room, RoomExit, RoomGuard, RoomMeter,
+    RoomOutlet, RoomRoot, RoomSpec, Sandbox, SandboxError, Unmetered, Walls,
 };

@@ -13,7 +13,7 @@ use super::record::Record;
 use super::running::{Running, Seat};
 use super::waiting::Shape;
 use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool, root};
-use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError};
+use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError, Walls};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
 use loopd_jail::ids::CELL_OFFSET;
@@ -69,7 +69,7 @@ impl Rooms {
         drop(place);
         running.start(start, listener).await?;
         let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
-        Ok(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
+        Ok(Room { walls: Walls::NAMESPACES, channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
     }
 
     /// What a parked room is told, to come to life on these files and in this place.
@@ -129,7 +129,7 @@ impl Rooms {
         let (sender, exit) = watch::channel(None);
         tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
         let guard = Box::new(Guard::new(path, spec.epoch, process, pidfd));
-        Ok(Some(Room { channel, outlet, exit, meter, guard }))
+        Ok(Some(Room { walls: Walls::NAMESPACES, channel, outlet, exit, meter, guard }))
     }
 
     /// Listens for the room's wishes for connections, if it may have some. `ids`: the first of the session's.

@@ -22,7 +22,7 @@ use super::running::{Running, Seat};
 use super::shelves::Shelves;
 use super::spares::{Ground, is_in_the_way};
 use super::{Rooms, pool, root};
-use crate::{Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError};
+use crate::{Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError, Walls};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{LAYER_GRACE_MS, ROOM_SHAPE_FORGET_MS};
@@ -208,7 +208,14 @@ impl Rooms {
         let guard = Guard::new(path.to_owned(), epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
         let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), disk));
-        Ok(Some(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) }))
+        Ok(Some(Room {
+            walls: Walls::NAMESPACES,
+            channel,
+            outlet,
+            exit: seat.exit.clone(),
+            meter,
+            guard: Box::new(guard),
+        }))
     }
 
     pub(super) fn record(&self, epoch: Epoch, seat: &Seat) -> Record {
