@@ -9,6 +9,7 @@ pub mod microvm;
 pub mod namespaces;
 pub mod port;
 pub mod programs;
+mod room;
 
 pub use namespaces::NamespaceSandbox;
 pub use port::{
