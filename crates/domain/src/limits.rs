@@ -334,3 +334,17 @@ pub const EGRESS_LEAVES_MAX: usize = 1_024;
 pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
 /// Bytes of one chunk of a body that is signed chunk by chunk.
 pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;
+
+/// The link to a virtual machine: bytes of one frame; bytes that one direction of one stream may be ahead of its reader; streams that
+/// one side may have opened at the same time; bytes that wait to be sent (a little more where many streams end at once).
+pub const LINK_FRAME_BYTES_MAX: usize = 64 << 10;
+pub const LINK_WINDOW_BYTES: u32 = 256 << 10;
+pub const LINK_STREAMS_MAX: usize = 1_024;
+pub const LINK_OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// A guest is asked for a sign of life this often, and given up when it gives none for so long, in milliseconds. Emulation is slow.
+pub const LINK_PING_MS: u64 = 15_000;
+pub const LINK_PATIENCE_MS: u64 = 60_000;
+/// Messages about a machine that wait for its host, or for the machine.
+pub const LINK_MESSAGES_MAX: usize = 64;
+/// Bytes of one message about a machine.
+pub const LINK_MESSAGE_BYTES_MAX: usize = 1 << 20;

@@ -14,6 +14,8 @@ pub const EDGES: &[(&str, &str, &str)] = &[
     ("loopd-broker", "loopd-policy", "whether a connection may be made is decided there"),
     ("loopd-broker", "loopd-store", "vaults lie sealed in the store; through the port"),
     ("loopd-store", "loopd-domain", "what is stored are the domain's nouns"),
+    ("loopd-files", "loopd-domain", "how many files and bytes a session may have"),
+    ("loopd-sandbox", "loopd-files", "a session's files go in and out; and from there to whoever uses the port"),
     ("loopd-sandbox", "loopd-domain", "a room belongs to a session and has limits"),
     ("loopd-sandbox", "loopd-protocol", "the channel to a cell has a fixed file descriptor"),
     ("loopd-sandbox", "loopd-jail", "the launcher's orders have one definition"),
