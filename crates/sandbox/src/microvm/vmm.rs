@@ -34,7 +34,7 @@ pub struct Order {
     pub link: OwnedFd,
     /// A listening unix stream socket on which the VMM takes orders of later servers, to suspend it.
     pub control: OwnedFd,
-    /// The host user to be; `None`: the server's own (ordinary user).
+    /// The host user to be; `None`: the server's own (an ordinary user's server; root's must name one).
     pub user: Option<u32>,
     /// `cgroup.procs` files that the VMM's process writes itself into before it does anything.
     pub cgroups: Vec<OwnedFd>,
@@ -57,6 +57,8 @@ pub struct Machine {
     pub pid: u32,
     /// Becomes `Some` when its process has ended, with what it last said on its console and its error output.
     pub ended: watch::Receiver<Option<String>>,
+    /// Its guest's memory, where it began with [`Begin::Boot`] and this server started it: what [`Vmm::freeze`] copies.
+    pub memory: Option<Arc<OwnedFd>>,
 }
 
 #[derive(Debug, thiserror::Error)]
