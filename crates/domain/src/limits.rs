@@ -219,6 +219,25 @@ pub const ROOM_SHAPES_MAX: usize = 4;
 /// How long after the last session that wanted such a room their number halves, and when a shape is forgotten, in milliseconds.
 pub const ROOMS_WAITING_HALVE_MS: u64 = 30_000;
 pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
+/// What a virtual machine has besides what its room may use: for its kernel and its first process; and what its VMM has besides the
+/// machine's memory, and its threads.
+pub const MACHINE_MEMORY_BYTES: u64 = 128 << 20;
+pub const VMM_MEMORY_BYTES: u64 = 384 << 20;
+pub const VMM_TASKS_MAX: u64 = 256;
+/// A virtual machine that has not come up after so many milliseconds is ended and begun again, so many times in all.
+pub const MACHINE_BOOT_MS: u64 = 45_000;
+pub const MACHINE_BOOTS_MAX: u32 = 5;
+/// What a virtual machine may take to answer what it was told, and to go when its cell has ended, in milliseconds.
+pub const MACHINE_ANSWER_MS: u64 = 60_000;
+pub const MACHINE_END_MS: u64 = 15_000;
+/// Templates of virtual machines that a host keeps; the one that was not wanted for longest gives way.
+pub const TEMPLATES_MAX: usize = 8;
+/// How long a template that could not be made is not tried again, in milliseconds.
+pub const TEMPLATE_PAUSE_MS: u64 = 60_000;
+/// Virtual machines that live already and wait for a session.
+pub const MACHINES_WAITING_MAX: usize = 2;
+/// Bytes of the note beside a suspended machine.
+pub const SUSPENSION_BYTES_MAX: u64 = 1 << 20;
 /// How long a cell whose host is gone waits for another one before it ends, in seconds.
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.

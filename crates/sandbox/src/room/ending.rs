@@ -1,7 +1,7 @@
 //! How rooms end: by somebody who wants them gone, and seen by somebody who only watches.
 
 use super::cgroup::RoomCgroup;
-use super::process;
+use super::process::{self, Process};
 use super::record::Record;
 use crate::{RoomExit, SandboxError};
 use std::io;
@@ -21,6 +21,12 @@ pub(crate) fn living(record: &Record, boot: &str) -> io::Result<Option<OwnedFd>>
 /// Ends the recorded room, if it lives, and waits until it is gone: two rooms must never share a directory.
 pub(crate) async fn end(record: &Record, boot: &str) -> Result<(), SandboxError> {
     let lost = |fault: io::Error| SandboxError::Launcher(format!("ending a room: {fault}"));
+    if record.process == Process::UNKNOWN && record.boot == boot {
+        // A server died while it was starting it.
+        let cgroups = record.cgroups.clone();
+        let killed = tokio::task::spawn_blocking(move || RoomCgroup::kill(&cgroups)).await;
+        killed.map_err(io::Error::other).flatten().map_err(lost)?;
+    }
     let Some(pidfd) = living(record, boot).map_err(lost)? else { return Ok(()) };
     process::kill(&pidfd);
     let ended = tokio::time::timeout(END_WAIT, process::ended(&pidfd)).await;

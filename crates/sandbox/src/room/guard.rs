@@ -29,6 +29,11 @@ impl Guard {
     pub(crate) fn new(place: PathBuf, epoch: Epoch, process: Process, pidfd: Arc<OwnedFd>) -> Self {
         Guard { hold: Hold { place, epoch, process, pidfd }, left: false }
     }
+
+    /// For one who kills when there is a reason, and not by going.
+    pub(crate) fn at_hand(&self) -> Self {
+        Guard { hold: self.hold.clone(), left: true }
+    }
 }
 
 impl RoomGuard for Guard {

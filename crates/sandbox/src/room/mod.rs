@@ -13,3 +13,4 @@ pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod removal;
+pub(crate) mod root;

@@ -165,12 +165,36 @@ impl Place {
         Ok(names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect())
     }
 
+    /// Writes a file of the backend's own, whole or not at all.
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let next = format!("{name}.next");
+        let flags = WRITE | OFlags::TRUNC;
+        let file = rustix::fs::openat(&self.directory, &next, flags, Mode::RUSR | Mode::WUSR)?;
+        std::fs::File::from(file).write_all(bytes)?;
+        Ok(rustix::fs::renameat(&self.directory, &next, &self.directory, name)?)
+    }
+
+    /// Reads such a file, of so many bytes at most.
+    pub(crate) fn read_file(&self, name: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match rustix::fs::openat(&self.directory, name, READ, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other?,
+        };
+        let mut bytes = Vec::new();
+        std::fs::File::from(file).take(most).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    pub(crate) fn remove_file(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// A new socket on which `name` listens; what listened there before is replaced.
     pub(crate) fn listen(&self, name: &str, waiting: i32) -> io::Result<OwnedFd> {
-        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        self.remove_file(name)?;
         let socket = socket()?;
         rustix::net::bind(&socket, &self.address(name)?)?;
         rustix::net::listen(&socket, waiting)?;

@@ -23,6 +23,9 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Stands in a record while nobody knows yet which process it will be. No process is it.
+    pub(crate) const UNKNOWN: Process = Process { pid: 0, started: 0 };
+
     /// The process that has this number now.
     pub(crate) fn with(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

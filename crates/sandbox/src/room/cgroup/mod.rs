@@ -174,6 +174,29 @@ impl RoomCgroup {
         RoomCgroup { directories, _trees: None }
     }
 
+    /// Kills what is in cgroups of which nobody knows the first process. Where there are none, there is nothing to be found.
+    pub(crate) fn kill(directories: &[PathBuf]) -> io::Result<()> {
+        for _ in 0..REMOVE_ATTEMPTS {
+            let mut is_empty = true;
+            for directory in directories {
+                let listed = match fs::read_to_string(directory.join("cgroup.procs")) {
+                    Err(absent) if absent.kind() == io::ErrorKind::NotFound => continue,
+                    other => other?,
+                };
+                let found = listed.lines().filter_map(|line| process::Process::with(line.parse().ok()?));
+                for process in found {
+                    is_empty = false;
+                    process.open()?.iter().for_each(process::kill);
+                }
+            }
+            if is_empty {
+                return Ok(());
+            }
+            thread::sleep(REMOVE_PAUSE);
+        }
+        Err(io::Error::other("processes of a room were killed and live"))
+    }
+
     pub(crate) fn directories(&self) -> &[PathBuf] {
         &self.directories
     }
