@@ -8,4 +8,5 @@
 //!
 //! How a machine is made and kept is the [`vmm`]'s business; what goes on in it is `loopd-guest`'s.
 
+pub mod link;
 pub mod vmm;
