@@ -363,6 +363,8 @@ pub const LINK_OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// A guest is asked for a sign of life this often, and given up when it gives none for so long, in milliseconds. Emulation is slow.
 pub const LINK_PING_MS: u64 = 15_000;
 pub const LINK_PATIENCE_MS: u64 = 60_000;
+/// A guest that neither takes nor gives any byte of a session's files for this long is given up, in milliseconds.
+pub const LINK_FILES_SILENCE_MS: u64 = 300_000;
 /// Messages about a machine that wait for its host, or for the machine.
 pub const LINK_MESSAGES_MAX: usize = 64;
 /// Bytes of one message about a machine.
