@@ -369,3 +369,21 @@ pub const LINK_FILES_SILENCE_MS: u64 = 300_000;
 pub const LINK_MESSAGES_MAX: usize = 64;
 /// Bytes of one message about a machine.
 pub const LINK_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// How long a virtual machine's monitor may take to start, to answer an order, and to write a machine to disk, in milliseconds.
+pub const MACHINE_STARTS_MS: u64 = 20_000;
+pub const QMP_ANSWER_MS: u64 = 20_000;
+pub const MACHINE_SUSPEND_MS: u64 = 120_000;
+/// Bytes of one line of such a monitor.
+pub const QMP_LINE_BYTES_MAX: u64 = 256 << 10;
+/// Descriptors and threads that one may have.
+pub const MACHINE_OPEN_FILES: u64 = 256;
+pub const MACHINE_THREADS_MAX: u64 = 160;
+/// What is kept of a machine's console, and of its monitor's error output: the last bytes. And how long is waited for them when a
+/// start has failed, in milliseconds.
+pub const MACHINE_LAST_WORDS_BYTES_MAX: usize = 4 << 10;
+pub const MACHINE_LAST_WORDS_MS: u64 = 1_000;
+/// Templates of machines whose memory a host holds for copies to share; more are read again.
+pub const TEMPLATES_HELD_MAX: usize = 8;
+/// How long a kernel may take to come up before KVM is believed not to work, and QEMU to say its version, in milliseconds.
+pub const KVM_TRIAL_MS: u64 = 5_000;
+pub const QEMU_VERSION_MS: u64 = 10_000;
