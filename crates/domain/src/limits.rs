@@ -334,3 +334,10 @@ pub const EGRESS_LEAVES_MAX: usize = 1_024;
 pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
 /// Bytes of one chunk of a body that is signed chunk by chunk.
 pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a kernel or a module of machines, unpacked, and of a package that brings them, packed.
+pub const GUEST_PART_BYTES_MAX: u64 = 1 << 30;
+/// Entries of a base disk.
+pub const GUEST_BASE_ENTRIES_MAX: usize = 2_000_000;
+/// Layers that a base disk is put together of: those of an image.
+pub const GUEST_BASE_LAYERS_MAX: usize = IMAGE_LAYERS_MAX;
