@@ -226,6 +226,16 @@ pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
 /// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
 pub const OUTLET_WAITING_MAX: i32 = 128;
 
+/// A virtual machine's first process: connections to the world that it holds at the same time, of which each may have a window of the
+/// link in its memory; workers for a session's files; bytes that it has to say while its host does not read.
+pub const GUEST_OUTLETS_MAX: usize = 64;
+pub const GUEST_WORKERS_MAX: usize = 4;
+pub const GUEST_WORDS_BYTES_MAX: usize = 256 << 10;
+/// A session's disk with less space for users than this is full: nothing of use fits there any more.
+pub const GUEST_DISK_FREE_BYTES_MIN: u64 = 64 << 10;
+/// How long a machine whose room has ended may take to say so, in milliseconds.
+pub const GUEST_ENDING_MS: u64 = 5_000;
+
 /// Characters of a vault's or a credential's name.
 pub const VAULT_NAME_CHARS_MAX: usize = 255;
 /// Vaults that a session is given.
