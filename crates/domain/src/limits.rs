@@ -226,6 +226,16 @@ pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
 /// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
 pub const OUTLET_WAITING_MAX: i32 = 128;
 
+/// A virtual machine's first process: connections to the world that it holds at the same time, of which each may have a window of the
+/// link in its memory; workers for a session's files; bytes that it has to say while its host does not read.
+pub const GUEST_OUTLETS_MAX: usize = 64;
+pub const GUEST_WORKERS_MAX: usize = 4;
+pub const GUEST_WORDS_BYTES_MAX: usize = 256 << 10;
+/// A session's disk with less space for users than this is full: nothing of use fits there any more.
+pub const GUEST_DISK_FREE_BYTES_MIN: u64 = 64 << 10;
+/// How long a machine whose room has ended may take to say so, in milliseconds.
+pub const GUEST_ENDING_MS: u64 = 5_000;
+
 /// Characters of a vault's or a credential's name.
 pub const VAULT_NAME_CHARS_MAX: usize = 255;
 /// Vaults that a session is given.
@@ -341,3 +351,17 @@ pub const GUEST_PART_BYTES_MAX: u64 = 1 << 30;
 pub const GUEST_BASE_ENTRIES_MAX: usize = 2_000_000;
 /// Layers that a base disk is put together of: those of an image.
 pub const GUEST_BASE_LAYERS_MAX: usize = IMAGE_LAYERS_MAX;
+
+/// The link to a virtual machine: bytes of one frame; bytes that one direction of one stream may be ahead of its reader; streams that
+/// one side may have opened at the same time; bytes that wait to be sent (a little more where many streams end at once).
+pub const LINK_FRAME_BYTES_MAX: usize = 64 << 10;
+pub const LINK_WINDOW_BYTES: u32 = 256 << 10;
+pub const LINK_STREAMS_MAX: usize = 1_024;
+pub const LINK_OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// A guest is asked for a sign of life this often, and given up when it gives none for so long, in milliseconds. Emulation is slow.
+pub const LINK_PING_MS: u64 = 15_000;
+pub const LINK_PATIENCE_MS: u64 = 60_000;
+/// Messages about a machine that wait for its host, or for the machine.
+pub const LINK_MESSAGES_MAX: usize = 64;
+/// Bytes of one message about a machine.
+pub const LINK_MESSAGE_BYTES_MAX: usize = 1 << 20;

@@ -38,6 +38,7 @@ use manifest::Manifest;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a machine is started of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,12 +56,33 @@ pub struct GuestImage {
 #[derive(Debug, Clone)]
 pub struct GuestImages {
     cache: Cache,
+    /// What the last look came to.
+    seen: Arc<Mutex<Option<Seen>>>,
+}
+
+/// An image is asked for with each room: to look again costs a comparison.
+struct Seen {
+    manifest: Manifest,
+    /// A copy: that they lie at the same place does not make them the same.
+    programs: [Vec<u8>; 3],
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Seen({:?})", self.manifest)
+    }
+}
+
+impl Seen {
+    fn is(&self, manifest: &Manifest, programs: &Programs<'_>) -> bool {
+        self.manifest == *manifest && self.programs.iter().zip(programs.all()).all(|(seen, now)| seen == now)
+    }
 }
 
 impl GuestImages {
     /// `data`: the host's data directory. Nothing is made before something is built.
     pub fn new(data: &Path) -> Self {
-        GuestImages { cache: Cache::new(data.join("guest")) }
+        GuestImages { cache: Cache::new(data.join("guest")), seen: Arc::default() }
     }
 
     /// Builds an image, which is the current one when this returns. What was made before is not made again. Another build that is
@@ -91,8 +113,9 @@ impl GuestImages {
     /// `None`: none was built yet, or parts of it are gone.
     pub fn current(&self, programs: &Programs<'_>) -> Result<Option<GuestImage>, GuestImageError> {
         let Some(found) = Manifest::read(&self.cache)? else { return Ok(None) };
-        if self.image(&found).is_none() {
-            return Ok(None);
+        let seen = self.seen().as_ref().is_some_and(|seen| seen.is(&found, programs));
+        if let Some(image) = self.image(&found).filter(|_| seen) {
+            return Ok(Some(image));
         }
         let _changing = self.cache.lock(&Lock::Manifest)?;
         // Another build may have come first.
@@ -103,7 +126,9 @@ impl GuestImages {
             manifest.initramfs = initramfs;
             manifest.write(&self.cache)?;
         }
-        Ok(self.image(&manifest))
+        let image = self.image(&manifest);
+        *self.seen() = Some(Seen { manifest, programs: programs.all().map(<[u8]>::to_vec) });
+        Ok(image)
     }
 
     /// A read-only disk with the content of a directory that nobody changes any more (a layer of a room's root). Made once, also when several
@@ -144,6 +169,10 @@ impl GuestImages {
         }
         self.cache.sweep()?;
         Ok(removed)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Digest and bytes of what these programs and the kernel's modules become, which is there when this returns.

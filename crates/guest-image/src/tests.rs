@@ -127,7 +127,11 @@ fn other_programs_are_another_initramfs_and_nothing_else() {
     assert_ne!(current.fingerprint, image.fingerprint);
     let entries = read(&fs::read(&current.initramfs).unwrap());
     assert!(entries.iter().any(|(_, _, content)| content == b"a newer cell"));
+    assert_eq!(rig.images.current(&upgraded).unwrap().unwrap(), current, "and the same when it is asked for again");
     assert_eq!(rig.images.current(&PROGRAMS).unwrap().unwrap(), image, "a loopd that goes back finds what it had");
+    fs::remove_file(&image.initramfs).unwrap();
+    assert_eq!(rig.images.current(&PROGRAMS).unwrap().unwrap(), image, "it is made anew where it is gone");
+    assert!(image.initramfs.exists());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A session's files on their way: out of one directory, into another, or into and out of an archive.
+//! A session's files on their way: out of one directory, into another, into and out of an archive, or as one stream of bytes ([`wire`]).
 //!
 //! They were written by a stranger. Whoever reads them ([`read_tree`]) follows no link, opens nothing that is no file or
 //! directory, and is done after a bounded number of files, bytes and levels. Whoever writes them ([`TreeWriter`]) makes new
@@ -8,6 +8,7 @@
 
 mod plant;
 mod walk;
+pub mod wire;
 
 pub use plant::TreeWriter;
 pub use walk::read_tree;

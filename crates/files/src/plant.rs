@@ -138,7 +138,7 @@ impl FileWriter for TreeWriter {
 }
 
 /// The names of a path that stays below where it begins.
-fn names(path: &Path) -> io::Result<Vec<&OsStr>> {
+pub(crate) fn names(path: &Path) -> io::Result<Vec<&OsStr>> {
     let shown = || {
         let text = path.display().to_string();
         text.chars().take(80).collect::<String>()
