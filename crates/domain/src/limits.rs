@@ -220,10 +220,9 @@ pub const ROOM_SHAPES_MAX: usize = 4;
 pub const ROOMS_WAITING_HALVE_MS: u64 = 30_000;
 pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
 /// What a virtual machine has besides what its room may use: for its kernel and its first process; and what its VMM has besides the
-/// machine's memory, and its threads.
+/// machine's memory.
 pub const MACHINE_MEMORY_BYTES: u64 = 128 << 20;
 pub const VMM_MEMORY_BYTES: u64 = 384 << 20;
-pub const VMM_TASKS_MAX: u64 = 256;
 /// A virtual machine that has not come up after so many milliseconds is ended and begun again, so many times in all.
 pub const MACHINE_BOOT_MS: u64 = 45_000;
 pub const MACHINE_BOOTS_MAX: u32 = 5;
@@ -244,6 +243,16 @@ pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
 /// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
 pub const OUTLET_WAITING_MAX: i32 = 128;
+
+/// A virtual machine's first process: connections to the world that it holds at the same time, of which each may have a window of the
+/// link in its memory; workers for a session's files; bytes that it has to say while its host does not read.
+pub const GUEST_OUTLETS_MAX: usize = 64;
+pub const GUEST_WORKERS_MAX: usize = 4;
+pub const GUEST_WORDS_BYTES_MAX: usize = 256 << 10;
+/// A session's disk with less space for users than this is full: nothing of use fits there any more.
+pub const GUEST_DISK_FREE_BYTES_MIN: u64 = 64 << 10;
+/// How long a machine whose room has ended may take to say so, in milliseconds.
+pub const GUEST_ENDING_MS: u64 = 5_000;
 
 /// Characters of a vault's or a credential's name.
 pub const VAULT_NAME_CHARS_MAX: usize = 255;
@@ -353,6 +362,13 @@ pub const EGRESS_LEAVES_MAX: usize = 1_024;
 pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
 /// Bytes of one chunk of a body that is signed chunk by chunk.
 pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a kernel or a module of machines, unpacked, and of a package that brings them, packed.
+pub const GUEST_PART_BYTES_MAX: u64 = 1 << 30;
+/// Entries of a base disk.
+pub const GUEST_BASE_ENTRIES_MAX: usize = 2_000_000;
+/// Layers that a base disk is put together of: those of an image.
+pub const GUEST_BASE_LAYERS_MAX: usize = IMAGE_LAYERS_MAX;
 
 /// The link to a virtual machine: bytes of one frame; bytes that one direction of one stream may be ahead of its reader; streams that
 /// one side may have opened at the same time; bytes that wait to be sent (a little more where many streams end at once).

@@ -88,6 +88,12 @@ pub struct Programs<'a> {
     pub cell: &'a [u8],
 }
 
+impl<'a> Programs<'a> {
+    pub(crate) fn all(&self) -> [&'a [u8]; 3] {
+        [self.guest, self.jail, self.cell]
+    }
+}
+
 /// What is being done, for who waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {

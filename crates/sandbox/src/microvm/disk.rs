@@ -3,13 +3,17 @@
 use super::Machines;
 use crate::room::ids;
 use loopd_guest_image::GuestImageError;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 const DISK: &str = "disk.ext4";
 const NEXT: &str = "disk.ext4.next";
+/// Copied at a time.
+const COPIED_BYTES: usize = 1 << 20;
 
 pub(super) fn of(directory: &Path) -> PathBuf {
     directory.join(DISK)
@@ -88,5 +92,64 @@ fn from_image(fault: GuestImageError) -> io::Error {
             io::Error::new(source.kind(), format!("`{}`: {source}", path.display()))
         }
         other => io::Error::other(other),
+    }
+}
+
+/// A copy of a disk as it is now: the blocks are shared where the file system can, and holes stay holes. Blocks.
+pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let (from, to) = (File::open(from)?, File::options().write(true).truncate(true).open(to)?);
+    let bytes = from.metadata()?.len();
+    to.set_len(bytes)?;
+    if rustix::fs::ioctl_ficlone(&to, &from).is_ok() {
+        return Ok(());
+    }
+    let mut at = 0;
+    while at < bytes {
+        let data = match rustix::fs::seek(&from, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // Nothing but a hole follows.
+            Err(Errno::NXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        at = rustix::fs::seek(&from, SeekFrom::Hole(data))?;
+        copy_range(&from, &to, data, at)?;
+    }
+    Ok(())
+}
+
+fn copy_range(from: &File, to: &File, mut at: u64, end: u64) -> io::Result<()> {
+    let mut block = vec![0; COPIED_BYTES];
+    while at < end {
+        let most = block.len().min(usize::try_from(end - at).unwrap_or(COPIED_BYTES));
+        let read = from.read_at(&mut block[..most], at)?;
+        if read == 0 {
+            break;
+        }
+        to.write_all_at(&block[..read], at)?;
+        at += read as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_has_what_there_is_and_its_holes() {
+        let data = tempfile::tempdir().unwrap();
+        let (from, to) = (data.path().join("from"), data.path().join("to"));
+        let file = File::create(&from).unwrap();
+        file.set_len(1 << 30).unwrap();
+        file.write_all_at(b"middle", 300 << 20).unwrap();
+        file.write_all_at(b"end", (1 << 30) - 3).unwrap();
+        fs::write(&to, "something else").unwrap();
+        copy(&from, &to).unwrap();
+        let found = fs::metadata(&to).unwrap();
+        assert_eq!(found.len(), 1 << 30);
+        assert!(found.blocks() * 512 < 1 << 20, "{}", found.blocks());
+        let mut bytes = [0; 6];
+        File::open(&to).unwrap().read_exact_at(&mut bytes, 300 << 20).unwrap();
+        assert_eq!(&bytes, b"middle");
     }
 }

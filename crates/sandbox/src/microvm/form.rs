@@ -5,7 +5,7 @@ use super::{KIND, Machines};
 use crate::room::root::{self, Placed};
 use crate::{RoomRoot, SandboxError};
 use loopd_domain::environment::RoomLimits;
-use loopd_domain::limits::{MACHINE_MEMORY_BYTES, VMM_MEMORY_BYTES, VMM_TASKS_MAX};
+use loopd_domain::limits::{MACHINE_MEMORY_BYTES, MACHINE_THREADS_MAX, VMM_MEMORY_BYTES};
 use loopd_guest_image::{GuestImage, GuestImageError};
 use loopd_protocol::guest::{self, GuestRoot};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -28,11 +28,7 @@ pub(super) struct Form {
 
 impl Machines {
     /// The form of a room. Makes disks of layers that have none yet.
-    pub(super) async fn form(
-        self: &Arc<Self>,
-        limits: &RoomLimits,
-        root: &RoomRoot,
-    ) -> Result<Form, SandboxError> {
+    pub(super) async fn form(self: &Arc<Self>, limits: &RoomLimits, root: &RoomRoot) -> Result<Form, SandboxError> {
         let machines = Arc::clone(self);
         let (limits, wanted) = (*limits, root.clone());
         let made = tokio::task::spawn_blocking(move || machines.shape(&limits, &wanted)).await;
@@ -129,5 +125,5 @@ fn unavailable(fault: &GuestImageError) -> SandboxError {
 
 /// What a machine's VMM may use on the host, for a room with these limits.
 pub(super) fn of_vmm(shape: &Shape, limits: &RoomLimits) -> RoomLimits {
-    RoomLimits { memory_bytes: shape.memory_bytes + VMM_MEMORY_BYTES, pids: VMM_TASKS_MAX, ..*limits }
+    RoomLimits { memory_bytes: shape.memory_bytes + VMM_MEMORY_BYTES, pids: MACHINE_THREADS_MAX, ..*limits }
 }

@@ -119,7 +119,9 @@ impl Machines {
                 for _ in 0..2 {
                     match self.raise(form, stand, &begin, &Token::UNBOUND, limits).await {
                         Ok(raised) if raised.state == GuestState::Prepared => return Ok(raised),
-                        Ok(raised) => tracing::warn!(state = ?raised.state, "a copy of a machine is not as it should be"),
+                        Ok(raised) => {
+                            tracing::warn!(state = ?raised.state, "a copy of a machine is not as it should be")
+                        }
                         Err(fault) if fault.is_permanent() => return Err(fault),
                         Err(fault) => tracing::warn!(%fault, "a copy of a machine does not come up"),
                     }

@@ -13,9 +13,11 @@ fn draw<const BYTES: usize>() -> Result<[u8; BYTES], SandboxError> {
     let mut bytes = [0; BYTES];
     let mut filled = 0;
     while filled < BYTES {
-        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty()).map_err(|errno| {
-            SandboxError::Unavailable { kind: KIND.as_str(), reason: format!("the kernel gives no randomness: {errno}") }
-        })?;
+        filled +=
+            getrandom(&mut bytes[filled..], GetRandomFlags::empty()).map_err(|errno| SandboxError::Unavailable {
+                kind: KIND.as_str(),
+                reason: format!("the kernel gives no randomness: {errno}"),
+            })?;
     }
     Ok(bytes)
 }

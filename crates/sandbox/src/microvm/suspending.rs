@@ -13,7 +13,7 @@ use super::form::Form;
 use super::monitor::refused;
 use super::raising::Stand;
 use super::vmm::{Begin, Shape};
-use super::{KIND, Machines, disk, secrets, sockets, talk};
+use super::{Machines, disk, secrets, sockets, talk};
 use crate::room::ending::END_WAIT;
 use crate::room::place::{Place, own};
 use crate::{Room, RoomSpec, SandboxError};
@@ -206,4 +206,3 @@ impl Machines {
         serde_json::from_slice(&text).ok()
     }
 }
-
