@@ -8,17 +8,7 @@ mod support;
 use support::Ground;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn starts() {
+async fn conforms() {
     let Some(ground) = Ground::with_test_cell() else { return };
-    let subject = ground.subject();
-    let begun = std::time::Instant::now();
-    let mut room = subject.enter(&subject.spec()).await;
-    println!("entered after {:?}", begun.elapsed());
-    println!("{:?}", room.tool("id; uname -a; df -h /workspace; mount; echo hi > x; ls -la; date").await);
-    println!("{:?}", room.cell("ps ax").await);
-    println!("{:?}", room.leave().await);
-    let begun = std::time::Instant::now();
-    let mut room = subject.enter(&subject.spec()).await;
-    println!("entered after {:?}", begun.elapsed());
-    println!("{:?}", room.tool("date").await);
+    loopd_sandbox::conformance::all(&ground.subject()).await;
 }

@@ -19,6 +19,10 @@ pub(super) async fn two_rooms_share_nothing(subject: &Subject) {
     let found: Vec<String> =
         two.tool(hunt).await.text.lines().filter(|line| !line.contains("cmdline")).map(str::to_owned).collect();
     assert!(found.is_empty(), "{found:?}");
+    if subject.has_own_kernel() {
+        // Numbers of two kernels say nothing about each other.
+        return;
+    }
     let mut seen = vec![namespaces_of("/proc/self/ns")];
     for room in [&mut one, &mut two] {
         let links =
@@ -226,7 +230,7 @@ pub(super) async fn files_move_and_devices_are_not_made(subject: &Subject) {
         .await;
     assert_eq!(written.text, "b\nfine\n");
     // Nobody needs a power to make this one, which is none but by name.
-    if subject.claims("landlock").await {
+    if subject.has_own_kernel() || subject.claims("landlock").await {
         refused(&mut room, "mknod /workspace/whiteout c 0 0").await;
     }
 }

@@ -1,5 +1,6 @@
 //! What tests of virtual machines share: a guest that is built once for all of them, with a small base disk and a test's programs in it.
 
+use loopd_domain::environment::Isolation;
 use loopd_guest_image::{BaseSource, GuestImages, KernelSource, Order, PACKAGES_SMALL, Programs};
 use loopd_sandbox::conformance::{self, Subject};
 use loopd_sandbox::microvm::MicrovmSandbox;
@@ -10,6 +11,9 @@ use std::process::Command;
 
 /// A file with the guests' kernel (a Debian package), for machines that cannot fetch one.
 const KERNEL: &str = "LOOPD_TEST_KERNEL";
+
+/// Machines that start at once, each emulated.
+const CROWD: usize = 8;
 
 /// A data directory with a guest's image; what was built of it before is used again.
 pub struct Ground {
@@ -61,6 +65,6 @@ impl Ground {
             let sandbox = MicrovmSandbox::with_programs(&place, programs).unwrap();
             Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(0))
         };
-        Subject::new(Box::new(make), self.data())
+        Subject::new(Box::new(make), self.data()).of(Isolation::Microvm).with_crowd(CROWD)
     }
 }
