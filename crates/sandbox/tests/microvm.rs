@@ -12,3 +12,11 @@ async fn conforms() {
     let Some(ground) = Ground::with_test_cell() else { return };
     loopd_sandbox::conformance::all(&ground.subject()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scratch() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let mut room = subject.enter(&subject.spec()).await;
+    println!("{:?}", room.tool("python3 -c 'import ctypes; print(ctypes.CDLL(None).syscall(444,None,0,1))'; ls -la /proc/self/attr; cat /proc/self/status").await);
+}

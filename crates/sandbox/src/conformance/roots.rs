@@ -39,7 +39,7 @@ pub(super) async fn layers_lie_over_the_hosts_root(subject: &Subject) {
         ("ls -d /usr/bin/env /bin/sh", "/bin/sh\n/usr/bin/env\n"),
         ("id -un", "agent\n"),
         ("cat /etc/resolv.conf | head -n 1", "nameserver 127.0.0.1\n"),
-        ("cat /dev/null; grep -c kernel /proc/version", "0\n"),
+        ("cat /dev/null; grep -c 'no kernel' /proc/version", "0\n"),
         ("echo $PWD; touch here && ls; echo written > /tmp/x && cat /tmp/x", "/workspace\nhere\nwritten\n"),
     ] {
         let answer = room.tool(command).await;
