@@ -3,7 +3,7 @@
 use super::*;
 use crate::files::wire::{WireSink, acknowledge, receive};
 use crate::files::{Content, FileEntry, FileKind, TreeWriter, read_tree};
-use loopd_domain::limits::{LINK_MESSAGES_MAX, LINK_WINDOW_BYTES, OUTLET_WAITING_MAX};
+use loopd_domain::limits::{LINK_MESSAGES_MAX, LINK_STREAMS_MAX, LINK_WINDOW_BYTES, OUTLET_WAITING_MAX};
 use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::guest::GuestState;
 use loopd_protocol::link::{Event, StreamId};
@@ -351,19 +351,9 @@ async fn a_thousand_wishes_and_as_many_as_may_wait() {
         assert_eq!(u32::from_le_bytes(bytes), number);
         stream.write_all(b"yes").await.unwrap();
         drop(stream);
-        let mut is_told = false;
         // What was said before the stream was closed arrives.
-        guest
-            .find(|event| match event {
-                Event::Data { id: at, bytes } if *at == id => {
-                    is_told = bytes == b"yes";
-                    None
-                }
-                Event::Aborted { id: at } if *at == id => Some(()),
-                _ => None,
-            })
-            .await;
-        assert!(is_told);
+        assert_eq!(guest.read(id).await, b"yes");
+        guest.link.end(id);
     }
     // Nobody accepts: some wait, the others are refused, and one that is given up meanwhile makes place.
     let wait = OUTLET_WAITING_MAX as usize;
@@ -372,6 +362,9 @@ async fn a_thousand_wishes_and_as_many_as_may_wait() {
         assert_eq!(guest.next().await, Event::Aborted { id: *refused });
     }
     guest.link.abort(ids[0]);
+    guest.link.abort(ids[1]);
+    guest.link.end(ids[2]);
+    let other = guest.link.open(StreamKind::Outlet).unwrap();
     let last = guest.link.open(StreamKind::Outlet).unwrap();
     // The one after it is refused again: by then the host has heard of both.
     let refused = guest.link.open(StreamKind::Outlet).unwrap();
@@ -385,6 +378,7 @@ async fn a_thousand_wishes_and_as_many_as_may_wait() {
     let ((), read) = tokio::join!(guest.flush(), accepted[wait - 1].read_exact(&mut bytes));
     read.unwrap();
     assert_eq!(&bytes, b"last");
+    assert_ne!(last, other);
     // Nobody will accept any more.
     let waits = guest.link.open(StreamKind::Outlet).unwrap();
     guest.flush().await;
@@ -392,6 +386,39 @@ async fn a_thousand_wishes_and_as_many_as_may_wait() {
     assert_eq!(guest.next().await, Event::Aborted { id: waits });
     let late = guest.link.open(StreamKind::Outlet).unwrap();
     assert_eq!(guest.next().await, Event::Aborted { id: late });
+    assert_eq!(*host.dead().borrow(), None);
+}
+
+#[tokio::test]
+async fn who_goes_on_after_a_stream_was_closed_is_heard_out_for_a_while_and_then_cut_off() {
+    let (host, _control, mut guest) = met().await;
+    let mut outlet = host.outlet();
+    // One says a little more, and ends; one was not heard at all; one does not stop.
+    for (said, more) in [(0, 1_000), (LINK_WINDOW_BYTES as usize, 0), (10, usize::MAX)] {
+        let id = guest.link.open(StreamKind::Outlet).unwrap();
+        guest.write(id, &vec![1; said]).await;
+        let ((), stream) = tokio::join!(guest.flush(), outlet.accept());
+        let mut stream = stream.unwrap();
+        stream.write_all(b"bye").await.unwrap();
+        drop(stream);
+        assert_eq!(guest.read(id).await, b"bye");
+        let (mut left, mut is_cut_off) = (more, false);
+        while left > 0 && !is_cut_off {
+            left -= guest.link.write(id, &vec![1; left.min(10_000)]);
+            guest.step().await;
+            is_cut_off = guest.events.drain(..).any(|event| event == Event::Aborted { id });
+        }
+        guest.link.end(id);
+        guest.flush().await;
+        assert_eq!(is_cut_off, more == usize::MAX, "{said} {more}");
+    }
+    // Nothing is left of them: as many as may be open can be opened.
+    let mut streams = Vec::new();
+    for _ in 0..LINK_STREAMS_MAX {
+        guest.link.open(StreamKind::Outlet).unwrap();
+        let ((), stream) = tokio::join!(guest.flush(), outlet.accept());
+        streams.push(stream.unwrap());
+    }
     assert_eq!(*host.dead().borrow(), None);
 }
 
