@@ -30,6 +30,7 @@ pub mod fault;
 pub mod filter;
 pub mod launcher;
 pub mod probe;
+pub mod program;
 pub mod wire;
 
 mod entry;
@@ -43,6 +44,8 @@ mod stage;
 mod sys;
 mod trust;
 mod walls;
+
+pub use stage::SYSTEM;
 
 /// The descriptor on which the cell listens for hosts.
 pub const CHANNEL: i32 = 3;

@@ -85,6 +85,8 @@ pub enum News {
     Unable(Fault),
     /// The room's first process exists. With it: a pidfd. The walls may still fail; `Ended` says so.
     Parked { room: u64, pid: u32 },
+    /// All of the room that needs no session is built; it does nothing until it is given one.
+    Waits { room: u64 },
     /// The room and all its processes are gone. Without `Parked` before it, it never came to be.
     Ended { room: u64, end: End },
 }
@@ -195,6 +197,10 @@ impl News {
                 out.number(*room);
                 out.number(u64::from(*pid));
             }
+            News::Waits { room } => {
+                out.number(4);
+                out.number(*room);
+            }
             News::Ended { room, end } => {
                 out.number(3);
                 out.number(*room);
@@ -217,6 +223,7 @@ impl News {
             0 => News::Ready,
             1 => News::Unable(from.fault()?),
             2 => News::Parked { room: from.number()?, pid: u32::try_from(from.number()?).map_err(|_| Malformed)? },
+            4 => News::Waits { room: from.number()? },
             3 => News::Ended {
                 room: from.number()?,
                 end: match from.number()? {
@@ -377,7 +384,8 @@ mod tests {
     fn news() -> Vec<News> {
         let fault = Fault { doing: "mounting /proc".into(), errno: 1 };
         let ends = [End::Code(-1), End::Signal(9), End::Failed(fault.clone())];
-        let mut news = vec![News::Ready, News::Unable(fault), News::Parked { room: u64::MAX, pid: 42 }];
+        let mut news = vec![News::Ready, News::Unable(fault), News::Waits { room: 3 }];
+        news.push(News::Parked { room: u64::MAX, pid: 42 });
         news.extend(ends.map(|end| News::Ended { room: 1, end }));
         news
     }

@@ -83,4 +83,7 @@ pub trait Vmm: Send + Sync {
     /// Writes the machine that takes orders at the socket `control` into a new file, complete or not at all, for [`Begin::Suspended`], and
     /// ends it. When it fails, the machine goes on.
     async fn suspend(&self, machine: &Machine, control: UnixStream, into: PathBuf) -> Result<(), VmmError>;
+    /// Cuts off whoever has the link of the machine that takes orders at `control`, and has the VMM listen at `link` from now on. An owner
+    /// who is asleep must not keep the next one out: a VMM has one host at a time.
+    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError>;
 }

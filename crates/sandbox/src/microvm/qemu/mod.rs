@@ -45,6 +45,7 @@ use tokio::net::unix::pipe;
 const STARTING: &str = "starting a machine";
 const FREEZING: &str = "freezing a machine";
 const SUSPENDING: &str = "suspending a machine";
+const RELINKING: &str = "taking over a machine's link";
 /// Bytes a second that state may be written with: no limit.
 const BANDWIDTH: u64 = 1 << 40;
 /// Between two looks at how far the writing has come; the first looks are closer.
@@ -256,6 +257,15 @@ impl Vmm for Qemu {
                 Err(fault)
             }
         }
+    }
+
+    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError> {
+        let mut qmp = Qmp::open(control, RELINKING).await?;
+        qmp.give("link", link.as_fd()).await?;
+        let address = json!({ "type": "fd", "data": { "str": "link" } });
+        let socket = json!({ "type": "socket", "data": { "addr": address, "server": true, "wait": false } });
+        // The one before goes, and with it whoever was connected; the guest sees its host go and another one come.
+        qmp.order("chardev-change", json!({ "id": "link", "backend": socket })).await.map(drop)
     }
 }
 
