@@ -34,7 +34,8 @@ async fn a_guest_boots_with_its_disks_and_answers() {
     bench.layers(vec![layer]);
     let mut guest = bench.boot("one").await;
     assert_eq!(guest.ask("echo one").await, "one");
-    assert_eq!(guest.ask("clock").await, "tsc", "a clock that costs an exit for each look is slow");
+    let clock = guest.ask("clock").await;
+    assert!(clock.starts_with("tsc"), "a clock that costs an exit for each look is slow: {clock}");
     let disks = guest.ask("disks").await;
     assert_eq!(disks, "vda=base:ro:2048 vdb=session:rw:32768 vdc=layer0:ro:8");
     assert_eq!(guest.ask("read vda 4").await, "base");
