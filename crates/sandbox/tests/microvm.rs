@@ -14,9 +14,25 @@ async fn conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scratch() {
+async fn stress() {
     let Some(ground) = Ground::with_test_cell() else { return };
     let subject = ground.subject();
-    let mut room = subject.enter(&subject.spec()).await;
-    println!("{:?}", room.tool("python3 -c 'import ctypes; print(ctypes.CDLL(None).syscall(444,None,0,1))'; ls -la /proc/self/attr; cat /proc/self/status").await);
+    let mut spec = subject.spec();
+    spec.limits.cpu_millis = std::env::var("CPU").unwrap().parse().unwrap();
+    drop(subject.sandbox().start(&spec).await);
+    for number in 0..60 {
+        let mut spec = subject.spec();
+        spec.limits.cpu_millis = std::env::var("CPU").unwrap().parse().unwrap();
+        let begun = std::time::Instant::now();
+        let room = subject.sandbox().start(&spec).await;
+        let started = begun.elapsed();
+        match room {
+            Ok(room) => {
+                let mut room = loopd_sandbox::conformance::Visitor::greeted(room).await;
+                let a = room.tool("date").await;
+                println!("{number} {started:?} {:?} {}", begun.elapsed(), a.text.trim());
+            }
+            Err(fault) => println!("{number} {:?} {fault}", begun.elapsed()),
+        }
+    }
 }
