@@ -65,7 +65,7 @@ impl Ground {
         let make = move || -> Box<dyn Sandbox> {
             let programs = Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &cell };
             let sandbox = MicrovmSandbox::with_programs(&place, programs).unwrap();
-            Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(0))
+            Box::new(sandbox.with_orphan_seconds(std::env::var("ORPH").ok().and_then(|o| o.parse().ok()).unwrap_or(conformance::ORPHAN_SECONDS)).with_waiting_rooms(0))
         };
         Subject::new(Box::new(make), self.data()).of(Isolation::Microvm).with_crowd(CROWD)
     }
