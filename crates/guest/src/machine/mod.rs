@@ -21,7 +21,7 @@ use crate::relay::Relay;
 use crate::sync::{Syncer, Ticket};
 use crate::{clock, sys};
 use ending::Ending;
-use loopd_domain::limits::{GUEST_OUTLETS_MAX, LINK_FRAME_BYTES_MAX};
+use loopd_domain::limits::GUEST_OUTLETS_MAX;
 use loopd_protocol::guest::{FromGuest, GuestState, ToGuest, VERSION};
 use loopd_protocol::link::{Event, Link, Side, StreamId, StreamKind};
 use preparing::Preparing;
@@ -32,8 +32,13 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// Reads from the port before everybody else has a turn.
-const READS: u32 = 16;
+/// The kernel gives no more of a port at once.
+const READ_BYTES: usize = 4 << 10;
+/// Reads from the port before bytes are moved on, and rounds of both before everybody else has a turn.
+const READS: u32 = 32;
+const ROUNDS: u32 = 8;
+/// Before somebody is let in again for whom there was no memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
 
 /// How far the machine has come.
 enum State {
@@ -122,6 +127,16 @@ impl Machine {
 
     /// Until the room has ended, and as much of that as is possible has been told.
     pub fn run(mut self) -> Result<(), Fault> {
+        let ended = self.serve();
+        if let Err(fault) = &ended {
+            self.fail(fault.clone());
+            // It may be the port that failed.
+            let _ = self.settle();
+        }
+        ended
+    }
+
+    fn serve(&mut self) -> Result<(), Fault> {
         loop {
             self.settle()?;
             if self.is_over()? {
@@ -133,28 +148,32 @@ impl Machine {
         }
     }
 
-    /// Moves all that can be moved without waiting.
+    /// Moves all that can be moved without waiting; a host that never stops is left for a while.
     fn settle(&mut self) -> Result<(), Fault> {
-        let mut reads = 0;
+        let mut rounds = 0;
         loop {
             self.take_events()?;
             let moved = self.pump() | self.flush()?;
-            if moved {
-                continue;
-            }
-            if reads == READS || !self.read()? {
+            let came = rounds < ROUNDS && self.read()?;
+            if !moved && !came {
                 return Ok(());
             }
-            reads += 1;
+            rounds += 1;
         }
     }
 
-    /// Reads from the port once. Answers whether something came.
+    /// Takes what the port has. Answers whether something came.
     fn read(&mut self) -> Result<bool, Fault> {
-        let mut bytes = vec![0; LINK_FRAME_BYTES_MAX];
-        let length = self.port.read(&mut bytes)?;
-        self.link.push(&bytes[..length]);
-        Ok(length > 0)
+        let mut bytes = [0; READ_BYTES];
+        for count in 0..READS {
+            let length = self.port.read(&mut bytes)?;
+            if length == 0 {
+                return Ok(count > 0);
+            }
+            self.link.push(&bytes[..length]);
+            self.take_events()?;
+        }
+        Ok(true)
     }
 
     fn flush(&mut self) -> Result<bool, Fault> {
@@ -422,8 +441,14 @@ impl Machine {
     fn accept(&mut self) -> Result<(), Fault> {
         while self.may_accept() {
             let Some(listener) = self.room.as_ref().and_then(|room| room.outlet.as_ref()) else { return Ok(()) };
-            let Some(socket) = outlet::accept(listener).while_doing("taking a wish for a connection")? else {
-                return Ok(());
+            let socket = match outlet::accept(listener) {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return Ok(()),
+                // No memory is left for it now. It waits, and so does this loop, which would be told of it again at once.
+                Err(_) => {
+                    std::thread::sleep(EXHAUSTED_PAUSE);
+                    return Ok(());
+                }
             };
             // Without a stream for it, it is closed: whoever wished for it sees that.
             if let Ok(id) = self.link.open(StreamKind::Outlet) {
