@@ -70,6 +70,7 @@ pub struct Machine {
     cell: OwnedFd,
     state: State,
     launcher: Option<Launcher>,
+    syncer: Syncer,
     disk: Option<Disk>,
     room: Option<Room>,
     ending: Option<Ending>,
@@ -79,7 +80,6 @@ pub struct Machine {
 struct Disk {
     /// Any place on it.
     place: OwnedFd,
-    syncer: Syncer,
     fullness: Fullness,
     /// Answers that a host waits for.
     syncs: Vec<Ticket>,
@@ -119,6 +119,7 @@ impl Machine {
             cell: ground.cell,
             state: State::Booted,
             launcher: None,
+            syncer: Syncer::start()?,
             disk: None,
             room: None,
             ending: None,
@@ -283,7 +284,7 @@ impl Machine {
 
     fn ask_sync(&mut self) -> Result<(), Fault> {
         match &mut self.disk {
-            Some(disk) => disk.syncs.push(disk.syncer.ask()?),
+            Some(disk) => disk.syncs.push(self.syncer.ask()?),
             // Nothing has been written.
             None => self.control.say(&FromGuest::Synced),
         }
@@ -306,9 +307,9 @@ impl Machine {
             sources.push(Source::Launcher);
             fds.push(PollFd::from_borrowed_fd(launcher.socket(), PollFlags::IN));
         }
-        if let Some(disk) = &self.disk {
+        if self.disk.is_some() {
             sources.push(Source::Syncer);
-            fds.push(PollFd::from_borrowed_fd(disk.syncer.answers(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(self.syncer.answers(), PollFlags::IN));
         }
         if let Some(room) = &self.room {
             for counter in [&room.kills, &room.refusals] {
@@ -363,16 +364,12 @@ impl Machine {
                 }
                 Ok(())
             }
-            Source::Relay(id) => {
-                let syncer = self.disk.as_mut().map(|disk| &mut disk.syncer);
-                match self.relays.get_mut(&id) {
-                    Some(relay) if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
-                        let syncer = syncer.filter(|_| relay.kind() == StreamKind::Cell);
-                        relay.read(syncer)
-                    }
-                    _ => Ok(()),
+            Source::Relay(id) => match self.relays.get_mut(&id) {
+                Some(relay) if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
+                    relay.read((relay.kind() == StreamKind::Cell).then_some(&mut self.syncer))
                 }
-            }
+                _ => Ok(()),
+            },
         }
     }
 
@@ -390,9 +387,9 @@ impl Machine {
 
     fn hear_syncer(&mut self) -> Result<(), Fault> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
-        disk.syncer.heard()?;
+        self.syncer.heard()?;
         let before = disk.syncs.len();
-        disk.syncs.retain(|ticket| !disk.syncer.is_done(*ticket));
+        disk.syncs.retain(|ticket| !self.syncer.is_done(*ticket));
         for _ in disk.syncs.len()..before {
             self.control.say(&FromGuest::Synced);
         }
@@ -465,11 +462,5 @@ impl Machine {
             let (memory, processes) = std::mem::take(&mut room.reached);
             self.control.say(&FromGuest::Reached { memory, processes });
         }
-    }
-
-    fn session_disk(place: OwnedFd) -> Result<Disk, Fault> {
-        let hold = place.try_clone().while_doing("holding the session's disk")?;
-        let syncer = Syncer::start(hold)?;
-        Ok(Disk { place, syncer, fullness: Fullness::new(clock::now()), syncs: Vec::new() })
     }
 }
