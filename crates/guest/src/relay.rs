@@ -126,7 +126,7 @@ impl Relay {
     }
 
     /// Moves what can be moved. Answers whether something was, and how the relay stands.
-    pub fn pump(&mut self, link: &mut Link, syncer: Option<&Syncer>) -> (bool, Course) {
+    pub fn pump(&mut self, link: &mut Link, syncer: &Syncer) -> (bool, Course) {
         let moved = self.pass(link, syncer) | self.deliver(link);
         let course = match (self.up_told, self.down_shut, self.is_deaf) {
             (true, true, _) => Course::Over,
@@ -137,10 +137,8 @@ impl Relay {
         (moved, course)
     }
 
-    fn pass(&mut self, link: &mut Link, syncer: Option<&Syncer>) -> bool {
-        if let (Some(ticket), Some(syncer)) = (self.ticket, syncer)
-            && !syncer.is_done(ticket)
-        {
+    fn pass(&mut self, link: &mut Link, syncer: &Syncer) -> bool {
+        if self.ticket.is_some_and(|ticket| !syncer.is_done(ticket)) {
             return false;
         }
         self.ticket = None;
