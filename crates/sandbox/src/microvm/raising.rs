@@ -178,7 +178,10 @@ impl Machines {
         let is_prepared = |said: &FromGuest| matches!(said, FromGuest::Prepared).then_some(());
         let prepared = talk::ask(&mut raised.control, order, "being prepared", is_prepared).await;
         match prepared {
-            Ok(()) => Ok(raised.state = GuestState::Prepared),
+            Ok(()) => {
+                raised.state = GuestState::Prepared;
+                Ok(())
+            }
             Err(fault) => Err(with_words(fault, &raised.machine).await),
         }
     }
