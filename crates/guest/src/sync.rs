@@ -103,6 +103,14 @@ impl Shared {
 }
 
 #[cfg(test)]
+impl Syncer {
+    /// A moment that is not there yet.
+    pub fn after(&self, ticket: Ticket) -> Ticket {
+        Ticket(ticket.0 + 1)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use rustix::event::{PollFd, PollFlags, poll};

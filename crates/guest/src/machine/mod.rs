@@ -248,6 +248,9 @@ impl Machine {
         }
         self.control.opened(id);
         self.control.say(&FromGuest::Ready { version: VERSION, state: self.state.name() });
+        if let Some(disk) = &mut self.disk {
+            disk.fullness.renew(clock::now());
+        }
     }
 
     fn obey(&mut self) -> Result<(), Fault> {
