@@ -6,6 +6,8 @@
 mod bench;
 
 use bench::{Bench, Guest, PATIENCE, bench};
+use loopd_sandbox::Accelerator;
+use loopd_sandbox::microvm::qemu::Qemu;
 use loopd_sandbox::microvm::vmm::{Begin, Machine, Vmm, VmmError};
 use std::fs;
 use std::time::Duration;
@@ -44,6 +46,19 @@ async fn a_guest_boots_with_its_disks_and_answers() {
     assert_eq!(guest.ask("write vdb of the session").await, "written");
     assert!(fs::read(bench.path("one.disk")).unwrap().starts_with(b"of the session"));
     guest.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_comes_up_is_told_from_one_that_does_not() {
+    let Some(bench) = bench("the trial of a kernel").await else { return };
+    let kernel = bench.shape().kernel;
+    assert_eq!(Qemu::trial(&kernel, Accelerator::Emulation, PATIENCE).await.unwrap(), None);
+    // Cut off in the middle, it is no kernel any more, though it begins like one.
+    let cut = bench.path("cut");
+    let whole = fs::read(&kernel).unwrap();
+    fs::write(&cut, [&whole[..4 << 20], &vec![0; whole.len() - (4 << 20)]].concat()).unwrap();
+    let fault = Qemu::trial(&cut, Accelerator::Emulation, Duration::from_secs(2)).await.unwrap().unwrap();
+    assert!(fault.contains("come up") || fault.contains("QEMU ended"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +225,7 @@ async fn a_later_server_has_the_machine_suspended() {
     let (process, pid) = (machine.process.try_clone().unwrap(), machine.pid);
     let mut first = machine.ended.clone();
     drop(machine);
-    let machine = loopd_sandbox::microvm::qemu::Qemu::adopt(process, pid);
+    let machine = Qemu::adopt(process, pid);
     let control: UnixStream = guest.control().await;
     let into = bench.path("heir.asleep");
     bench.qemu.suspend(&machine, control, into.clone()).await.unwrap();

@@ -82,6 +82,15 @@ impl Qemu {
         probe::check(data, kernel).await
     }
 
+    /// Boots a kernel with nothing to go on with. Answers why it does not come up; `None`: it does.
+    pub async fn trial(
+        kernel: &Path,
+        accelerator: Accelerator,
+        patience: Duration,
+    ) -> Result<Option<String>, VmmError> {
+        probe::trial(&probe::find().await?, kernel, accelerator, patience).await
+    }
+
     async fn with(found: &probe::Found, accelerator: Accelerator) -> Result<Self, VmmError> {
         let tsc_khz = match accelerator {
             Accelerator::Kvm => None,

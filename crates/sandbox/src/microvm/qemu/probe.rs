@@ -125,7 +125,7 @@ fn keep(path: &Path, verdict: &Verdict) -> io::Result<()> {
 }
 
 /// Why a kernel does not come up; `None`: it does.
-async fn trial(
+pub(super) async fn trial(
     found: &Found,
     kernel: &Path,
     accelerator: Accelerator,
@@ -194,31 +194,6 @@ fn told(verdict: CheckVerdict, detail: String, remedy: &str) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The guests' kernel, where tests have one.
-    fn kernel() -> Option<PathBuf> {
-        std::env::var_os("LOOPD_TEST_KERNEL").map(|place| Path::new(&place).join("vmlinux"))
-    }
-
-    #[tokio::test]
-    async fn a_kernel_that_comes_up_is_told_from_one_that_does_not() {
-        let (Some(kernel), Ok(found)) = (kernel(), find().await) else {
-            assert!(std::env::var_os("CI").is_none(), "a trial needs QEMU and a kernel");
-            eprintln!("left out: a trial needs QEMU and a kernel");
-            return;
-        };
-        let patience = Duration::from_secs(60);
-        assert_eq!(trial(&found, &kernel, Accelerator::Emulation, patience).await.unwrap(), None);
-        // Cut off in the middle, it is no kernel any more, though it begins like one.
-        let place = tempfile::tempdir().unwrap();
-        let cut = place.path().join("cut");
-        let whole = fs::read(&kernel).unwrap();
-        fs::write(&cut, [&whole[..4 << 20], &vec![0; whole.len() - (4 << 20)]].concat()).unwrap();
-        let short = Duration::from_secs(2);
-        let fault = trial(&found, &cut, Accelerator::Emulation, short).await.unwrap();
-        let fault = fault.unwrap();
-        assert!(fault.contains("come up") || fault.contains("QEMU ended"), "{fault}");
-    }
 
     #[tokio::test]
     async fn what_was_found_out_is_remembered_for_the_same_kernel() {
