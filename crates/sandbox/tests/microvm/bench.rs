@@ -24,7 +24,9 @@ const DISK_BYTES: u64 = 16 << 20;
 const USER: u32 = 0x7f00_0001;
 
 pub struct Bench {
-    place: tempfile::TempDir,
+    place: PathBuf,
+    /// Removed with it.
+    _own: Option<tempfile::TempDir>,
     pub qemu: Qemu,
     shape: Arc<Shape>,
 }
@@ -50,12 +52,18 @@ pub async fn bench(test: &str) -> Option<Bench> {
 }
 
 async fn made() -> Result<Bench, String> {
-    let place = tempfile::tempdir().unwrap();
+    let own = tempfile::tempdir().unwrap();
+    let bench = in_place(own.path().to_owned()).await?;
+    Ok(Bench { _own: Some(own), ..bench })
+}
+
+/// In a directory that another process may have been in before.
+pub async fn in_place(place: PathBuf) -> Result<Bench, String> {
     let package = std::env::var_os(KERNEL).ok_or(format!("{KERNEL} names no Debian package of a kernel"))?;
     let kernel = KernelSource::File { kernel: PathBuf::from(package), modules: None };
-    let image = image(kernel, place.path()).map_err(|fault| fault.to_string())?;
+    let image = image(kernel, &place).map_err(|fault| fault.to_string())?;
     // No file system: the guest mounts nothing.
-    let base = place.path().join("base");
+    let base = place.join("base");
     fs::write(&base, [&b"base"[..], &[0; (1 << 20) - 4]].concat()).unwrap();
     let shape = Shape {
         kernel: image.kernel,
@@ -66,8 +74,8 @@ async fn made() -> Result<Bench, String> {
         disk_bytes: DISK_BYTES,
         layers: Vec::new(),
     };
-    let qemu = Qemu::find(place.path(), &shape.kernel).await.map_err(|fault| fault.to_string())?;
-    Ok(Bench { place, qemu, shape: Arc::new(shape) })
+    let qemu = Qemu::find(&place, &shape.kernel).await.map_err(|fault| fault.to_string())?;
+    Ok(Bench { place, _own: None, qemu, shape: Arc::new(shape) })
 }
 
 /// What was built of it before is used again.
@@ -104,7 +112,7 @@ fn guest(place: &Path) -> Vec<u8> {
 
 impl Bench {
     pub fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.place.join(name)
     }
 
     pub fn shape(&self) -> Shape {
@@ -152,6 +160,13 @@ impl Bench {
             assert_eq!(guest.hear().await, "hello");
         }
         Ok(guest)
+    }
+
+    /// Connects to a machine that is there already.
+    pub async fn meet(&self, name: &str, machine: Machine) -> Guest {
+        let [link, control] = ["link", "control"].map(|what| self.path(&format!("{name}.{what}")));
+        let link = BufReader::new(UnixStream::connect(link).await.unwrap());
+        Guest { name: name.to_owned(), machine: Some(machine), link, control }
     }
 
     /// A file system with little room, where one can be mounted.

@@ -73,7 +73,7 @@ impl Qemu {
     /// `kernel`, the guests' one; when that is not known yet a guest is booted to find out, for some seconds at most.
     pub async fn find(data: &Path, kernel: &Path) -> Result<Self, VmmError> {
         let found = probe::find().await?;
-        let (accelerator, _) = probe::accelerator(&found, data, kernel).await?;
+        let (accelerator, _) = probe::accelerator(&found, data, kernel, false).await?;
         Self::with(&found, accelerator).await
     }
 
