@@ -219,6 +219,24 @@ pub const ROOM_SHAPES_MAX: usize = 4;
 /// How long after the last session that wanted such a room their number halves, and when a shape is forgotten, in milliseconds.
 pub const ROOMS_WAITING_HALVE_MS: u64 = 30_000;
 pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
+/// What a virtual machine has besides what its room may use: for its kernel and its first process; and what its VMM has besides the
+/// machine's memory.
+pub const MACHINE_MEMORY_BYTES: u64 = 128 << 20;
+pub const VMM_MEMORY_BYTES: u64 = 384 << 20;
+/// A virtual machine that has not come up after so many milliseconds is ended and begun again, so many times in all.
+pub const MACHINE_BOOT_MS: u64 = 45_000;
+pub const MACHINE_BOOTS_MAX: u32 = 5;
+/// What a virtual machine may take to answer what it was told, and to go when its cell has ended, in milliseconds.
+pub const MACHINE_ANSWER_MS: u64 = 60_000;
+pub const MACHINE_END_MS: u64 = 15_000;
+/// Templates of virtual machines that a host keeps; the one that was not wanted for longest gives way.
+pub const TEMPLATES_MAX: usize = 8;
+/// How long a template that could not be made is not tried again, in milliseconds.
+pub const TEMPLATE_PAUSE_MS: u64 = 60_000;
+/// Virtual machines that live already and wait for a session.
+pub const MACHINES_WAITING_MAX: usize = 2;
+/// Bytes of the note beside a suspended machine.
+pub const SUSPENSION_BYTES_MAX: u64 = 1 << 20;
 /// How long a cell whose host is gone waits for another one before it ends, in seconds.
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.
@@ -361,7 +379,27 @@ pub const LINK_OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// A guest is asked for a sign of life this often, and given up when it gives none for so long, in milliseconds. Emulation is slow.
 pub const LINK_PING_MS: u64 = 15_000;
 pub const LINK_PATIENCE_MS: u64 = 60_000;
+/// A guest that neither takes nor gives any byte of a session's files for this long is given up, in milliseconds.
+pub const LINK_FILES_SILENCE_MS: u64 = 300_000;
 /// Messages about a machine that wait for its host, or for the machine.
 pub const LINK_MESSAGES_MAX: usize = 64;
 /// Bytes of one message about a machine.
 pub const LINK_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// How long a virtual machine's monitor may take to start, to answer an order, and to write a machine to disk, in milliseconds.
+pub const MACHINE_STARTS_MS: u64 = 20_000;
+pub const QMP_ANSWER_MS: u64 = 20_000;
+pub const MACHINE_SUSPEND_MS: u64 = 120_000;
+/// Bytes of one line of such a monitor.
+pub const QMP_LINE_BYTES_MAX: u64 = 256 << 10;
+/// Descriptors and threads that one may have.
+pub const MACHINE_OPEN_FILES: u64 = 256;
+pub const MACHINE_THREADS_MAX: u64 = 160;
+/// What is kept of a machine's console, and of its monitor's error output: the last bytes. And how long is waited for them when a
+/// start has failed, in milliseconds.
+pub const MACHINE_LAST_WORDS_BYTES_MAX: usize = 4 << 10;
+pub const MACHINE_LAST_WORDS_MS: u64 = 1_000;
+/// Templates of machines whose memory a host holds for copies to share; more are read again.
+pub const TEMPLATES_HELD_MAX: usize = 8;
+/// How long a kernel may take to come up before KVM is believed not to work, and QEMU to say its version, in milliseconds.
+pub const KVM_TRIAL_MS: u64 = 5_000;
+pub const QEMU_VERSION_MS: u64 = 10_000;

@@ -25,6 +25,7 @@
 //! Not here: which sessions exist, where cgroups are made, who may use what. The host says so in each order.
 
 pub mod channel;
+pub mod confine;
 pub mod fault;
 pub mod filter;
 pub mod launcher;

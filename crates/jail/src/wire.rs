@@ -254,10 +254,14 @@ impl Fault {
 }
 
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    fn number(&mut self, number: u64) {
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(crate) fn number(&mut self, number: u64) {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
@@ -266,31 +270,35 @@ impl Writer {
         self.number(i64::from(number) as u64);
     }
 
-    fn option(&mut self, number: Option<u64>) {
+    pub(crate) fn option(&mut self, number: Option<u64>) {
         self.number(u64::from(number.is_some()));
         self.number(number.unwrap_or(0));
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    fn list(&mut self, items: &[Vec<u8>]) {
+    pub(crate) fn list(&mut self, items: &[Vec<u8>]) {
         self.number(items.len() as u64);
         items.iter().for_each(|item| self.bytes(item));
     }
 
-    fn fault(&mut self, fault: &Fault) {
+    pub(crate) fn fault(&mut self, fault: &Fault) {
         self.number(i64::from(fault.errno) as u64);
         self.bytes(fault.doing.as_bytes());
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
-impl Reader<'_> {
-    fn number(&mut self) -> Result<u64, Malformed> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(packet: &'a [u8]) -> Self {
+        Reader(packet)
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
         let (head, rest) = self.0.split_first_chunk::<8>().ok_or(Malformed)?;
         self.0 = rest;
         Ok(u64::from_le_bytes(*head))
@@ -300,7 +308,7 @@ impl Reader<'_> {
         i32::try_from(self.number()? as i64).map_err(|_| Malformed)
     }
 
-    fn option(&mut self) -> Result<Option<u64>, Malformed> {
+    pub(crate) fn option(&mut self) -> Result<Option<u64>, Malformed> {
         match (self.number()?, self.number()?) {
             (0, _) => Ok(None),
             (1, number) => Ok(Some(number)),
@@ -308,7 +316,7 @@ impl Reader<'_> {
         }
     }
 
-    fn bytes(&mut self) -> Result<Vec<u8>, Malformed> {
+    pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, Malformed> {
         let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
         if length > self.0.len() {
             return Err(Malformed);
@@ -318,7 +326,7 @@ impl Reader<'_> {
         Ok(head.to_vec())
     }
 
-    fn list(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
+    pub(crate) fn list(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
         // No room is taken for what is announced: a packet is short, and each item takes a part of it.
         (0..self.number()?).map(|_| self.bytes()).collect()
     }
@@ -329,13 +337,13 @@ impl Reader<'_> {
         Ok(ports.iter().map(|port| u16::from_le_bytes(*port)).collect())
     }
 
-    fn fault(&mut self) -> Result<Fault, Malformed> {
+    pub(crate) fn fault(&mut self) -> Result<Fault, Malformed> {
         let errno = self.signed()?;
         let doing = String::from_utf8(self.bytes()?).map_err(|_| Malformed)?;
         Ok(Fault { doing, errno })
     }
 
-    fn end<T>(&self, read: T) -> Result<T, Malformed> {
+    pub(crate) fn end<T>(&self, read: T) -> Result<T, Malformed> {
         if self.0.is_empty() { Ok(read) } else { Err(Malformed) }
     }
 }

@@ -106,7 +106,8 @@ pub enum Event {
     Data { id: StreamId, bytes: Vec<u8> },
     /// The other side writes no more. The stream is over when both sides have ended.
     Ended { id: StreamId },
-    /// The other side has given the stream up: it is over.
+    /// The other side has given the stream up, as one closes a socket: it is over. What was handed out before is still good, what was not
+    /// sent yet is void.
     Aborted { id: StreamId },
     /// A stream for which [`Link::write`] took less than it was given can be written to again.
     Writable { id: StreamId },

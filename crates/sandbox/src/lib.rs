@@ -8,6 +8,7 @@ pub mod microvm;
 pub mod namespaces;
 pub mod port;
 pub mod programs;
+mod room;
 
 /// A session's files on their way: they have a room of their own, as a guest needs it too.
 pub use loopd_files as files;

@@ -16,38 +16,41 @@ use tokio::io::unix::AsyncFd;
 
 /// A process that no other is mistaken for until the machine restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pub pid: u32,
     /// In the kernel's ticks since it started.
     pub started: u64,
 }
 
 impl Process {
+    /// Stands in a record while nobody knows yet which process it will be. No process is it.
+    pub(crate) const UNKNOWN: Process = Process { pid: 0, started: 0 };
+
     /// The process that has this number now.
-    pub(super) fn with(pid: u32) -> Option<Self> {
+    pub(crate) fn with(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The program's name, in brackets, may hold anything; the start time is the 20th field after it.
         let started = stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()?;
         Some(Process { pid, started })
     }
 
-    pub(super) fn own() -> io::Result<Self> {
+    pub(crate) fn own() -> io::Result<Self> {
         Self::with(std::process::id())
             .ok_or_else(|| io::Error::other("/proc/self/stat does not say when this process began"))
     }
 
-    pub(super) fn exists(self) -> bool {
+    pub(crate) fn exists(self) -> bool {
         Self::with(self.pid) == Some(self)
     }
 
     /// Whether it has become the program that is started under this name.
-    pub(super) fn runs(self, name: &[u8]) -> bool {
+    pub(crate) fn runs(self, name: &[u8]) -> bool {
         let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         line.split(|byte| *byte == 0).next() == Some(name)
     }
 
     /// A hold on it, if it has not ended.
-    pub(super) fn open(self) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn open(self) -> io::Result<Option<OwnedFd>> {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
         let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
@@ -61,37 +64,37 @@ impl Process {
 
 /// `loopd-<pid>-<start time>-<number>`: what a server makes for the time of its life carries its name, so that the next one
 /// can tell what is left over. The number tells the sandboxes of one process apart.
-pub(super) fn server_name() -> io::Result<String> {
+pub(crate) fn server_name() -> io::Result<String> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let Process { pid, started } = Process::own()?;
     Ok(format!("loopd-{pid}-{started}-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// The server that has this name.
-pub(super) fn server_of(name: &str) -> Option<Process> {
+pub(crate) fn server_of(name: &str) -> Option<Process> {
     let mut fields = name.strip_prefix("loopd-")?.splitn(3, '-');
     let (pid, started, _) = (fields.next()?, fields.next()?, fields.next()?);
     Some(Process { pid: pid.parse().ok()?, started: started.parse().ok()? })
 }
 
 /// Differs after each start of the machine.
-pub(super) fn boot() -> io::Result<String> {
+pub(crate) fn boot() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-pub(super) fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
     ended_within(pidfd, Duration::ZERO)
 }
 
 /// Whether it ends within a time. Blocks.
-pub(super) fn ended_within(pidfd: &OwnedFd, wait: Duration) -> io::Result<bool> {
+pub(crate) fn ended_within(pidfd: &OwnedFd, wait: Duration) -> io::Result<bool> {
     let wait =
         Timespec { tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX), tv_nsec: wait.subsec_nanos().into() };
     Ok(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&wait))? > 0)
 }
 
 /// Waits for the end of a process. Of a room's first process it comes after the end of all others in the room.
-pub(super) async fn ended(pidfd: &OwnedFd) -> io::Result<()> {
+pub(crate) async fn ended(pidfd: &OwnedFd) -> io::Result<()> {
     // One descriptor can be waited on but once.
     let own = pidfd.try_clone()?;
     // SAFETY: an `OwnedFd` is open and one and the same descriptor for as long as it lives; nobody takes it out of there.
@@ -104,7 +107,7 @@ pub(super) async fn ended(pidfd: &OwnedFd) -> io::Result<()> {
 
 /// How a process that has ended did so, as far as the kernel tells this one. A child of a launcher that died can have become
 /// this process's own, if it is the first of its machine; then it is reaped with that.
-pub(super) fn exit(pidfd: &OwnedFd) -> RoomExit {
+pub(crate) fn exit(pidfd: &OwnedFd) -> RoomExit {
     use std::os::fd::AsFd;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options).ok().flatten();
@@ -117,7 +120,7 @@ pub(super) fn exit(pidfd: &OwnedFd) -> RoomExit {
 }
 
 /// Kills a process, and with a room's first one the room. One that is gone already cannot be killed, and need not be.
-pub(super) fn kill(pidfd: &OwnedFd) {
+pub(crate) fn kill(pidfd: &OwnedFd) {
     match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => tracing::error!(%errno, "a room cannot be killed"),

@@ -30,14 +30,14 @@ use std::thread;
 use std::time::Duration;
 use tree::{Tree, Version};
 
-pub(super) use meter::Counters;
+pub(crate) use meter::Counters;
 
 /// A room's cgroup is busy for a moment after its last process has ended.
 const REMOVE_ATTEMPTS: u32 = 50;
 const REMOVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where this server's rooms are limited.
-pub(super) struct Cgroups {
+pub(crate) struct Cgroups {
     trees: Arc<Trees>,
     /// Why no tree could be looked for at all.
     fault: Option<String>,
@@ -51,7 +51,7 @@ struct Trees(Vec<Tree>);
 
 /// The cgroups of one room. [`RoomCgroup::remove`] waits until they are free; dropping them tries once.
 #[derive(Debug, Default)]
-pub(super) struct RoomCgroup {
+pub(crate) struct RoomCgroup {
     directories: Vec<PathBuf>,
     /// `None` for a room of another server.
     _trees: Option<Arc<Trees>>,
@@ -60,7 +60,7 @@ pub(super) struct RoomCgroup {
 impl Cgroups {
     /// Finds the trees, makes this server's directories, removes those of dead servers.
     /// `data`: where sessions lie.
-    pub(super) fn open(name: &str, data: &Path) -> Self {
+    pub(crate) fn open(name: &str, data: &Path) -> Self {
         let device = device::of(data);
         match tree::open_all(name, device.as_deref().ok()) {
             Ok(trees) => Cgroups { trees: Arc::new(Trees(trees)), fault: None, device },
@@ -71,7 +71,7 @@ impl Cgroups {
     }
 
     /// Removes the directories of dead servers whose rooms have ended.
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         for tree in self.trees.used() {
             if let Some(parent) = tree.directory.parent() {
                 tree::remove_leftovers(parent);
@@ -80,7 +80,7 @@ impl Cgroups {
     }
 
     /// Why rooms cannot be limited by a controller; `None` when they are.
-    pub(super) fn why_not(&self, controller: &str) -> Option<String> {
+    pub(crate) fn why_not(&self, controller: &str) -> Option<String> {
         if self.limits(controller) {
             return None;
         }
@@ -93,7 +93,7 @@ impl Cgroups {
     }
 
     /// `version 1` or `version 2`: of the tree that limits this.
-    pub(super) fn version(&self, controller: &str) -> &'static str {
+    pub(crate) fn version(&self, controller: &str) -> &'static str {
         match self.trees.used().find(|tree| tree.controls(controller)).map(|tree| tree.version) {
             Some(Version::One) => "version 1",
             Some(Version::Two) => "version 2",
@@ -102,7 +102,7 @@ impl Cgroups {
     }
 
     /// Has a room's cgroups made and looks whether the kernel holds what it was told of a controller.
-    pub(super) fn try_out(&self, room: u64, controller: &str, limits: &RoomLimits) -> Result<(), String> {
+    pub(crate) fn try_out(&self, room: u64, controller: &str, limits: &RoomLimits) -> Result<(), String> {
         let (made, _procs) = self.room(room, limits).map_err(|fault| fault.to_string())?;
         let result = self.trees.used().filter(|tree| tree.controls(controller)).try_for_each(|tree| {
             let settings = tree.settings(limits, self.device.as_deref().ok());
@@ -113,12 +113,12 @@ impl Cgroups {
         result
     }
 
-    pub(super) fn limits(&self, controller: &str) -> bool {
+    pub(crate) fn limits(&self, controller: &str) -> bool {
         self.trees.0.iter().any(|tree| tree.controls(controller))
     }
 
     /// Makes a room's cgroups. Answers their `cgroup.procs` files, for the room's first process to write itself into.
-    pub(super) fn room(&self, room: u64, limits: &RoomLimits) -> io::Result<(RoomCgroup, Vec<OwnedFd>)> {
+    pub(crate) fn room(&self, room: u64, limits: &RoomLimits) -> io::Result<(RoomCgroup, Vec<OwnedFd>)> {
         let mut made = RoomCgroup { directories: Vec::new(), _trees: Some(Arc::clone(&self.trees)) };
         let mut procs = Vec::new();
         for tree in self.trees.used() {
@@ -137,7 +137,7 @@ impl Cgroups {
     }
 
     /// Gives a room that was made for other limits its own.
-    pub(super) fn limit(&self, room: u64, limits: &RoomLimits) -> io::Result<()> {
+    pub(crate) fn limit(&self, room: u64, limits: &RoomLimits) -> io::Result<()> {
         self.trees.used().try_for_each(|tree| self.set(tree, &tree.directory.join(room.to_string()), limits))
     }
 
@@ -170,16 +170,39 @@ impl Drop for Trees {
 
 impl RoomCgroup {
     /// Those of a room that another server may have started.
-    pub(super) fn recorded(directories: Vec<PathBuf>) -> Self {
+    pub(crate) fn recorded(directories: Vec<PathBuf>) -> Self {
         RoomCgroup { directories, _trees: None }
     }
 
-    pub(super) fn directories(&self) -> &[PathBuf] {
+    /// Kills what is in cgroups of which nobody knows the first process. Where there are none, there is nothing to be found.
+    pub(crate) fn kill(directories: &[PathBuf]) -> io::Result<()> {
+        for _ in 0..REMOVE_ATTEMPTS {
+            let mut is_empty = true;
+            for directory in directories {
+                let listed = match fs::read_to_string(directory.join("cgroup.procs")) {
+                    Err(absent) if absent.kind() == io::ErrorKind::NotFound => continue,
+                    other => other?,
+                };
+                let found = listed.lines().filter_map(|line| process::Process::with(line.parse().ok()?));
+                for process in found {
+                    is_empty = false;
+                    process.open()?.iter().for_each(process::kill);
+                }
+            }
+            if is_empty {
+                return Ok(());
+            }
+            thread::sleep(REMOVE_PAUSE);
+        }
+        Err(io::Error::other("processes of a room were killed and live"))
+    }
+
+    pub(crate) fn directories(&self) -> &[PathBuf] {
         &self.directories
     }
 
     /// Blocks until the kernel lets go of them, for half a second at most.
-    pub(super) fn remove(mut self) {
+    pub(crate) fn remove(mut self) {
         for directory in self.directories.drain(..) {
             for attempt in 1..=REMOVE_ATTEMPTS {
                 match fs::remove_dir(&directory) {

@@ -18,12 +18,12 @@ use std::sync::{Mutex, PoisonError};
 const FIRST: u32 = 0x7000_0000;
 const END: u32 = 0x7ffe_0000;
 /// Ids of one session.
-pub(super) const STRIDE: u32 = 16;
+pub(crate) const STRIDE: u32 = 16;
 const SESSIONS_MAX: u32 = (END - FIRST) / STRIDE;
 /// Sessions whose ids are reserved with one write to disk.
 const BLOCK: u32 = 256;
 
-pub(super) struct Ids {
+pub(crate) struct Ids {
     path: PathBuf,
     block: Mutex<Block>,
 }
@@ -37,12 +37,12 @@ struct Block {
 }
 
 impl Ids {
-    pub(super) fn in_directory(data: &Path) -> Self {
+    pub(crate) fn in_directory(data: &Path) -> Self {
         Ids { path: data.join("room-ids"), block: Mutex::default() }
     }
 
     /// First of the ids of a new session.
-    pub(super) fn allocate(&self) -> io::Result<u32> {
+    pub(crate) fn allocate(&self) -> io::Result<u32> {
         let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
         if block.next == block.end {
             *block = reserve(&self.path)?;
@@ -54,7 +54,7 @@ impl Ids {
 }
 
 /// First of the ids that a file's owner belongs to, if it is one of ours.
-pub(super) fn first_of(owner: u32) -> Option<u32> {
+pub(crate) fn first_of(owner: u32) -> Option<u32> {
     (FIRST..END).contains(&owner).then(|| owner - (owner - FIRST) % STRIDE)
 }
 

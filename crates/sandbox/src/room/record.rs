@@ -5,16 +5,19 @@
 
 use super::process::Process;
 use loopd_domain::Epoch;
+use loopd_domain::environment::Isolation;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
 /// Bytes of a record, the same for each, so that a newer one covers an older one.
-pub(super) const BYTES: usize = 4096;
+pub(crate) const BYTES: usize = 4096;
 const TITLE: &str = "loopd room 1";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(crate) struct Record {
+    /// Of its walls: only the backend of this kind can give the room to somebody; any can end it.
+    pub kind: Isolation,
     /// Of the owner who had the room last. It stays when the room is gone.
     pub epoch: Epoch,
     /// Of the machine when the room was started.
@@ -24,14 +27,14 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn encode(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
         let mut text = String::new();
         let Process { pid, started } = self.process;
         // Writing to a string cannot fail.
         let _ = write!(
             text,
             "{TITLE}\nkind {}\nepoch {}\nboot {}\nprocess {pid} {started}\n",
-            super::KIND,
+            self.kind.as_str(),
             self.epoch.0,
             self.boot
         );
@@ -49,7 +52,7 @@ impl Record {
     }
 
     /// `None`: nothing was ever written.
-    pub(super) fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
+    pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
@@ -65,15 +68,14 @@ fn read(text: &str) -> Option<Record> {
         return None;
     }
     let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
-    if field("kind")? != super::KIND {
-        return None;
-    }
+    let kind = field("kind")?;
+    let kind = [Isolation::Namespaces, Isolation::Microvm].into_iter().find(|known| known.as_str() == kind)?;
     let epoch = Epoch(field("epoch")?.parse().ok()?);
     let boot = field("boot")?.to_owned();
     let (pid, started) = field("process")?.split_once(' ')?;
     let process = Process { pid: pid.parse().ok()?, started: started.parse().ok()? };
     let cgroups = lines.map(|line| line.strip_prefix("cgroup ").map(PathBuf::from)).collect::<Option<_>>()?;
-    Some(Record { epoch, boot, process, cgroups })
+    Some(Record { kind, epoch, boot, process, cgroups })
 }
 
 #[cfg(test)]
@@ -82,6 +84,7 @@ mod tests {
 
     fn record() -> Record {
         Record {
+            kind: Isolation::Namespaces,
             epoch: Epoch(7),
             boot: "b-1".to_owned(),
             process: Process { pid: 42, started: 99 },
@@ -91,7 +94,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for record in [record(), Record { cgroups: Vec::new(), ..record() }] {
+        for record in
+            [record(), Record { cgroups: Vec::new(), ..record() }, Record { kind: Isolation::Microvm, ..record() }]
+        {
             let bytes = record.encode().unwrap();
             assert_eq!(bytes.len(), BYTES);
             assert_eq!(Record::parse(&bytes).unwrap(), Some(record));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 
 /// Kills by descriptor, which can never mean another process.
-pub(super) struct Guard {
+pub(crate) struct Guard {
     hold: Hold,
     left: bool,
 }
@@ -26,8 +26,13 @@ struct Hold {
 
 impl Guard {
     /// `place`: where the room is recorded. `epoch`: of the owner who holds it.
-    pub(super) fn new(place: PathBuf, epoch: Epoch, process: Process, pidfd: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(place: PathBuf, epoch: Epoch, process: Process, pidfd: Arc<OwnedFd>) -> Self {
         Guard { hold: Hold { place, epoch, process, pidfd }, left: false }
+    }
+
+    /// For one who kills when there is a reason, and not by going.
+    pub(crate) fn at_hand(&self) -> Self {
+        Guard { hold: self.hold.clone(), left: true }
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Removes `directory` and all below it. Absent is fine. Nobody else may be writing in there.
-pub(super) fn remove(directory: &Path) -> Result<()> {
+pub(crate) fn remove(directory: &Path) -> Result<()> {
     let top = match open(CWD, directory) {
         Err(Errno::NOENT) => return Ok(()),
         other => other?,
