@@ -232,6 +232,8 @@ pub const MACHINE_BINDS_MAX: u32 = 3;
 /// What a virtual machine may take to answer what else it was told, and to go when its cell has ended, in milliseconds.
 pub const MACHINE_ANSWER_MS: u64 = 60_000;
 pub const MACHINE_END_MS: u64 = 15_000;
+/// Lines that one guest may have in the host's log.
+pub const MACHINE_LOGS_MAX: u32 = 100;
 /// Templates of virtual machines that a host keeps; the one that was not wanted for longest gives way.
 pub const TEMPLATES_MAX: usize = 8;
 /// How long a template that could not be made is not tried again, in milliseconds.

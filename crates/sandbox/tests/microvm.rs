@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
+#[path = "microvm/rogue.rs"]
+mod rogue;
 #[path = "microvm/support.rs"]
 mod support;
 

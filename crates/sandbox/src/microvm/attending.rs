@@ -8,7 +8,7 @@ use super::link::LinkDead;
 use super::raising::last;
 use crate::room::cgroup::RoomCgroup;
 use crate::{RoomExit, RoomGuard};
-use loopd_domain::limits::MACHINE_END_MS;
+use loopd_domain::limits::{MACHINE_END_MS, MACHINE_LOGS_MAX};
 use loopd_protocol::guest::{FromGuest, GuestEnd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,7 @@ struct Signs {
     end: Option<(GuestEnd, Instant)>,
     dead: Option<LinkDead>,
     is_quiet: bool,
+    logs: u32,
 }
 
 pub(super) async fn attend(attendance: Attendance) {
@@ -83,10 +84,15 @@ fn hear(hold: &Hold, said: FromGuest, signs: &mut Signs) {
             signs.end.get_or_insert((end, Instant::now() + END_WAIT));
         }
         FromGuest::Synced => hold.synced.notify_one(),
+        FromGuest::Log { .. } | FromGuest::Failed { .. } if signs.logs >= MACHINE_LOGS_MAX => {}
         FromGuest::Failed { doing, reason } => {
+            signs.logs += 1;
             tracing::warn!(session = %hold.session, %doing, %reason, "a guest cannot do something");
         }
-        FromGuest::Log { text } => tracing::info!(session = %hold.session, %text, "a guest says"),
+        FromGuest::Log { text } => {
+            signs.logs += 1;
+            tracing::info!(session = %hold.session, %text, "a guest says");
+        }
         FromGuest::Ready { .. }
         | FromGuest::Prepared
         | FromGuest::Bound

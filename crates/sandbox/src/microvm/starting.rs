@@ -39,15 +39,13 @@ impl Machines {
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
         let form = self.form(&spec.limits, &spec.root).await?;
+        // What takes long comes before the lock. That there is none is dealt with later.
+        drop(self.template(&form).await);
         let found = Place::find(&path).await.map_err(unusable)?;
         if found.is_none()
             && let Some(room) = self.claim_waiting(spec, &form, &files, &path).await?
         {
             return Ok(room);
-        }
-        if found.is_none() {
-            // What takes long comes before the lock. That there is none is dealt with later.
-            drop(self.template(&form).await);
         }
         let place = match found {
             Some(place) => place,

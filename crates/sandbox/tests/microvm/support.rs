@@ -4,10 +4,12 @@ use loopd_domain::environment::Isolation;
 use loopd_guest_image::{BaseSource, GuestImages, KernelSource, Order, PACKAGES_SMALL, Programs};
 use loopd_sandbox::conformance::{self, Subject};
 use loopd_sandbox::microvm::MicrovmSandbox;
+use loopd_sandbox::microvm::vmm::Vmm;
 use loopd_sandbox::{Sandbox, programs};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 /// A file with the guests' kernel (a Debian package), for machines that cannot fetch one.
 const KERNEL: &str = "LOOPD_TEST_KERNEL";
@@ -58,6 +60,11 @@ impl Ground {
 
     fn programs(&self) -> Programs<'_> {
         Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &self.cell }
+    }
+
+    /// With another VMM than the host's.
+    pub fn with_vmm(&self, vmm: Arc<dyn Vmm>) -> MicrovmSandbox {
+        MicrovmSandbox::with_vmm(self.data(), self.programs(), vmm).unwrap().with_waiting_rooms(0)
     }
 
     pub fn subject(&self) -> Subject {
