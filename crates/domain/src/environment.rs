@@ -110,6 +110,12 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    pub const ALL: [Isolation; 2] = [Isolation::Namespaces, Isolation::Microvm];
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Isolation::Namespaces => "namespaces",
@@ -127,6 +133,21 @@ pub enum Hibernation {
     Workspace,
     /// The whole machine, with its processes. Only a `microvm` can.
     Memory,
+}
+
+impl Hibernation {
+    pub const ALL: [Hibernation; 2] = [Hibernation::Workspace, Hibernation::Memory];
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Hibernation::Workspace => "workspace",
+            Hibernation::Memory => "memory",
+        }
+    }
 }
 
 /// What one room may use.

@@ -5,11 +5,13 @@
 
 pub mod conformance;
 pub mod files;
+pub mod kinds;
 pub mod microvm;
 pub mod namespaces;
 pub mod port;
 pub mod programs;
 
+pub use kinds::Kinds;
 pub use namespaces::NamespaceSandbox;
 pub use port::{
     Accelerator, Check, CheckVerdict, Found, Outlet, OutletStream, Reached, Room, RoomExit, RoomGuard, RoomMeter,

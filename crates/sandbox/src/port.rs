@@ -250,6 +250,8 @@ pub trait Sandbox: Send + Sync {
     }
     /// Every session that has a room's record or a directory here.
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError>;
+    /// Whether what the session wrote lies here in the form of this kind of room. A quick look; `false` where there is nothing.
+    fn keeps_files(&self, spec: &RoomSpec) -> bool;
     /// Removes what a session wrote and what is recorded of its room; a living room is ended first. Absent is fine.
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError>;
     /// Hands all that a session wrote to `sink`, as it is now. A session that never had a room has nothing. Blocks.

@@ -221,6 +221,10 @@ impl Sandbox for OpenRoom {
         Ok(names.map(|name| Found { session: session(name), room: false, files: true, layers: Vec::new() }).collect())
     }
 
+    fn keeps_files(&self, spec: &RoomSpec) -> bool {
+        spec.directory.is_dir()
+    }
+
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
         match std::fs::remove_dir_all(&spec.directory) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
