@@ -124,6 +124,25 @@ impl Isolation {
     }
 }
 
+/// How the processor of a virtual machine is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// The machine's own, by the kernel's KVM.
+    Kvm,
+    /// In software: slow.
+    Emulation,
+}
+
+impl Accelerator {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Emulation => "emulation",
+        }
+    }
+}
+
 /// What an idle session keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -50,7 +50,7 @@ pub enum Command {
     /// Make, list and revoke API keys; rotate the master key of the vaults
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Make and list workspaces: walls between tenants
+    /// Make, change and list workspaces: walls between tenants
     #[command(subcommand)]
     Workspaces(WorkspacesCommand),
     /// Show who did what to which resource, newest first
@@ -267,10 +267,26 @@ includes reading). `*` is all of the key's own workspace; other workspaces and t
 The command talks to the server that uses the data directory, as its operator; without one, to the data directory itself; with
 LOOPD_URL, to that server with the key in LOOPD_API_KEY.";
 
+/// Kinds of rooms, the weakest first.
+const ISOLATIONS: [&str; 2] = ["namespaces", "microvm"];
+
 #[derive(Debug, Subcommand)]
 pub enum WorkspacesCommand {
     /// Make a workspace, unless it is there; also the first key of a workspace makes it
-    Create { name: String },
+    Create {
+        name: String,
+        /// Refuse environments with weaker walls [default: namespaces]
+        #[arg(long, value_name = "KIND", value_parser = ISOLATIONS)]
+        require_isolation: Option<String>,
+    },
+    /// Change what a workspace requires of its environments
+    Update {
+        /// Its name or id
+        name: String,
+        /// Refuse environments with weaker walls
+        #[arg(long, value_name = "KIND", value_parser = ISOLATIONS)]
+        require_isolation: String,
+    },
     /// List all workspaces
     List,
 }

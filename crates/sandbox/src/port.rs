@@ -2,6 +2,7 @@
 
 use crate::files::{FileSink, FileWriter, FilesRead};
 use async_trait::async_trait;
+pub use loopd_domain::environment::Accelerator;
 use loopd_domain::environment::{Isolation, RoomLimits};
 use loopd_domain::{Epoch, SessionId};
 use std::path::PathBuf;
@@ -83,14 +84,6 @@ pub struct Walls {
 
 impl Walls {
     pub const NAMESPACES: Walls = Walls { isolation: Isolation::Namespaces, accelerator: None };
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accelerator {
-    /// The machine's own, by the kernel's KVM.
-    Kvm,
-    /// In software: slow.
-    Emulation,
 }
 
 /// A living room with a cell in it. Dropping it kills every process of the room; its directory stays.

@@ -5,6 +5,7 @@ use super::unpack::{Item, Prelude, bounded, refuse};
 use super::{ArchivedSession, End, FORMAT, Manifest, line};
 use crate::driver;
 use crate::requests::{Parts, ServiceError};
+use crate::requirement;
 use crate::service::SessionService;
 use crate::slots::Slot;
 use bytes::Bytes;
@@ -182,6 +183,12 @@ impl Unpacking {
             return Err(ServiceError::Refused(told));
         }
         (self.check)(&manifest.session).map_err(|fault| ServiceError::Refused(format!("`manifest.json`: {fault}")))?;
+        let store = self.parts().store.as_ref();
+        let allowed = requirement::check(store, &self.workspace, "session.room", &manifest.session.room);
+        self.runtime.block_on(allowed).map_err(|refusal| match refusal {
+            requirement::Refusal::Weaker(fault) => ServiceError::Refused(format!("`manifest.json`: {fault}")),
+            requirement::Refusal::Store(fault) => fault.into(),
+        })?;
         let id = &manifest.session.id;
         let slot = self.service.slot(id)?;
         let held = self.runtime.block_on(slot.clone().lock_owned());
