@@ -433,7 +433,7 @@ mod tests {
         let cases = [
             (json!({"type": "self_hosted"}), "config.type"),
             (json!({"type": "clowd"}), "config.type"),
-            (json!({"packages": {"gem": ["rails"]}}), "config.packages.gem"),
+            (json!({"packages": {"gem": ["-v"]}}), "config.packages.gem[0]"),
             (json!({"packages": {"pip": "requests"}}), "config.packages.pip"),
             (json!({"packages": {"pip": ["requests", "-r"]}}), "config.packages.pip[1]"),
             (json!({"packages": {"npm": ["https://x.test/y.tgz"]}}), "config.packages.npm[0]"),

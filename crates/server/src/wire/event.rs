@@ -134,7 +134,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 49] = [
+pub const KINDS: [&str; 50] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",

@@ -163,7 +163,7 @@ fn notes(span: &Span) -> Vec<String> {
     }
     if let Some(isolation) = text(span, semconv::LOOPD_SANDBOX_ISOLATION).filter(|_| span.kind == SpanKind::Session) {
         notes.push(match text(span, semconv::LOOPD_SANDBOX_ACCELERATOR) {
-            _ if is_emulated(span) => format!("{isolation}, its processor emulated in software: slow"),
+            _ if is_emulated(span) => format!("{isolation}, emulated: slow"),
             Some(accelerator) => format!("{isolation} ({accelerator})"),
             None => isolation.to_owned(),
         });
