@@ -14,6 +14,7 @@
 
 pub mod codec;
 pub mod guest;
+pub mod link;
 
 use loopd_agent_loop::{Command, Input, LoopConfig, Resume};
 use loopd_domain::content::ContentBlock;

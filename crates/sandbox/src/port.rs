@@ -172,6 +172,9 @@ pub enum SandboxError {
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
+    /// The virtual machine did not come up, or does not do what it is told.
+    #[error("the machine: {0}")]
+    Machine(String),
     /// What the environment wants of a room cannot be had: an image that is not there, a package that does not install.
     #[error("the environment cannot give a room: {0}")]
     Environment(String),
@@ -188,6 +191,7 @@ impl SandboxError {
             SandboxError::Directory { .. }
             | SandboxError::Root(_)
             | SandboxError::Launcher(_)
+            | SandboxError::Machine(_)
             | SandboxError::Fenced { .. } => false,
         }
     }

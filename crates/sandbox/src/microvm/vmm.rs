@@ -34,7 +34,7 @@ pub struct Order {
     pub link: OwnedFd,
     /// A listening unix stream socket on which the VMM takes orders of later servers, to suspend it.
     pub control: OwnedFd,
-    /// The host user to be; `None`: the server's own (ordinary user).
+    /// The host user to be; `None`: the server's own (an ordinary user's server; root's must name one).
     pub user: Option<u32>,
     /// `cgroup.procs` files that the VMM's process writes itself into before it does anything.
     pub cgroups: Vec<OwnedFd>,
@@ -57,6 +57,8 @@ pub struct Machine {
     pub pid: u32,
     /// Becomes `Some` when its process has ended, with what it last said on its console and its error output.
     pub ended: watch::Receiver<Option<String>>,
+    /// Its guest's memory, where it began with [`Begin::Boot`] and this server started it: what [`Vmm::freeze`] copies.
+    pub memory: Option<Arc<OwnedFd>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,4 +83,7 @@ pub trait Vmm: Send + Sync {
     /// Writes the machine that takes orders at the socket `control` into a new file, complete or not at all, for [`Begin::Suspended`], and
     /// ends it. When it fails, the machine goes on.
     async fn suspend(&self, machine: &Machine, control: UnixStream, into: PathBuf) -> Result<(), VmmError>;
+    /// Cuts off whoever has the link of the machine that takes orders at `control`, and has the VMM listen at `link` from now on. An owner
+    /// who is asleep must not keep the next one out: a VMM has one host at a time.
+    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError>;
 }
