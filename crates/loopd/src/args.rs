@@ -47,6 +47,9 @@ pub enum Command {
     /// List, refresh and remove images that rooms are made of
     #[command(subcommand)]
     Images(ImagesCommand),
+    /// Build what rooms with a kernel of their own (`isolation: microvm`) are made of
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Make, list and revoke API keys; rotate the master key of the vaults
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -348,6 +351,46 @@ pub enum ImagesCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build kernel, initramfs and base disk of virtual machines
+    #[command(long_about = IMAGE_BUILD)]
+    Build(BuildArgs),
+}
+
+const IMAGE_BUILD: &str = "\
+Build kernel, initramfs and base disk of virtual machines, below `guest` in the data directory. The next room is made of them; what
+runs keeps what it has.
+
+With nothing said, the kernel is Debian's for virtual machines, fetched with `apt-get download` (no root, nothing is installed), and the
+base disk has files of packages that are installed here. What was made before is not made again. The package `e2fsprogs` is needed. A
+server may run meanwhile. When loopd itself is upgraded nothing has to be built again.";
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// A kernel: a `vmlinuz`, a `vmlinux`, or a Debian package's file
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Its modules [default: `/lib/modules/<release>` of a kernel named after its release]
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
+    /// A Debian package with a kernel, or that depends on one [default: linux-image-cloud-amd64]
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    pub kernel_package: Option<String>,
+    /// Packages of this machine whose files, with all that they need, are the base disk; separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', group = "base")]
+    pub packages: Vec<String>,
+    /// A directory with a root file system as the base disk
+    #[arg(long, value_name = "DIR", group = "base")]
+    pub directory: Option<PathBuf>,
+    /// An image of a registry, or an archive of one (`docker save`), as the base disk
+    #[arg(long, value_name = "REFERENCE|FILE", group = "base")]
+    pub image: Option<String>,
+    /// Print what was built as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 const ROTATE_MASTER: &str = "\
 Put all vaults under a new master key; no server may run on the data directory meanwhile.
 
@@ -389,6 +432,21 @@ mod tests {
         assert_eq!(cli.place.data.as_deref(), Some(std::path::Path::new("/d")));
         let Command::Invoke(invoke) = cli.command else { panic!("not invoke") };
         assert_eq!(invoke.message, ["hello", "there"]);
+    }
+
+    #[test]
+    fn a_base_disk_is_made_of_one_thing() {
+        let build = |more: &[&str]| Cli::try_parse_from([&["loopd", "image", "build"], more].concat());
+        let Command::Image(ImageCommand::Build(args)) = build(&["--packages", "bash,git"]).expect("understood").command
+        else {
+            panic!("not build")
+        };
+        assert_eq!(args.packages, ["bash", "git"]);
+        for (one, other) in [("--packages=bash", "--directory=/d"), ("--image=debian", "--packages=bash")] {
+            assert!(build(&[one, other]).expect_err("refused").to_string().contains("cannot be used with"));
+        }
+        assert!(build(&["--modules=/m"]).is_err(), "modules of no kernel");
+        assert!(build(&["--kernel=/k", "--kernel-package=k"]).is_err());
     }
 
     #[test]
