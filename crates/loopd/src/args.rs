@@ -86,6 +86,9 @@ pub struct InvokeArgs {
     /// Go on with this session, which has its model, system prompt and tools already
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
+    /// Walls around the room of a new session [default: namespaces]
+    #[arg(long, value_name = "KIND", value_parser = ISOLATIONS, conflicts_with = "session")]
+    pub isolation: Option<String>,
     /// Read the message, or more of it, from standard input
     #[arg(long)]
     pub stdin: bool,
