@@ -49,7 +49,7 @@ impl Machine {
                 (Some(ticket), Some(disk)) => disk.syncer.is_done(ticket),
                 _ => true,
             };
-            if !is_late && !(is_heard && is_written) {
+            if !(is_late || is_heard && is_written) {
                 return Ok(false);
             }
             ending.is_said = true;

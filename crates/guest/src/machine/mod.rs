@@ -332,7 +332,7 @@ impl Machine {
 
     fn act(&mut self, source: Source, flags: PollFlags) -> Result<(), Fault> {
         match source {
-            Source::Port => self.port.changed(),
+            Source::Port => self.on_port_change(),
             Source::Signals => self.reap(),
             Source::Launcher => self.hear_launcher(),
             Source::Syncer => self.hear_syncer(),
@@ -355,6 +355,18 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// A host that has left is no host of the cell's either: what it said before is still heard, then all of it is void.
+    fn on_port_change(&mut self) -> Result<(), Fault> {
+        self.port.changed()?;
+        if !self.port.has_host() {
+            while self.port.may_read() {
+                self.settle()?;
+            }
+            self.forget_host();
+        }
+        Ok(())
     }
 
     fn hear_syncer(&mut self) -> Result<(), Fault> {

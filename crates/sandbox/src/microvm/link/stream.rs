@@ -96,12 +96,7 @@ impl AsyncWrite for LinkStream {
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        let is_over = state.streams.remove(&self.id).is_none_or(|local| local.is_ended) && self.is_ended;
-        // The last words of a stream that has ended on both sides may still wait to be sent.
-        if !is_over {
-            state.link.abort(self.id);
-            self.shared.pump.notify_one();
-        }
+        self.shared.state().close(self.id);
+        self.shared.pump.notify_one();
     }
 }

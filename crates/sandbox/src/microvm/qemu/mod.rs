@@ -358,7 +358,8 @@ async fn give_up(machine: Machine, fault: VmmError) -> VmmError {
     let last = last.ok().and_then(Result::ok).and_then(|last| last.clone());
     machine::kill(machine.process.as_ref());
     match (fault, last) {
-        (VmmError::Failed { doing, .. }, Some(said)) if !said.is_empty() => {
+        (VmmError::Failed { doing, .. }, Some(said)) => {
+            let said = if said.is_empty() { "without a word" } else { &said };
             VmmError::Failed { doing, reason: format!("QEMU ended; {said}") }
         }
         (fault, _) => fault,

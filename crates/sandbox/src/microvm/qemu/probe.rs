@@ -87,7 +87,7 @@ pub(super) async fn accelerator(
     let verdict = match known(&path).filter(|known| Verdict { fault: None, ..known.clone() } == of) {
         Some(known) => known,
         None => {
-            let fault = trial(found, kernel, Accelerator::Kvm).await?;
+            let fault = trial(found, kernel, Accelerator::Kvm, Duration::from_millis(KVM_TRIAL_MS)).await?;
             let verdict = Verdict { fault, ..of };
             keep(&path, &verdict).map_err(failed("keeping what was found out about KVM"))?;
             verdict
@@ -125,7 +125,12 @@ fn keep(path: &Path, verdict: &Verdict) -> io::Result<()> {
 }
 
 /// Why a kernel does not come up; `None`: it does.
-pub(super) async fn trial(found: &Found, kernel: &Path, accelerator: Accelerator) -> Result<Option<String>, VmmError> {
+async fn trial(
+    found: &Found,
+    kernel: &Path,
+    accelerator: Accelerator,
+    patience: Duration,
+) -> Result<Option<String>, VmmError> {
     let qemu = Qemu::with(found, accelerator).await?;
     let kernel = kernel.to_owned();
     let (kernel, memory) = blocking(STARTING, move || Ok((read(&kernel)?, memory::empty(TRIAL_MEMORY_BYTES)?))).await?;
@@ -152,14 +157,14 @@ pub(super) async fn trial(found: &Found, kernel: &Path, accelerator: Accelerator
         Err(fault) => return Ok(Some(fault.to_string())),
     };
     let last = machine.ended.wait_for(Option::is_some);
-    let last = tokio::time::timeout(Duration::from_millis(KVM_TRIAL_MS), last).await;
+    let last = tokio::time::timeout(patience, last).await;
     let last = last.ok().and_then(Result::ok).and_then(|last| last.clone());
     super::machine::kill(machine.process.as_ref());
     drop(qmp);
     Ok(match last {
         Some(said) if said.contains(CAME_UP) => None,
         Some(said) => Some(format!("a guest's kernel did not come up: {said}")),
-        None => Some(format!("a guest's kernel does not come up within {KVM_TRIAL_MS} ms")),
+        None => Some(format!("a guest's kernel does not come up within {} ms", patience.as_millis())),
     })
 }
 
@@ -184,4 +189,60 @@ pub(super) async fn check(data: &Path, kernel: Option<&Path>) -> Check {
 
 fn told(verdict: CheckVerdict, detail: String, remedy: &str) -> Check {
     Check { name: NAME.to_owned(), verdict, detail, remedy: remedy.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The guests' kernel, where tests have one.
+    fn kernel() -> Option<PathBuf> {
+        std::env::var_os("LOOPD_TEST_KERNEL").map(|place| Path::new(&place).join("vmlinux"))
+    }
+
+    #[tokio::test]
+    async fn a_kernel_that_comes_up_is_told_from_one_that_does_not() {
+        let (Some(kernel), Ok(found)) = (kernel(), find().await) else {
+            assert!(std::env::var_os("CI").is_none(), "a trial needs QEMU and a kernel");
+            eprintln!("left out: a trial needs QEMU and a kernel");
+            return;
+        };
+        let patience = Duration::from_secs(60);
+        assert_eq!(trial(&found, &kernel, Accelerator::Emulation, patience).await.unwrap(), None);
+        // Cut off in the middle, it is no kernel any more, though it begins like one.
+        let place = tempfile::tempdir().unwrap();
+        let cut = place.path().join("cut");
+        let whole = fs::read(&kernel).unwrap();
+        fs::write(&cut, [&whole[..4 << 20], &vec![0; whole.len() - (4 << 20)]].concat()).unwrap();
+        let short = Duration::from_secs(2);
+        let fault = trial(&found, &cut, Accelerator::Emulation, short).await.unwrap();
+        let fault = fault.unwrap();
+        assert!(fault.contains("come up") || fault.contains("QEMU ended"), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn what_was_found_out_is_remembered_for_the_same_kernel() {
+        let Ok(found) = find().await else { return };
+        let place = tempfile::tempdir().unwrap();
+        let kernel = place.path().join("kernel");
+        fs::write(&kernel, b"no kernel").unwrap();
+        let path = place.path().join("machines/kvm.json");
+        let works = ask(&found, &kernel).unwrap();
+        keep(&path, &works).unwrap();
+        assert_eq!(known(&path).as_ref(), Some(&works));
+        if Path::new(KVM).exists() {
+            let told = accelerator(&found, place.path(), &kernel).await.unwrap();
+            assert_eq!(told, (Accelerator::Kvm, None), "it is remembered");
+            // Another kernel is another question, and this one does not come up.
+            fs::write(&kernel, b"no kernel either").unwrap();
+            let (told, why) = accelerator(&found, place.path(), &kernel).await.unwrap();
+            assert_eq!(told, Accelerator::Emulation);
+            assert_eq!(known(&path).unwrap().fault, why);
+            let check = check(place.path(), Some(&kernel)).await;
+            assert_eq!(check.verdict, CheckVerdict::Degraded);
+            assert!(check.detail.contains("in software"), "{}", check.detail);
+        }
+        let check = check(place.path(), None).await;
+        assert_eq!((check.verdict, &*check.remedy), (CheckVerdict::Degraded, BUILD));
+    }
 }
