@@ -143,6 +143,11 @@ impl GuestImages {
         disks::of_layer(&self.cache, tree)
     }
 
+    /// The same for all layers of a room's root, the uppermost first, in one disk: where a machine cannot have so many.
+    pub fn merged_disk(&self, layers: &[PathBuf]) -> Result<PathBuf, GuestImageError> {
+        disks::of_layers(&self.cache, layers)
+    }
+
     /// Makes an empty disk of a session at `into`, where nothing is: ext4 with a journal, sparse.
     pub fn blank_disk(&self, bytes: u64, into: &Path) -> Result<(), GuestImageError> {
         disks::blank(&self.cache, bytes, into)
