@@ -130,7 +130,9 @@ pub(super) async fn a_root_that_cannot_be_had_says_why(subject: &Subject) {
     symlink("/etc", &away).expect("made");
     for path in [subject.data().join("absent"), away.clone(), away.join("ssl")] {
         match subject.sandbox().start(&spec(&path)).await {
-            Err(SandboxError::Launcher(told) | SandboxError::Root(told)) => assert!(told.contains("opening the layer"), "{told}"),
+            Err(SandboxError::Launcher(told) | SandboxError::Root(told)) => {
+                assert!(told.contains("opening the layer"), "{told}")
+            }
             Err(other) => panic!("{path:?}: {other}"),
             Ok(mut room) => {
                 let exit = room.exit.wait_for(Option::is_some).await.expect("told").clone();
