@@ -1,7 +1,7 @@
 //! A guest image for rooms with a kernel of their own: built once for all tests of a tree, handed to each server.
 
 use crate::{binary, skip};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,12 +31,18 @@ pub fn image() -> Option<PathBuf> {
     Some(at.join("guest"))
 }
 
+/// Held by whoever makes machines: several tests that do so at once wait for the processor, and not for what they try.
+pub struct Turn(#[allow(dead_code, reason = "the lock is in it")] File);
+
 /// A directory for a server whose data has the image. Templates that it makes are its own.
-pub fn root() -> Option<TempDir> {
+pub fn root() -> Option<(TempDir, Turn)> {
     let image = image()?;
+    let lock = image.with_extension("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(lock).expect("a file");
+    lock.lock().expect("locked");
     let root = TempDir::with_prefix("loopd-test-").expect("a directory");
     lend(&image, &root.path().join("data"));
-    Some(root)
+    Some((root, Turn(lock)))
 }
 
 fn lend(image: &Path, data: &Path) {

@@ -52,7 +52,7 @@ fn host_kernel() -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_has_a_kernel_of_its_own_and_carries_its_files_away() {
-    let Some(root) = guest::root() else { return };
+    let Some((root, _turn)) = guest::root() else { return };
     let (server, place) = (Server::on(root, Options::default()), TempDir::new().expect("a directory"));
     let http = server.http();
     let loopd = |arguments: &[&str]| -> Done { run_with(place.path(), &[("LOOPD_URL", server.url())], arguments) };
@@ -93,7 +93,7 @@ async fn a_session_has_a_kernel_of_its_own_and_carries_its_files_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_sleeps_with_its_machine_and_goes_on_after_a_restart() {
-    let Some(root) = guest::root() else { return };
+    let Some((root, _turn)) = guest::root() else { return };
     let mut server = Server::on(root, Options::default().config("room_idle_seconds = 1\n"));
     let http = server.http();
     let environment = machine(json!({"hibernation": "memory"}));
@@ -140,7 +140,7 @@ async fn until_there(path: &Path) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_memory_a_session_keeps_its_files_and_the_model_is_told() {
-    let Some(root) = guest::root() else { return };
+    let Some((root, _turn)) = guest::root() else { return };
     let server = Server::on(root, Options::default().config("room_idle_seconds = 1\n"));
     let http = server.http();
     let (session, _) = begin(&http, machine(json!({})), "sleep 1000 & echo $! > pid").await;
@@ -155,7 +155,7 @@ async fn without_its_memory_a_session_keeps_its_files_and_the_model_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_out_of_a_machine_is_the_one_of_every_room() {
-    let Some(root) = guest::root() else { return };
+    let Some((root, _turn)) = guest::root() else { return };
     let site = Site::start(&[SITE]).await;
     let port = site.port();
     let authority = root.path().join("site.pem");
