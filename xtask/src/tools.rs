@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 10] = [
+const PROGRAMS: [(&str, &str, &str); 13] = [
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
@@ -19,7 +19,15 @@ const PROGRAMS: [(&str, &str, &str); 10] = [
     ("javac", "--version", "default-jdk-headless"),
     ("gem", "--version", "ruby"),
     ("go", "version", "golang-go"),
+    // Rooms with a kernel of their own: the monitor, their disks, and a second reader of what their kernel starts with.
+    ("qemu-system-x86_64", "--version", "qemu-system-x86"),
+    ("mke2fs", "-V", "e2fsprogs"),
+    ("cpio", "--version", "cpio"),
 ];
+
+/// The kernel that rooms with one of their own have in tests: a package that depends on the newest.
+const GUEST_KERNEL: &str =
+    if cfg!(target_arch = "aarch64") { "linux-image-cloud-arm64" } else { "linux-image-cloud-amd64" };
 
 pub struct Python {
     pub program: PathBuf,
