@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// Names the kernel's Debian package; `cargo xtask test` fetches it.
 const KERNEL: &str = "LOOPD_TEST_KERNEL";
 /// Small, with what the tests of rooms run.
-const PACKAGES: &str = "bash,coreutils,curl,findutils,grep,procps,python3-minimal,sed,tar";
+const PACKAGES: &str = "bash,coreutils,curl,findutils,grep,iproute2,procps,python3,sed,tar,util-linux";
 
 /// A directory that holds an image and nothing else, if machines can be made here; otherwise says why not.
 pub fn image() -> Option<PathBuf> {
