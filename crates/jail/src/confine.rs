@@ -207,14 +207,15 @@ fn receive() -> Result<(Confine, Vec<OwnedFd>), Fault> {
 
 /// The first of `descriptors` is the error output.
 fn become_program(order: &Confine, descriptors: &[OwnedFd]) -> Result<Infallible, Fault> {
-    // Until it has become the program: one that is half confined ends with whoever waits for it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).while_doing("binding itself to its parent")?;
+    bind_to_parent()?;
     rustix::process::setsid().while_doing("leaving the host's terminal")?;
     rustix::system::sethostname(HOST_NAME).while_doing("naming the host")?;
     let group = if order.kvm { kvm_group()? } else { None };
     enter_root(order.kvm)?;
     walls::limit_monitor(order.open_files, order.user.map(|_| order.processes))?;
     walls::become_monitor(order.user, group)?;
+    // Another user is bound no longer.
+    bind_to_parent()?;
     place(descriptors)?;
     sys::default_signals().while_doing("resetting signals")?;
     let program = text(&order.program)?;
@@ -224,6 +225,11 @@ fn become_program(order: &Confine, descriptors: &[OwnedFd]) -> Result<Infallible
     sys::install(&Filter::compile()).while_doing("installing the system call filter")?;
     let errno = sys::execute_at(&program, &arguments, &[c"PATH=/usr/bin", c"LANG=C.UTF-8"]);
     Err(Fault::new(format!("starting {}", program.to_string_lossy()), errno))
+}
+
+/// Until it has become the program: one that is half confined ends with whoever waits for it.
+fn bind_to_parent() -> Result<(), Fault> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).while_doing("binding itself to its parent")
 }
 
 fn text(bytes: &[u8]) -> Result<CString, Fault> {

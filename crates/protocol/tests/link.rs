@@ -257,14 +257,16 @@ fn output_is_bounded_whatever_is_asked_for() {
 
     // One who sends as if he had been given credit that he has not read yet.
     let (mut host, mut guest) = pair();
-    let id = host.open(StreamKind::Cell).unwrap();
+    let (id, other) = (host.open(StreamKind::Cell).unwrap(), host.open(StreamKind::Cell).unwrap());
     carry(&mut host, &mut guest, &mut whole());
+    // Little space is left.
+    assert_eq!(host.write(other, &[0; LINK_OUTPUT_BYTES_MAX - 1_000]), LINK_OUTPUT_BYTES_MAX - 1_000);
     let mut rounds = 0;
     while tell(&mut host, &frame(id.0, 0, &[0; 64 << 10])).is_ok() {
         host.take(id, 64 << 10);
         assert!(host.output().len() <= LINK_OUTPUT_BYTES_MAX + SLACK);
         rounds += 1;
-        assert!(rounds < 1 << 20, "credit that was never said was accepted");
+        assert!(rounds < 1_000, "credit that was never said was accepted: {}", host.output().len());
     }
 }
 
@@ -466,7 +468,7 @@ impl End {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn every_byte_arrives_in_order_and_within_credit(acts in vec(act(), 1..120)) {

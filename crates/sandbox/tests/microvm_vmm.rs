@@ -6,6 +6,8 @@
 mod bench;
 
 use bench::{Bench, Guest, PATIENCE, bench};
+use loopd_sandbox::Accelerator;
+use loopd_sandbox::microvm::qemu::Qemu;
 use loopd_sandbox::microvm::vmm::{Begin, Machine, Vmm, VmmError};
 use std::fs;
 use std::time::Duration;
@@ -44,6 +46,19 @@ async fn a_guest_boots_with_its_disks_and_answers() {
     assert_eq!(guest.ask("write vdb of the session").await, "written");
     assert!(fs::read(bench.path("one.disk")).unwrap().starts_with(b"of the session"));
     guest.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_comes_up_is_told_from_one_that_does_not() {
+    let Some(bench) = bench("the trial of a kernel").await else { return };
+    let kernel = bench.shape().kernel;
+    assert_eq!(Qemu::trial(&kernel, Accelerator::Emulation, PATIENCE).await.unwrap(), None);
+    // Cut off in the middle, it is no kernel any more, though it begins like one.
+    let cut = bench.path("cut");
+    let whole = fs::read(&kernel).unwrap();
+    fs::write(&cut, [&whole[..4 << 20], &vec![0; whole.len() - (4 << 20)]].concat()).unwrap();
+    let fault = Qemu::trial(&cut, Accelerator::Emulation, Duration::from_secs(2)).await.unwrap().unwrap();
+    assert!(fault.contains("come up") || fault.contains("QEMU ended"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +225,7 @@ async fn a_later_server_has_the_machine_suspended() {
     let (process, pid) = (machine.process.try_clone().unwrap(), machine.pid);
     let mut first = machine.ended.clone();
     drop(machine);
-    let machine = loopd_sandbox::microvm::qemu::Qemu::adopt(process, pid);
+    let machine = Qemu::adopt(process, pid);
     let control: UnixStream = guest.control().await;
     let into = bench.path("heir.asleep");
     bench.qemu.suspend(&machine, control, into.clone()).await.unwrap();
@@ -220,4 +235,116 @@ async fn a_later_server_has_the_machine_suspended() {
     let mut guest = bench.start("heir", &Begin::Suspended(into)).await.unwrap();
     assert_eq!(guest.ask("sum").await, sum);
     guest.kill().await;
+}
+
+/// Where another server's data is, for [`a_server_that_starts_a_machine_and_is_killed`].
+const PLACE: &str = "LOOPD_TEST_MACHINES";
+
+/// The other server. It waits to be killed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by another test"]
+async fn a_server_that_starts_a_machine_and_is_killed() {
+    let bench = bench::in_place(std::env::var_os(PLACE).unwrap().into()).await.unwrap();
+    let guest = bench.boot("heir").await;
+    fs::write(bench.path("pid.new"), guest.machine.as_ref().unwrap().pid.to_string()).unwrap();
+    fs::rename(bench.path("pid.new"), bench.path("pid")).unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_outlives_the_server_that_started_it() {
+    let Some(bench) = bench("a machine whose server is killed").await else { return };
+    let mut server = std::process::Command::new(std::env::current_exe().unwrap());
+    server.args(["--exact", "a_server_that_starts_a_machine_and_is_killed", "--ignored"]);
+    server.stdout(std::process::Stdio::null());
+    let mut server = server.env(PLACE, bench.path("")).spawn().unwrap();
+    let pid = timeout(PATIENCE, async {
+        loop {
+            match fs::read_to_string(bench.path("pid")) {
+                Ok(pid) => break pid.parse::<u32>().unwrap(),
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    });
+    let pid = pid.await.unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let number = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    let process = rustix::process::pidfd_open(number, rustix::process::PidfdFlags::empty()).unwrap();
+    let mut guest = bench.meet("heir", Qemu::adopt(process, pid)).await;
+    let sum = guest.ask("hold 4").await;
+    // Nobody hears its console any more.
+    assert_eq!(guest.ask("flood 64").await, "flooded");
+    let into = bench.path("heir.asleep");
+    guest.suspend(&bench.qemu, &into).await.unwrap();
+    ended(guest.machine.as_mut().unwrap()).await;
+    let mut guest = bench.start("heir", &Begin::Suspended(into)).await.unwrap();
+    assert_eq!(guest.ask("sum").await, sum);
+    guest.kill().await;
+}
+
+/// Prints figures; nothing is asserted about them, as they are this machine's: `cargo test … figures -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, and takes a minute"]
+async fn figures() {
+    let Some(mut bench) = bench("figures of machines").await else { return };
+    let mut cold = Vec::new();
+    for number in 0..5 {
+        let begun = Instant::now();
+        bench.boot(&format!("cold{number}")).await.kill().await;
+        cold.push(begun.elapsed());
+    }
+    cold.sort();
+    eprintln!("cold boot to the guest's first word, and its end: p50 {:?}, longest {:?}", cold[2], cold[4]);
+    let begun = Instant::now();
+    let template = template(&bench).await;
+    eprintln!(
+        "boot and freeze: {:?}; {} bytes of state",
+        begun.elapsed(),
+        fs::metadata(template.join("state")).unwrap().len()
+    );
+    let (mut took, mut started) = (Vec::new(), Vec::new());
+    for number in 0..100 {
+        let begun = Instant::now();
+        let mut guest = bench.start(&format!("copy{number}"), &Begin::Template(template.clone())).await.unwrap();
+        started.push(begun.elapsed());
+        guest.ask("echo x").await;
+        took.push(begun.elapsed());
+        guest.kill().await;
+    }
+    took.sort();
+    started.sort();
+    eprintln!(
+        "restored to the first answer: p50 {:?}, p99 {:?}; of that to the start's return: p50 {:?}",
+        took[50], took[98], started[50]
+    );
+    let mut living = Vec::new();
+    for number in 0..20 {
+        let mut guest = bench.start(&format!("lives{number}"), &Begin::Template(template.clone())).await.unwrap();
+        guest.ask("echo x").await;
+        living.push(guest);
+    }
+    let pss: u64 = living.iter().map(|guest| pss_kb(guest.machine.as_ref().unwrap().pid)).sum();
+    eprintln!("proportional set size of each of 20: {} KB", pss / 20);
+    drop(living);
+    let shape = bench.shape();
+    bench.set(loopd_sandbox::microvm::vmm::Shape { memory_bytes: 512 << 20, ..shape });
+    let mut guest = bench.boot("large").await;
+    let sum = guest.ask("hold 200").await;
+    let into = bench.path("large.asleep");
+    let begun = Instant::now();
+    guest.suspend(&bench.qemu, &into).await.unwrap();
+    eprintln!("200 MB suspended in {:?}, {} bytes", begun.elapsed(), fs::metadata(&into).unwrap().len());
+    let begun = Instant::now();
+    let mut guest = bench.start("large", &Begin::Suspended(into)).await.unwrap();
+    guest.ask("echo x").await;
+    eprintln!("resumed to the first answer in {:?}", begun.elapsed());
+    assert_eq!(guest.ask("sum").await, sum);
+    guest.kill().await;
+}
+
+fn pss_kb(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

@@ -48,8 +48,7 @@ impl Machine {
         let mut moved = self.control.pump(&mut self.link);
         let mut done = Vec::new();
         for (id, relay) in &mut self.relays {
-            let syncer = self.disk.as_ref().map(|disk| &disk.syncer);
-            let (relayed, course) = relay.pump(&mut self.link, syncer);
+            let (relayed, course) = relay.pump(&mut self.link, &self.syncer);
             moved |= relayed;
             match course {
                 Course::Goes => {}

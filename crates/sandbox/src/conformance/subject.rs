@@ -202,6 +202,10 @@ impl Visitor {
         self.room.guard.leave();
     }
 
+    pub fn into_room(self) -> Room {
+        self.room
+    }
+
     pub fn room(&mut self) -> &mut Room {
         &mut self.room
     }

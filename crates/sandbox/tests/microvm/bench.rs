@@ -1,5 +1,8 @@
 //! What tests of machines have in common: a QEMU, a kernel, the guest that is built for them, and what a machine is made of.
 
+use loopd_guest_image::{
+    BaseSource, GuestImage, GuestImageError, GuestImages, KernelSource, Order as ImageOrder, Programs,
+};
 use loopd_sandbox::microvm::qemu::Qemu;
 use loopd_sandbox::microvm::vmm::{Begin, Machine, Order, Shape, Vmm, VmmError};
 use std::fs::{self, File};
@@ -13,14 +16,17 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
-const MODULES: [&str; 6] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "virtio_console", "virtio-rng"];
+/// A file with a kernel as Debian packs it.
+const KERNEL: &str = "LOOPD_TEST_KERNEL";
 const MEMORY_BYTES: u64 = 128 << 20;
 const DISK_BYTES: u64 = 16 << 20;
 /// A host id of nobody.
 const USER: u32 = 0x7f00_0001;
 
 pub struct Bench {
-    place: tempfile::TempDir,
+    place: PathBuf,
+    /// Removed with it.
+    _own: Option<tempfile::TempDir>,
     pub qemu: Qemu,
     shape: Arc<Shape>,
 }
@@ -46,24 +52,42 @@ pub async fn bench(test: &str) -> Option<Bench> {
 }
 
 async fn made() -> Result<Bench, String> {
-    let place = tempfile::tempdir().unwrap();
-    let kernel = std::env::var_os("LOOPD_TEST_KERNEL").ok_or("LOOPD_TEST_KERNEL names no directory")?;
-    let kernel = PathBuf::from(kernel);
-    let initramfs = place.path().join("initramfs");
-    fs::write(&initramfs, archive(&kernel, &guest(place.path()))).unwrap();
-    let base = place.path().join("base");
+    let own = tempfile::tempdir().unwrap();
+    let bench = in_place(own.path().to_owned()).await?;
+    Ok(Bench { _own: Some(own), ..bench })
+}
+
+/// In a directory that another process may have been in before.
+pub async fn in_place(place: PathBuf) -> Result<Bench, String> {
+    let package = std::env::var_os(KERNEL).ok_or(format!("{KERNEL} names no Debian package of a kernel"))?;
+    let kernel = KernelSource::File { kernel: PathBuf::from(package), modules: None };
+    let image = image(kernel, &place).map_err(|fault| fault.to_string())?;
+    // No file system: the guest mounts nothing.
+    let base = place.join("base");
     fs::write(&base, [&b"base"[..], &[0; (1 << 20) - 4]].concat()).unwrap();
     let shape = Shape {
-        kernel: kernel.join("vmlinux"),
-        initramfs,
+        kernel: image.kernel,
+        initramfs: image.initramfs,
         memory_bytes: MEMORY_BYTES,
         cpus: 1,
         base,
         disk_bytes: DISK_BYTES,
         layers: Vec::new(),
     };
-    let qemu = Qemu::find(place.path(), &shape.kernel).await.map_err(|fault| fault.to_string())?;
-    Ok(Bench { place, qemu, shape: Arc::new(shape) })
+    let qemu = Qemu::find(&place, &shape.kernel).await.map_err(|fault| fault.to_string())?;
+    Ok(Bench { place, _own: None, qemu, shape: Arc::new(shape) })
+}
+
+/// What was built of it before is used again.
+fn image(kernel: KernelSource, place: &Path) -> Result<GuestImage, GuestImageError> {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines");
+    let files = place.join("files");
+    // The least that is taken for a root file system.
+    fs::create_dir_all(files.join("bin")).unwrap();
+    fs::write(files.join("bin/sh"), b"#!").unwrap();
+    let order = ImageOrder { kernel, base: BaseSource::Directory(files) };
+    let programs = Programs { guest: &guest(place), jail: b"none", cell: b"none" };
+    GuestImages::new(&cache).build(&order, &programs, &mut |_| {})
 }
 
 /// Builds the guest's program, static: it is alone in its machine.
@@ -86,34 +110,9 @@ fn guest(place: &Path) -> Vec<u8> {
     fs::read(program).unwrap()
 }
 
-/// A `cpio` archive in the form that kernels read ("newc").
-fn archive(kernel: &Path, guest: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut number = 0;
-    let mut add = |name: &str, mode: u32, content: &[u8]| {
-        number += 1;
-        out.extend_from_slice(b"070701");
-        for field in [number, mode, 0, 0, 1, 0, content.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0] {
-            out.extend_from_slice(format!("{field:08x}").as_bytes());
-        }
-        out.extend_from_slice(name.as_bytes());
-        out.push(0);
-        out.resize(out.len().next_multiple_of(4), 0);
-        out.extend_from_slice(content);
-        out.resize(out.len().next_multiple_of(4), 0);
-    };
-    add("modules", 0o040_755, b"");
-    for name in MODULES {
-        add(&format!("modules/{name}.ko"), 0o100_644, &fs::read(kernel.join(format!("{name}.ko"))).unwrap());
-    }
-    add("init", 0o100_755, guest);
-    add("TRAILER!!!", 0, b"");
-    out
-}
-
 impl Bench {
     pub fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.place.join(name)
     }
 
     pub fn shape(&self) -> Shape {
@@ -161,6 +160,13 @@ impl Bench {
             assert_eq!(guest.hear().await, "hello");
         }
         Ok(guest)
+    }
+
+    /// Connects to a machine that is there already.
+    pub async fn meet(&self, name: &str, machine: Machine) -> Guest {
+        let [link, control] = ["link", "control"].map(|what| self.path(&format!("{name}.{what}")));
+        let link = BufReader::new(UnixStream::connect(link).await.unwrap());
+        Guest { name: name.to_owned(), machine: Some(machine), link, control }
     }
 
     /// A file system with little room, where one can be mounted.

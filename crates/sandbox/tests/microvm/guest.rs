@@ -16,7 +16,6 @@ unsafe extern "C" {
 const FINIT_MODULE: c_long = 313;
 const POWER_OFF: c_int = 0x4321_fedc;
 const RESTART: c_int = 0x0123_4567;
-const MODULES: [&str; 6] = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "virtio_console", "virtio-rng"];
 
 fn main() {
     for (kind, at) in [("devtmpfs", "/dev"), ("sysfs", "/sys"), ("proc", "/proc")] {
@@ -24,8 +23,8 @@ fn main() {
         let (kind, at) = (CString::new(kind).unwrap(), CString::new(at).unwrap());
         unsafe { mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) };
     }
-    for name in MODULES {
-        let file = File::open(format!("/modules/{name}.ko")).unwrap();
+    for name in fs::read_to_string("/modules/order").unwrap().lines() {
+        let file = File::open(format!("/modules/{name}")).unwrap();
         let loaded = unsafe { syscall(FINIT_MODULE, file.as_raw_fd(), c"".as_ptr(), 0) };
         assert_eq!(loaded, 0, "{name}");
     }

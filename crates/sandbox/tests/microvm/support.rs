@@ -39,7 +39,7 @@ impl Ground {
         let ground = Ground { directory, cell };
         let kernel = match std::env::var_os(KERNEL) {
             Some(kernel) => KernelSource::File { kernel: PathBuf::from(kernel), modules: None },
-            None => KernelSource::usual(),
+            None => fetched().map_or_else(KernelSource::usual, |kernel| KernelSource::File { kernel, modules: None }),
         };
         let order = Order { kernel, base: BaseSource::packages(&[&PACKAGES_SMALL[..], &MORE[..]].concat(), true) };
         let images = GuestImages::new(ground.data());
@@ -61,12 +61,24 @@ impl Ground {
     }
 
     pub fn subject(&self) -> Subject {
+        self.subject_with_waiting(0)
+    }
+
+    /// With so many machines that wait.
+    pub fn subject_with_waiting(&self, waiting: usize) -> Subject {
         let (place, cell) = (self.data().to_owned(), self.cell.clone());
         let make = move || -> Box<dyn Sandbox> {
             let programs = Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &cell };
             let sandbox = MicrovmSandbox::with_programs(&place, programs).unwrap();
-            Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(0))
+            Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(waiting))
         };
         Subject::new(Box::new(make), self.data()).of(Isolation::Microvm).with_crowd(CROWD)
     }
+}
+
+/// The package where `xtask` puts it.
+fn fetched() -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/guest-kernel");
+    let found = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+    found.filter(|path| path.extension().is_some_and(|extension| extension == "deb")).max()
 }

@@ -3,7 +3,7 @@
 use loopd_sandbox::files::wire::{WireSink, receive};
 use loopd_sandbox::files::{Content, FileEntry, FileKind, FileSink, TreeWriter};
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 const PARTS: [&str; 2] = ["workspace", "home"];

@@ -5,7 +5,7 @@ use crate::files::wire::{WireSink, acknowledge, receive};
 use crate::files::{Content, FileEntry, FileKind, TreeWriter, read_tree};
 use loopd_domain::limits::{LINK_MESSAGES_MAX, LINK_STREAMS_MAX, LINK_WINDOW_BYTES, OUTLET_WAITING_MAX};
 use loopd_protocol::codec::{Decoder, encode};
-use loopd_protocol::guest::GuestState;
+use loopd_protocol::guest::{GuestEnd, GuestState};
 use loopd_protocol::link::{Event, StreamId};
 use std::collections::VecDeque;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -250,6 +250,38 @@ async fn what_breaks_a_rule_ends_this_link_and_no_other() {
     neighbour.say(id, &READY).await;
     assert_eq!(control.from.recv().await, Some(READY));
     assert_eq!(*good.dead().borrow(), None);
+}
+
+/// A machine that goes down says so, and is gone: what it said arrives.
+#[tokio::test]
+async fn last_words_arrive() {
+    let (host, mut control, mut guest) = met().await;
+    let (mut cell, mut outlet) = (host.open_cell().unwrap(), host.outlet());
+    let id = guest.opened(StreamKind::Control).await;
+    let cell_id = guest.opened(StreamKind::Cell).await;
+    let wish = guest.link.open(StreamKind::Outlet).unwrap();
+    let ((), wished) = tokio::join!(guest.flush(), outlet.accept());
+    let mut wished = wished.unwrap();
+    let words = vec![3; LINK_WINDOW_BYTES as usize];
+    let ended = FromGuest::Ended { end: GuestEnd::Code { code: 0 } };
+    let mut bytes = Vec::new();
+    encode(&ended, &mut bytes).unwrap();
+    guest.write(cell_id, &words).await;
+    guest.write(wish, b"wish").await;
+    guest.write(id, &bytes).await;
+    guest.flush().await;
+    drop(guest);
+    assert_eq!(dead(&host).await, LinkDead::Closed);
+    drop(host);
+    let mut read = Vec::new();
+    cell.read_to_end(&mut read).await.unwrap();
+    assert!(read == words, "{}", read.len());
+    assert_eq!(control.from.recv().await, Some(ended));
+    assert_eq!(control.from.recv().await, None);
+    let mut bytes = Vec::new();
+    wished.read_to_end(&mut bytes).await.unwrap_err();
+    assert_eq!(bytes, b"wish");
+    wished.write_all(b"x").await.unwrap_err();
 }
 
 #[tokio::test]

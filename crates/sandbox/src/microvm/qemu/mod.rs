@@ -73,13 +73,22 @@ impl Qemu {
     /// `kernel`, the guests' one; when that is not known yet a guest is booted to find out, for some seconds at most.
     pub async fn find(data: &Path, kernel: &Path) -> Result<Self, VmmError> {
         let found = probe::find().await?;
-        let (accelerator, _) = probe::accelerator(&found, data, kernel).await?;
+        let (accelerator, _) = probe::accelerator(&found, data, kernel, false).await?;
         Self::with(&found, accelerator).await
     }
 
     /// For `loopd doctor`. `kernel`: the guests' one, where there is an image already.
     pub async fn check(data: &Path, kernel: Option<&Path>) -> Check {
         probe::check(data, kernel).await
+    }
+
+    /// Boots a kernel with nothing to go on with. Answers why it does not come up; `None`: it does.
+    pub async fn trial(
+        kernel: &Path,
+        accelerator: Accelerator,
+        patience: Duration,
+    ) -> Result<Option<String>, VmmError> {
+        probe::trial(&probe::find().await?, kernel, accelerator, patience).await
     }
 
     async fn with(found: &probe::Found, accelerator: Accelerator) -> Result<Self, VmmError> {
