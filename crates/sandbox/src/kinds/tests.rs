@@ -157,7 +157,7 @@ async fn files_of_another_kind_are_neither_passed_over_nor_lost() {
         let told = fault.to_string();
         assert!(told.contains("kind `namespaces`") && told.contains("says `microvm`"), "{told}");
     }
-    assert_eq!(trial.asked(), [String::new(); 0]);
+    assert!(trial.asked().is_empty());
     trial.kinds.read_files(&wrong, &mut Nowhere).expect("read");
     trial.kinds.start(&theirs).await.expect("a room");
     assert_eq!(trial.asked(), ["namespaces read", "namespaces start"]);
