@@ -117,7 +117,7 @@ fn show(sections: &[Section], screen: &mut Screen) -> std::io::Result<()> {
                 CheckVerdict::Broken => (Ink::Red, "  ✗ "),
             };
             screen.put(ink, mark)?;
-            screen.line(Ink::Plain, &format!("{:<32} {}", check.name, check.detail))?;
+            screen.line(Ink::Plain, &format!("{:<34} {}", check.name, check.detail))?;
             if !check.remedy.is_empty() {
                 screen.line(Ink::Cyan, &format!("    → {}", check.remedy))?;
             }
