@@ -1,5 +1,5 @@
-//! Builds the two programs that a room needs, cell and launcher, as static programs that run in any root file system, for
-//! `programs.rs` to carry inside this crate.
+//! Builds the programs that rooms need, cell, launcher and the first process of a virtual machine, as static programs that run in
+//! any root file system, for `programs.rs` to carry inside this crate.
 //!
 //! They are built by a cargo of their own, in a directory of their own: static linking is asked for with flags that must not
 //! reach the server, and a target named explicitly keeps those flags away from build scripts and macros.
@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PROGRAMS: [&str; 2] = ["loopd-cell", "loopd-jail"];
+const PROGRAMS: [&str; 3] = ["loopd-cell", "loopd-jail", "loopd-guest"];
 /// Rooms whose sources end up in the programs.
-const SOURCES: [&str; 5] = ["cell", "jail", "domain", "agent-loop", "protocol"];
+const SOURCES: [&str; 7] = ["cell", "jail", "guest", "files", "domain", "agent-loop", "protocol"];
 
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");

@@ -10,48 +10,113 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const HOST: &str = "index.test";
 /// Debian's nobody.
 const ORDINARY: u32 = 65534;
-const WHEEL: &str = "greeting_of_a_test-1.0-py3-none-any.whl";
 
-/// Packs a wheel without anything but the standard library.
-const PACK: &str = r#"
-import sys, zipfile
+/// Packs a wheel and the page that names it, without anything but the standard library.
+const PIP: &str = r#"
+import os, sys, zipfile
+name = "greeting_of_a_test-1.0-py3-none-any.whl"
 info = "greeting_of_a_test-1.0.dist-info/"
-with zipfile.ZipFile(sys.argv[1], "w") as wheel:
+os.makedirs("files"), os.makedirs("simple/greeting-of-a-test")
+with open("simple/greeting-of-a-test/index.html", "w") as page:
+    page.write(f'<!DOCTYPE html><html><body><a href="/files/{name}">{name}</a></body></html>')
+with zipfile.ZipFile("files/" + name, "w") as wheel:
     wheel.writestr("greeting_of_a_test.py", "WORD = 'hello from a package'\n")
     wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: greeting-of-a-test\nVersion: 1.0\n")
     wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
     wheel.writestr(info + "RECORD", "")
 "#;
 
-/// An index of Python packages that has one, and remembers what was asked.
+/// A package of npm with a program, <https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md>.
+const NPM: &str = r##"
+import hashlib, io, json, sys, tarfile
+at = sys.argv[1]
+files = {
+    "package/package.json": json.dumps({"name": "greeting-of-a-test", "version": "1.0.0", "bin": "greet.js"}),
+    "package/greet.js": "#!/usr/bin/env node\nconsole.log('hello from npm')\n",
+}
+with tarfile.open("greeting.tgz", "w:gz") as packed:
+    for name, text in files.items():
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = len(text), 0o755
+        packed.addfile(entry, io.BytesIO(text.encode()))
+shasum = hashlib.sha1(open("greeting.tgz", "rb").read()).hexdigest()
+dist = {"tarball": f"{at}/greeting.tgz", "shasum": shasum}
+version = {"name": "greeting-of-a-test", "version": "1.0.0", "bin": {"greet": "greet.js"}, "dist": dist}
+about = {"name": "greeting-of-a-test", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+json.dump(about, open("greeting-of-a-test", "w"))
+"##;
+
+/// A gem, and the index that RubyGems makes of it.
+const GEM: &str = r#"
+mkdir -p gems src/lib
+echo "WORD = 'hello from a gem'" > src/lib/greeting_of_a_test.rb
+cat > src/greeting.gemspec <<'END'
+Gem::Specification.new do |s|
+  s.name, s.version, s.summary, s.authors, s.files = 'greeting-of-a-test', '1.0', 'x', ['x'], ['lib/greeting_of_a_test.rb']
+end
+END
+(cd src && gem build greeting.gemspec -o ../gems/greeting-of-a-test-1.0.gem)
+gem generate_index
+"#;
+
+/// A module with a program, <https://go.dev/ref/mod#goproxy-protocol>.
+const GO: &str = r#"
+import os, zipfile
+at = "greeting.test/hello/@v/"
+os.makedirs(at)
+module = "module greeting.test/hello\n\ngo 1.19\n"
+main = 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Println("hello from a module") }\n'
+for name, text in [("list", "v1.0.0\n"), ("v1.0.0.mod", module), ("v1.0.0.info", '{"Version": "v1.0.0"}')]:
+    open(at + name, "w").write(text)
+with zipfile.ZipFile(at + "v1.0.0.zip", "w") as packed:
+    packed.writestr("greeting.test/hello@v1.0.0/go.mod", module)
+    packed.writestr("greeting.test/hello@v1.0.0/main.go", main)
+"#;
+
+/// A site of files that remembers what was asked.
 struct Index {
     port: u16,
+    place: Arc<TempDir>,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Index {
     async fn start() -> Self {
-        let place = tempfile::tempdir().expect("a directory");
-        let path = place.path().join("wheel");
-        let packed = Command::new("/usr/bin/python3").args(["-c", PACK]).arg(&path).status().expect("python3 is there");
-        assert!(packed.success());
-        let wheel = Arc::new(std::fs::read(&path).expect("packed"));
+        let index = Self::empty().await;
+        index.make("/usr/bin/python3", &["-c", PIP]);
+        index
+    }
+
+    async fn empty() -> Self {
+        let place = Arc::new(tempfile::tempdir().expect("a directory"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let seen = asked.clone();
+        let (seen, served) = (asked.clone(), place.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, wheel.clone(), seen.clone()));
+                tokio::spawn(answer(stream, served.clone(), seen.clone()));
             }
         });
-        Index { port, asked }
+        Index { port, place, asked }
+    }
+
+    /// Runs a program where the files lie.
+    fn make(&self, program: &str, arguments: &[&str]) {
+        let made = Command::new(program).args(arguments).current_dir(self.place.path()).output().expect("it is there");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// As rooms name it.
+    fn url(&self) -> String {
+        format!("http://{HOST}:{}", self.port)
     }
 
     fn asked(&self) -> Vec<String> {
@@ -63,15 +128,20 @@ impl Index {
     }
 
     fn options(&self) -> Options {
-        let port = self.port;
+        self.options_for("pip_index", "/simple")
+    }
+
+    /// A server whose packages of one manager come from here.
+    fn options_for(&self, setting: &str, path: &str) -> Options {
+        let (port, url) = (self.port, self.url());
         Options::default().config(&format!(
-            "[images]\npip_index = \"http://{HOST}:{port}/simple\"\n\
+            "[images]\n{setting} = \"{url}{path}\"\n\
              [network]\nallow_addresses = [\"{HOST}:{port}\"]\nhosts = {{ \"{HOST}\" = \"127.0.0.1\" }}\n"
         ))
     }
 }
 
-async fn answer(mut stream: TcpStream, wheel: Arc<Vec<u8>>, asked: Arc<Mutex<Vec<String>>>) {
+async fn answer(mut stream: TcpStream, place: Arc<TempDir>, asked: Arc<Mutex<Vec<String>>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -82,12 +152,11 @@ async fn answer(mut stream: TcpStream, wheel: Arc<Vec<u8>>, asked: Arc<Mutex<Vec
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     asked.lock().expect("nobody panics with it").push(path.clone());
-    let page = format!("<!DOCTYPE html><html><body><a href=\"/files/{WHEEL}\">{WHEEL}</a></body></html>");
-    let (status, kind, body) = match path.as_str() {
-        "/simple/greeting-of-a-test/" => ("200 OK", "text/html", page.into_bytes()),
-        path if path == format!("/files/{WHEEL}") => ("200 OK", "application/zip", wheel.to_vec()),
-        _ => ("404 Not Found", "text/plain", b"nothing".to_vec()),
-    };
+    let is_page = path.ends_with('/');
+    let file = place.path().join(path.trim_matches('/')).join(if is_page { "index.html" } else { "" });
+    let found = std::fs::read(file.components().as_path());
+    let kind = if is_page { "text/html" } else { "application/octet-stream" };
+    let (status, body) = found.map_or(("404 Not Found", b"nothing".to_vec()), |bytes| ("200 OK", bytes));
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
@@ -98,10 +167,13 @@ async fn answer(mut stream: TcpStream, wheel: Arc<Vec<u8>>, asked: Arc<Mutex<Vec
 }
 
 fn has_pip() -> bool {
-    let there = Command::new("/usr/bin/python3").args(["-m", "pip", "--version"]).output();
-    let there = there.is_ok_and(|done| done.status.success());
+    has("/usr/bin/python3", &["-m", "pip", "--version"])
+}
+
+fn has(program: &str, arguments: &[&str]) -> bool {
+    let there = Command::new(program).args(arguments).output().is_ok_and(|done| done.status.success());
     if !there {
-        skip("`python3 -m pip` is not there");
+        skip(&format!("`{program} {}` does not work", arguments.join(" ")));
     }
     there
 }
@@ -196,4 +268,43 @@ async fn what_cannot_be_installed_ends_the_turn_and_names_its_log() {
     let refused = http.post("/v1/environments", body).await;
     assert_eq!(refused.status, 400);
     assert!(refused.body.to_string().contains("config.packages.pip[0]"), "{}", refused.body);
+}
+
+/// What a session finds of one package that a manager took from an index.
+async fn finds(index: &Index, (setting, path): (&str, &str), packages: Value, command: &str, expected: &str) {
+    let server = Server::with(index.options_for(setting, path));
+    let answer = run(&server.http(), packages, "none", command).await;
+    assert_eq!(text(&answer["output"]).trim_end(), expected, "{answer}");
+}
+
+#[tokio::test]
+async fn npm_installs_programs() {
+    if !has("npm", &["--version"]) {
+        return;
+    }
+    let index = Index::empty().await;
+    index.make("/usr/bin/python3", &["-c", NPM, &index.url()]);
+    finds(&index, ("npm_registry", ""), json!({"npm": ["greeting-of-a-test@1.0.0"]}), "greet", "hello from npm").await;
+}
+
+#[tokio::test]
+async fn gem_installs_libraries() {
+    if !has("gem", &["--version"]) {
+        return;
+    }
+    let index = Index::empty().await;
+    index.make("sh", &["-ec", GEM]);
+    let command = "ruby -e 'require \"greeting_of_a_test\"; puts WORD'";
+    finds(&index, ("gem_source", ""), json!({"gem": ["greeting-of-a-test:1.0"]}), command, "hello from a gem").await;
+}
+
+#[tokio::test]
+async fn go_installs_programs() {
+    if !has("go", &["version"]) {
+        return;
+    }
+    let index = Index::empty().await;
+    index.make("/usr/bin/python3", &["-c", GO]);
+    let packages = json!({"go": ["greeting.test/hello@v1.0.0"]});
+    finds(&index, ("go_proxy", ""), packages, "hello", "hello from a module").await;
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 8] = [
+const PROGRAMS: [(&str, &str, &str); 10] = [
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
@@ -17,6 +17,8 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
     ("openssl", "version", "openssl"),
     ("ip", "-V", "iproute2"),
     ("javac", "--version", "default-jdk-headless"),
+    ("gem", "--version", "ruby"),
+    ("go", "version", "golang-go"),
 ];
 
 pub struct Python {

@@ -27,6 +27,8 @@ pub struct EnvironmentConfig {
     #[serde(default)]
     pub isolation: Isolation,
     #[serde(default)]
+    pub hibernation: Hibernation,
+    #[serde(default)]
     pub limits: RoomLimits,
     #[serde(default)]
     pub root: RootSource,
@@ -97,12 +99,34 @@ impl Default for Ports {
     }
 }
 
-/// The kind of walls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The kind of walls, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
     #[default]
     Namespaces,
+    /// A virtual machine with a kernel of its own.
+    Microvm,
+}
+
+impl Isolation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Isolation::Namespaces => "namespaces",
+            Isolation::Microvm => "microvm",
+        }
+    }
+}
+
+/// What an idle session keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hibernation {
+    /// Its files. Processes end, and the model is told.
+    #[default]
+    Workspace,
+    /// The whole machine, with its processes. Only a `microvm` can.
+    Memory,
 }
 
 /// What one room may use.

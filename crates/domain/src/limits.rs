@@ -221,12 +221,40 @@ pub const ROOM_SHAPES_MAX: usize = 4;
 /// How long after the last session that wanted such a room their number halves, and when a shape is forgotten, in milliseconds.
 pub const ROOMS_WAITING_HALVE_MS: u64 = 30_000;
 pub const ROOM_SHAPE_FORGET_MS: u64 = 300_000;
+/// What a virtual machine has besides what its room may use: for its kernel and its first process; and what its VMM has besides the
+/// machine's memory.
+pub const MACHINE_MEMORY_BYTES: u64 = 128 << 20;
+pub const VMM_MEMORY_BYTES: u64 = 384 << 20;
+/// A virtual machine that has not come up after so many milliseconds is ended and begun again, so many times in all.
+pub const MACHINE_BOOT_MS: u64 = 45_000;
+pub const MACHINE_BOOTS_MAX: u32 = 5;
+/// What a virtual machine may take to answer what it was told, and to go when its cell has ended, in milliseconds.
+pub const MACHINE_ANSWER_MS: u64 = 60_000;
+pub const MACHINE_END_MS: u64 = 15_000;
+/// Templates of virtual machines that a host keeps; the one that was not wanted for longest gives way.
+pub const TEMPLATES_MAX: usize = 8;
+/// How long a template that could not be made is not tried again, in milliseconds.
+pub const TEMPLATE_PAUSE_MS: u64 = 60_000;
+/// Virtual machines that live already and wait for a session.
+pub const MACHINES_WAITING_MAX: usize = 2;
+/// Bytes of the note beside a suspended machine.
+pub const SUSPENSION_BYTES_MAX: u64 = 1 << 20;
 /// How long a cell whose host is gone waits for another one before it ends, in seconds.
 pub const ROOM_ORPHAN_SECONDS_DEFAULT: u64 = 600;
 /// Hosts whose connections wait for one cell to take them.
 pub const CELL_HOSTS_WAITING_MAX: i32 = 8;
 /// Connections to the world that wait for the server to take them, of one room; its stub waits with more.
 pub const OUTLET_WAITING_MAX: i32 = 128;
+
+/// A virtual machine's first process: connections to the world that it holds at the same time, of which each may have a window of the
+/// link in its memory; workers for a session's files; bytes that it has to say while its host does not read.
+pub const GUEST_OUTLETS_MAX: usize = 64;
+pub const GUEST_WORKERS_MAX: usize = 4;
+pub const GUEST_WORDS_BYTES_MAX: usize = 256 << 10;
+/// A session's disk with less space for users than this is full: nothing of use fits there any more.
+pub const GUEST_DISK_FREE_BYTES_MIN: u64 = 64 << 10;
+/// How long a machine whose room has ended may take to say so, in milliseconds.
+pub const GUEST_ENDING_MS: u64 = 5_000;
 
 /// Characters of a vault's or a credential's name.
 pub const VAULT_NAME_CHARS_MAX: usize = 255;
@@ -336,3 +364,44 @@ pub const EGRESS_LEAVES_MAX: usize = 1_024;
 pub const EGRESS_LEAF_MS: u64 = 48 * 3_600_000;
 /// Bytes of one chunk of a body that is signed chunk by chunk.
 pub const EGRESS_SIGNED_CHUNK_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of a kernel or a module of machines, unpacked, and of a package that brings them, packed.
+pub const GUEST_PART_BYTES_MAX: u64 = 1 << 30;
+/// Entries of a base disk.
+pub const GUEST_BASE_ENTRIES_MAX: usize = 2_000_000;
+/// Layers that a base disk is put together of: those of an image.
+pub const GUEST_BASE_LAYERS_MAX: usize = IMAGE_LAYERS_MAX;
+
+/// The link to a virtual machine: bytes of one frame; bytes that one direction of one stream may be ahead of its reader; streams that
+/// one side may have opened at the same time; bytes that wait to be sent (a little more where many streams end at once).
+pub const LINK_FRAME_BYTES_MAX: usize = 64 << 10;
+pub const LINK_WINDOW_BYTES: u32 = 256 << 10;
+pub const LINK_STREAMS_MAX: usize = 1_024;
+pub const LINK_OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// A guest is asked for a sign of life this often, and given up when it gives none for so long, in milliseconds. Emulation is slow.
+pub const LINK_PING_MS: u64 = 15_000;
+pub const LINK_PATIENCE_MS: u64 = 60_000;
+/// A guest that neither takes nor gives any byte of a session's files for this long is given up, in milliseconds.
+pub const LINK_FILES_SILENCE_MS: u64 = 300_000;
+/// Messages about a machine that wait for its host, or for the machine.
+pub const LINK_MESSAGES_MAX: usize = 64;
+/// Bytes of one message about a machine.
+pub const LINK_MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// How long a virtual machine's monitor may take to start, to answer an order, and to write a machine to disk, in milliseconds.
+pub const MACHINE_STARTS_MS: u64 = 20_000;
+pub const QMP_ANSWER_MS: u64 = 20_000;
+pub const MACHINE_SUSPEND_MS: u64 = 120_000;
+/// Bytes of one line of such a monitor.
+pub const QMP_LINE_BYTES_MAX: u64 = 256 << 10;
+/// Descriptors and threads that one may have.
+pub const MACHINE_OPEN_FILES: u64 = 256;
+pub const MACHINE_THREADS_MAX: u64 = 160;
+/// What is kept of a machine's console, and of its monitor's error output: the last bytes. And how long is waited for them when a
+/// start has failed, in milliseconds.
+pub const MACHINE_LAST_WORDS_BYTES_MAX: usize = 4 << 10;
+pub const MACHINE_LAST_WORDS_MS: u64 = 1_000;
+/// Templates of machines whose memory a host holds for copies to share; more are read again.
+pub const TEMPLATES_HELD_MAX: usize = 8;
+/// How long a kernel may take to come up before KVM is believed not to work, and QEMU to say its version, in milliseconds.
+pub const KVM_TRIAL_MS: u64 = 5_000;
+pub const QEMU_VERSION_MS: u64 = 10_000;

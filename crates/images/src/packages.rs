@@ -1,7 +1,7 @@
 //! Packages become layers: what a package manager installs over a root, kept and shared like a layer of an image.
 //!
 //! ```text
-//!  root ─► apt? ─► npm? ─► pip? ─► root with up to three layers more
+//!  root ─► apt? ─► npm? ─► pip? ─► cargo? ─► gem? ─► go? ─► root with up to six layers more
 //!            │ known (packages.json) ─► the layer
 //!            └ not known ─► [`Installer`]: a room on the root so far ─► archive ─► unpacked as a stranger's layer ─► known
 //! ```

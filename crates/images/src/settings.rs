@@ -29,6 +29,11 @@ pub struct Mirrors {
     pub apt: Option<Mirror>,
     pub npm: Option<Mirror>,
     pub pip: Option<Mirror>,
+    /// A sparse index.
+    pub cargo: Option<Mirror>,
+    pub gem: Option<Mirror>,
+    /// A module proxy. The checksum database is not asked about what comes from it.
+    pub go: Option<Mirror>,
 }
 
 impl Mirrors {
@@ -37,6 +42,9 @@ impl Mirrors {
             Manager::Apt => self.apt.as_ref(),
             Manager::Npm => self.npm.as_ref(),
             Manager::Pip => self.pip.as_ref(),
+            Manager::Cargo => self.cargo.as_ref(),
+            Manager::Gem => self.gem.as_ref(),
+            Manager::Go => self.go.as_ref(),
         }
     }
 }

@@ -13,6 +13,16 @@ pub const CELL_OFFSET: u32 = 0;
 /// Where the tools are.
 pub const AGENT_OFFSET: u32 = 1;
 
+/// Directories of a session and whose each is, counted from the session's first id. The workspace comes last: it is the sign
+/// that all is done.
+pub const PARTS: [(&str, u32); 5] = [
+    ("home", AGENT_OFFSET),
+    ("outputs", AGENT_OFFSET),
+    ("uploads", CELL_OFFSET),
+    ("memory", CELL_OFFSET),
+    ("workspace", AGENT_OFFSET),
+];
+
 /// Uid and gid of the cell inside the room.
 pub(crate) fn cell(first: Option<u32>) -> u32 {
     if first.is_some() { 0 } else { AGENT }

@@ -1,7 +1,7 @@
 //! The launcher's loop: orders in, news out, children reaped. One thread, and nothing in it waits for one room.
 //!
 //! ```text
-//!  Park ──► clone ─► Parked ─► child waits
+//!  Park ──► clone ─► Parked ─► child builds ─► Waits
 //!  Start ─► forwarded to it ─► child: "ids please" ─► maps written, "go on" ─► child becomes the cell ─► … ─► Ended
 //!                                └─► child: what failed, and it ends ───────────────────────────────────────┘
 //! ```
@@ -217,6 +217,10 @@ impl Launcher {
                     kill(pid);
                 }
             }
+            Ok(Some((word, _))) if word == room::WAITING => {
+                let room = living.room;
+                self.say(&News::Waits { room }, None)?;
+            }
             Ok(Some((word, _))) => living.fault = Some(unwelcome(&word)),
             Err(Errno::AGAIN) => {}
             // The cell's program has started, or the child has ended.
@@ -238,12 +242,13 @@ impl Launcher {
                 Err(errno) => return Err(Fault::new("waiting for children", errno)),
             };
             let Some(mut living) = self.children.remove(&pid.as_raw_nonzero().get()) else { continue };
-            // Its last word may still lie in the socket.
-            if let Some(link) = &living.link
+            // Its last words may still lie in the socket.
+            while let Some(link) = &living.link
                 && let Ok(Some((word, _))) = word_of(link)
-                && word != room::IDS_PLEASE
             {
-                living.fault = Some(unwelcome(&word));
+                if word != room::WAITING && word != room::IDS_PLEASE {
+                    living.fault = Some(unwelcome(&word));
+                }
             }
             let end = match (living.fault, status.exit_status(), status.terminating_signal()) {
                 (Some(fault), _, _) => End::Failed(fault),

@@ -25,10 +25,12 @@
 //! Not here: which sessions exist, where cgroups are made, who may use what. The host says so in each order.
 
 pub mod channel;
+pub mod confine;
 pub mod fault;
 pub mod filter;
 pub mod launcher;
 pub mod probe;
+pub mod program;
 pub mod wire;
 
 mod entry;
@@ -42,6 +44,8 @@ mod stage;
 mod sys;
 mod trust;
 mod walls;
+
+pub use stage::SYSTEM;
 
 /// The descriptor on which the cell listens for hosts.
 pub const CHANNEL: i32 = 3;

@@ -21,6 +21,8 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// From the child to the launcher: it has nothing to do until a session comes.
+pub(crate) const WAITING: &[u8] = b"waiting";
 /// From the child to the launcher: it is in its user namespace and needs its id maps.
 pub(crate) const IDS_PLEASE: &[u8] = b"ids please";
 /// From the launcher to the child: they are written.
@@ -48,6 +50,7 @@ pub(crate) struct Plan<'a> {
 /// Becomes the cell of the session that comes, or says what failed.
 pub(crate) fn build(plan: &Plan<'_>) -> Result<Infallible, Fault> {
     let rules = park(plan)?;
+    channel::send(plan.link, WAITING, &[], true).while_doing("saying that it waits")?;
     let Session { start, listener, directories } = wait_for_session(plan.link)?;
     mounts::bring_in(&start, &directories)?;
     walls::limit_resources(&start)?;

@@ -27,7 +27,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 /// Where programs and libraries are. Each is as on the host: a directory bound read-only, or a symbolic link like `bin -> usr/bin`.
-pub(crate) const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+pub const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Directories of the host's `/etc` that programs in `/usr` lean on; bound read-only where they exist.
 const ETC_DIRECTORIES: [&str; 5] =
     ["alternatives", "ssl/certs", "ca-certificates", "pki/tls/certs", "pki/ca-trust/extracted"];

@@ -100,6 +100,17 @@ pub(crate) fn execute(program: BorrowedFd<'_>, name: &CStr, environment: &[&CStr
     check(answer).err().unwrap_or(Errno::NOEXEC)
 }
 
+/// Replaces this process by the program of this path. Returns only to say why not.
+pub(crate) fn execute_at(program: &CStr, arguments: &[&CStr], environment: &[&CStr]) -> Errno {
+    let ended = |texts: &[&CStr]| -> Vec<*const c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (arguments, environment) = (ended(arguments), ended(environment));
+    // SAFETY: both arrays end with a null pointer and hold terminated strings that outlive the call.
+    let answer = unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    check(c_long::from(answer)).err().unwrap_or(Errno::NOEXEC)
+}
+
 /// Puts this process and all that come of it under a filter, for good. Needs no_new_privs.
 pub(crate) fn install(filter: &Filter) -> Result<()> {
     let program = libc::sock_fprog { len: filter.0.len() as u16, filter: filter.0.as_ptr().cast_mut() };
@@ -214,7 +225,7 @@ pub(crate) fn default_signals() -> Result<()> {
 
 /// Gives a descriptor a fixed number that survives the exec.
 pub(crate) fn place(from: BorrowedFd<'_>, number: RawFd) -> Result<()> {
-    // SAFETY: the only numbers placed are 0 to 3 of a child that uses none of the descriptors they may have been before.
+    // SAFETY: the only numbers placed are the lowest, of a child that uses none of the descriptors they may have been before.
     check(c_long::from(unsafe { libc::dup2(from.as_raw_fd(), number) }))?;
     Ok(())
 }

@@ -54,6 +54,14 @@ pub(crate) fn drop_powers(keep: bool) -> Result<(), Fault> {
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
     rustix::thread::set_capabilities_secure_bits(bits).while_doing("locking the rules of capabilities")?;
+    forgo(kept)?;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).while_doing("dropping capabilities")?;
+    rustix::thread::set_no_new_privs(true).while_doing("giving up new privileges")
+}
+
+/// No program to come can have others than these.
+fn forgo(kept: CapabilitySet) -> Result<(), Fault> {
     for number in 0..CAPABILITIES {
         let one = CapabilitySet::from_bits_retain(1 << number);
         if kept.contains(one) {
@@ -65,8 +73,30 @@ pub(crate) fn drop_powers(keep: bool) -> Result<(), Fault> {
             Err(errno) => return Err(Fault::new("dropping capabilities for good", errno)),
         }
     }
-    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).while_doing("dropping capabilities")?;
+    Ok(())
+}
+
+/// Limits of a machine's monitor. `processes`: of its user, where it has one of its own.
+pub(crate) fn limit_monitor(open_files: u64, processes: Option<u64>) -> Result<(), Fault> {
+    limit(Resource::Nofile, open_files).while_doing("limiting open files")?;
+    if let Some(most) = processes {
+        limit(Resource::Nproc, most).while_doing("limiting processes")?;
+    }
+    limit(Resource::Core, 0).while_doing("switching core files off")
+}
+
+/// Becomes a user of the host with no power at all. `None`: stays the only user of its namespace, and has no power in it either.
+pub(crate) fn become_monitor(user: Option<u32>) -> Result<(), Fault> {
+    forgo(CapabilitySet::empty())?;
+    if let Some(user) = user {
+        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+        rustix::thread::set_thread_groups(&[]).while_doing("leaving all groups")?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid).while_doing("taking the machine's group")?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).while_doing("taking the machine's user")?;
+    }
+    let none = CapabilitySet::empty();
+    rustix::thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+        .while_doing("dropping capabilities")?;
     rustix::thread::set_no_new_privs(true).while_doing("giving up new privileges")
 }
 

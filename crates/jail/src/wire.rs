@@ -85,6 +85,8 @@ pub enum News {
     Unable(Fault),
     /// The room's first process exists. With it: a pidfd. The walls may still fail; `Ended` says so.
     Parked { room: u64, pid: u32 },
+    /// All of the room that needs no session is built; it does nothing until it is given one.
+    Waits { room: u64 },
     /// The room and all its processes are gone. Without `Parked` before it, it never came to be.
     Ended { room: u64, end: End },
 }
@@ -195,6 +197,10 @@ impl News {
                 out.number(*room);
                 out.number(u64::from(*pid));
             }
+            News::Waits { room } => {
+                out.number(4);
+                out.number(*room);
+            }
             News::Ended { room, end } => {
                 out.number(3);
                 out.number(*room);
@@ -217,6 +223,7 @@ impl News {
             0 => News::Ready,
             1 => News::Unable(from.fault()?),
             2 => News::Parked { room: from.number()?, pid: u32::try_from(from.number()?).map_err(|_| Malformed)? },
+            4 => News::Waits { room: from.number()? },
             3 => News::Ended {
                 room: from.number()?,
                 end: match from.number()? {
@@ -247,10 +254,14 @@ impl Fault {
 }
 
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    fn number(&mut self, number: u64) {
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(crate) fn number(&mut self, number: u64) {
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
@@ -259,31 +270,35 @@ impl Writer {
         self.number(i64::from(number) as u64);
     }
 
-    fn option(&mut self, number: Option<u64>) {
+    pub(crate) fn option(&mut self, number: Option<u64>) {
         self.number(u64::from(number.is_some()));
         self.number(number.unwrap_or(0));
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
-    fn list(&mut self, items: &[Vec<u8>]) {
+    pub(crate) fn list(&mut self, items: &[Vec<u8>]) {
         self.number(items.len() as u64);
         items.iter().for_each(|item| self.bytes(item));
     }
 
-    fn fault(&mut self, fault: &Fault) {
+    pub(crate) fn fault(&mut self, fault: &Fault) {
         self.number(i64::from(fault.errno) as u64);
         self.bytes(fault.doing.as_bytes());
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
-impl Reader<'_> {
-    fn number(&mut self) -> Result<u64, Malformed> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(packet: &'a [u8]) -> Self {
+        Reader(packet)
+    }
+
+    pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
         let (head, rest) = self.0.split_first_chunk::<8>().ok_or(Malformed)?;
         self.0 = rest;
         Ok(u64::from_le_bytes(*head))
@@ -293,7 +308,7 @@ impl Reader<'_> {
         i32::try_from(self.number()? as i64).map_err(|_| Malformed)
     }
 
-    fn option(&mut self) -> Result<Option<u64>, Malformed> {
+    pub(crate) fn option(&mut self) -> Result<Option<u64>, Malformed> {
         match (self.number()?, self.number()?) {
             (0, _) => Ok(None),
             (1, number) => Ok(Some(number)),
@@ -301,7 +316,7 @@ impl Reader<'_> {
         }
     }
 
-    fn bytes(&mut self) -> Result<Vec<u8>, Malformed> {
+    pub(crate) fn bytes(&mut self) -> Result<Vec<u8>, Malformed> {
         let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
         if length > self.0.len() {
             return Err(Malformed);
@@ -311,7 +326,7 @@ impl Reader<'_> {
         Ok(head.to_vec())
     }
 
-    fn list(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
+    pub(crate) fn list(&mut self) -> Result<Vec<Vec<u8>>, Malformed> {
         // No room is taken for what is announced: a packet is short, and each item takes a part of it.
         (0..self.number()?).map(|_| self.bytes()).collect()
     }
@@ -322,13 +337,13 @@ impl Reader<'_> {
         Ok(ports.iter().map(|port| u16::from_le_bytes(*port)).collect())
     }
 
-    fn fault(&mut self) -> Result<Fault, Malformed> {
+    pub(crate) fn fault(&mut self) -> Result<Fault, Malformed> {
         let errno = self.signed()?;
         let doing = String::from_utf8(self.bytes()?).map_err(|_| Malformed)?;
         Ok(Fault { doing, errno })
     }
 
-    fn end<T>(&self, read: T) -> Result<T, Malformed> {
+    pub(crate) fn end<T>(&self, read: T) -> Result<T, Malformed> {
         if self.0.is_empty() { Ok(read) } else { Err(Malformed) }
     }
 }
@@ -369,7 +384,8 @@ mod tests {
     fn news() -> Vec<News> {
         let fault = Fault { doing: "mounting /proc".into(), errno: 1 };
         let ends = [End::Code(-1), End::Signal(9), End::Failed(fault.clone())];
-        let mut news = vec![News::Ready, News::Unable(fault), News::Parked { room: u64::MAX, pid: 42 }];
+        let mut news = vec![News::Ready, News::Unable(fault), News::Waits { room: 3 }];
+        news.push(News::Parked { room: u64::MAX, pid: 42 });
         news.extend(ends.map(|end| News::Ended { room: 1, end }));
         news
     }

@@ -28,6 +28,9 @@
 //! pip_index = "https://mirror.example.com/pypi/simple"    # where packages come from instead of the public registries
 //! npm_registry = "https://mirror.example.com/npm"
 //! apt_mirror = "http://mirror.example.com/debian"
+//! cargo_index = "https://mirror.example.com/crates"       # sparse
+//! gem_source = "https://mirror.example.com/gems"
+//! go_proxy = "https://mirror.example.com/go"
 //!
 //! [host_tools]                     # HTTP tools and MCP servers
 //! allow_hosts = ["api.example.com", "*.internal.example.com", "127.0.0.1:8080"]
@@ -142,6 +145,9 @@ pub struct ImagesSection {
     pub pip_index: Option<String>,
     pub npm_registry: Option<String>,
     pub apt_mirror: Option<String>,
+    pub cargo_index: Option<String>,
+    pub gem_source: Option<String>,
+    pub go_proxy: Option<String>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Deserialize)]
@@ -293,8 +299,17 @@ const LIMITS_KEYS: &[&str] = &["requests_per_second", "requests_burst", "turns",
 const AUDIT_KEYS: &[&str] = &["retention_days"];
 const OIDC_KEYS: &[&str] = &["issuer", "audience", "workspace_claim", "scope_claim", "scopes"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
-const IMAGES_KEYS: &[&str] =
-    &["allow_directories", "allow_registries", "plain_registries", "pip_index", "npm_registry", "apt_mirror"];
+const IMAGES_KEYS: &[&str] = &[
+    "allow_directories",
+    "allow_registries",
+    "plain_registries",
+    "pip_index",
+    "npm_registry",
+    "apt_mirror",
+    "cargo_index",
+    "gem_source",
+    "go_proxy",
+];
 const NETWORK_KEYS: &[&str] = &["allow_addresses", "extra_roots", "hosts"];
 const MODELS_KEYS: &[&str] = &["silence_seconds", "providers", "prices"];
 const PROVIDER_KEYS: &[&str] = &["name", "kind", "base_url", "api_key_env"];

@@ -129,6 +129,9 @@ impl Settings {
                 apt: mirror("apt_mirror", &section.apt_mirror)?,
                 npm: mirror("npm_registry", &section.npm_registry)?,
                 pip: mirror("pip_index", &section.pip_index)?,
+                cargo: mirror("cargo_index", &section.cargo_index)?,
+                gem: mirror("gem_source", &section.gem_source)?,
+                go: mirror("go_proxy", &section.go_proxy)?,
             },
             docker_config: docker.map(|directory| directory.join("config.json")),
         })

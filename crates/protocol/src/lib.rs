@@ -13,6 +13,8 @@
 //! ```
 
 pub mod codec;
+pub mod guest;
+pub mod link;
 
 use loopd_agent_loop::{Command, Input, LoopConfig, Resume};
 use loopd_domain::content::ContentBlock;

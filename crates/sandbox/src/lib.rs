@@ -4,13 +4,16 @@
 //! called from its tests.
 
 pub mod conformance;
-pub mod files;
+pub mod microvm;
 pub mod namespaces;
 pub mod port;
 pub mod programs;
+mod room;
 
+/// A session's files on their way: they have a room of their own, as a guest needs it too.
+pub use loopd_files as files;
 pub use namespaces::NamespaceSandbox;
 pub use port::{
-    Check, CheckVerdict, Found, Outlet, OutletStream, Reached, Room, RoomExit, RoomGuard, RoomMeter, RoomOutlet,
-    RoomRoot, RoomSpec, Sandbox, SandboxError, Unmetered,
+    Accelerator, Check, CheckVerdict, Found, Outlet, OutletStream, Reached, Room, RoomExit, RoomGuard, RoomMeter,
+    RoomOutlet, RoomRoot, RoomSpec, Sandbox, SandboxError, Unmetered, Walls,
 };

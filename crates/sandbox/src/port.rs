@@ -2,7 +2,7 @@
 
 use crate::files::{FileSink, FileWriter, FilesRead};
 use async_trait::async_trait;
-use loopd_domain::environment::RoomLimits;
+use loopd_domain::environment::{Isolation, RoomLimits};
 use loopd_domain::{Epoch, SessionId};
 use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone)]
 pub struct RoomSpec {
     pub session: SessionId,
+    pub isolation: Isolation,
     /// Of the claim for which the room is wanted. A room is its owner's of the highest epoch, and nobody else's.
     pub epoch: Epoch,
     /// The session's own directory on the host. It outlives the room: what the session wrote is found there again.
@@ -26,7 +27,7 @@ impl RoomSpec {
     /// A room like any other: the host's `/usr`, default limits, no way out.
     pub fn plain(session: SessionId, epoch: Epoch, directory: PathBuf) -> Self {
         let (limits, root, outlet) = (RoomLimits::default(), RoomRoot::Host, RoomOutlet::Closed);
-        RoomSpec { session, epoch, directory, limits, root, outlet }
+        RoomSpec { session, isolation: Isolation::default(), epoch, directory, limits, root, outlet }
     }
 }
 
@@ -72,8 +73,29 @@ pub trait Outlet: Send {
 pub trait OutletStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> OutletStream for S {}
 
+/// What stands around a room, for whoever reads its trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walls {
+    pub isolation: Isolation,
+    /// How a virtual machine's processor is made.
+    pub accelerator: Option<Accelerator>,
+}
+
+impl Walls {
+    pub const NAMESPACES: Walls = Walls { isolation: Isolation::Namespaces, accelerator: None };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The machine's own, by the kernel's KVM.
+    Kvm,
+    /// In software: slow.
+    Emulation,
+}
+
 /// A living room with a cell in it. Dropping it kills every process of the room; its directory stays.
 pub struct Room {
+    pub walls: Walls,
     /// The host's end of a fresh connection to the cell.
     pub channel: UnixStream,
     /// `None` in a room whose outlet is closed.
@@ -157,6 +179,9 @@ pub enum SandboxError {
     /// The launcher is gone and could not be started again.
     #[error("the launcher: {0}")]
     Launcher(String),
+    /// The virtual machine did not come up, or does not do what it is told.
+    #[error("the machine: {0}")]
+    Machine(String),
     /// What the environment wants of a room cannot be had: an image that is not there, a package that does not install.
     #[error("the environment cannot give a room: {0}")]
     Environment(String),
@@ -173,6 +198,7 @@ impl SandboxError {
             SandboxError::Directory { .. }
             | SandboxError::Root(_)
             | SandboxError::Launcher(_)
+            | SandboxError::Machine(_)
             | SandboxError::Fenced { .. } => false,
         }
     }
@@ -217,8 +243,15 @@ pub trait Sandbox: Send + Sync {
     /// Builds a room and starts its cell. Returns as soon as the channel can be written to; a failure to build the walls
     /// after that shows as `Room::exit`. Ends a living room of the session first: two rooms never share a directory.
     async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError>;
-    /// Takes over the living room that an earlier process left, as it is. `None`: there is none.
+    /// Takes over the living room that an earlier process left, as it is; one that was suspended is woken. `None`: there is none.
     async fn adopt(&self, spec: &RoomSpec) -> Result<Option<Room>, SandboxError>;
+    /// Puts a living room to sleep, its memory on disk: [`Sandbox::adopt`] wakes it. Where this fails the room goes on or is gone;
+    /// its directory stays. Not every kind can.
+    async fn suspend(&self, spec: &RoomSpec, room: Room) -> Result<(), SandboxError> {
+        let _ = (spec, room);
+        let reason = "rooms of this kind cannot be suspended".to_owned();
+        Err(SandboxError::Unavailable { kind: self.kind(), reason })
+    }
     /// Every session that has a room's record or a directory here.
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError>;
     /// Removes what a session wrote and what is recorded of its room; a living room is ended first. Absent is fine.

@@ -97,7 +97,7 @@ async fn run(
         blocking(&spec.directory, move || write(sandbox.as_ref(), &place, &files)).await?;
     }
     let room = parts.sandbox.start(spec).await?;
-    let Room { channel, outlet, mut exit, mut meter, guard } = room;
+    let Room { channel, outlet, mut exit, mut meter, guard, walls: _ } = room;
     let connections = outlet.map(|outlet| {
         let mut connections = JoinSet::new();
         connections.spawn(serve(outlet, Arc::clone(&parts.egress), Arc::new(client(spec, config))));

@@ -7,7 +7,7 @@ use crate::settings::Mirror;
 use loopd_domain::packages::Manager;
 
 /// Raised with every change of what a script does.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// In the workspace: what is installed on the host.
 pub(super) const STATUS: &str = "status";
 
@@ -15,7 +15,9 @@ pub(super) const STATUS: &str = "status";
 pub(super) fn variables(manager: Manager) -> &'static [(&'static str, &'static str)] {
     match manager {
         Manager::Npm => &[("NODE_PATH", "/usr/local/lib/node_modules")],
-        Manager::Apt | Manager::Pip => &[],
+        // What stands after the colon are the root's own directories.
+        Manager::Gem => &[("GEM_PATH", "/usr/local/share/gems:")],
+        Manager::Apt | Manager::Pip | Manager::Cargo | Manager::Go => &[],
     }
 }
 
@@ -27,6 +29,9 @@ pub(super) fn of(manager: Manager, names: &[String], mirror: Option<&Mirror>) ->
         Manager::Apt => apt(&names, mirror),
         Manager::Npm => npm(&names, mirror),
         Manager::Pip => pip(&names, mirror),
+        Manager::Cargo => cargo(&names, mirror),
+        Manager::Gem => gem(&names, mirror),
+        Manager::Go => go(&names, mirror),
     };
     format!(
         "(\nset -e\numask 022\nmkdir -p /workspace/layer /workspace/tmp\nexport TMPDIR=/workspace/tmp\n{body}\n\
@@ -56,6 +61,43 @@ fn npm(names: &str, mirror: Option<&Mirror>) -> String {
     format!(
         "npm install --global --prefix /workspace/layer/usr/local --cache /workspace/tmp/npm --no-audit --no-fund \
          --no-update-notifier --loglevel http {from}-- {names}"
+    )
+}
+
+/// Programs are compiled here, by the root's own compiler. Where the index is has no variable, so it is said in a file.
+fn cargo(names: &str, mirror: Option<&Mirror>) -> String {
+    let from = mirror.map(|mirror| {
+        let registry = format!("registry = \"sparse+{}/\"", mirror.url);
+        let lines = ["[source.crates-io]", "replace-with = \"mirror\"", "[source.mirror]", &registry];
+        lines.map(|line| format!("printf '%s\\n' {} >> $CARGO_HOME/config.toml\n", quote(line))).concat()
+    });
+    format!(
+        "export CARGO_HOME=/workspace/tmp/cargo CARGO_TARGET_DIR=/workspace/tmp/target CARGO_TERM_COLOR=never\n\
+         mkdir -p $CARGO_HOME\n{}\
+         cargo install --locked --root /workspace/layer/usr/local -- {names}\n\
+         rm -f /workspace/layer/usr/local/.crates.toml /workspace/layer/usr/local/.crates2.json",
+        from.unwrap_or_default()
+    )
+}
+
+/// What stands behind `--` are words for a compiler, so names stand before it; they begin with a letter or a digit.
+fn gem(names: &str, mirror: Option<&Mirror>) -> String {
+    let from = mirror.map(|mirror| format!("--clear-sources --source {} ", quote(&mirror.url))).unwrap_or_default();
+    format!(
+        "export GEM_HOME=/workspace/layer/usr/local/share/gems GEM_SPEC_CACHE=/workspace/tmp/gems\n\
+         gem install --norc --install-dir $GEM_HOME --bindir /workspace/layer/usr/local/bin --no-document --env-shebang {from}{names}\n\
+         rm -rf $GEM_HOME/cache"
+    )
+}
+
+/// One after the other: named together they would have to be of one version.
+fn go(names: &str, mirror: Option<&Mirror>) -> String {
+    let from = mirror.map(|mirror| format!("export GOPROXY={} GOSUMDB=off\n", quote(&mirror.url))).unwrap_or_default();
+    format!(
+        "export GOBIN=/workspace/layer/usr/local/bin GOPATH=/workspace/tmp/go GOCACHE=/workspace/tmp/cache\n\
+         export GOFLAGS=-modcacherw GOTOOLCHAIN=local GOENV=off GOTELEMETRY=off\n{from}\
+         for name in {names}; do\ncase $name in *@*) ;; *) name=$name@latest ;; esac\n\
+         echo \"installing $name\"\ngo install -- \"$name\"\ndone"
     )
 }
 
@@ -128,7 +170,7 @@ mod tests {
             let script = of(manager, &["it's".to_owned(), "$(false)".to_owned()], Some(&mirror));
             let read = std::process::Command::new("sh").arg("-nc").arg(&script).output().expect("a shell");
             assert!(read.status.success(), "{script}\n{}", String::from_utf8_lossy(&read.stderr));
-            assert!(script.contains(r"-- 'it'\''s' '$(false)'"), "{script}");
+            assert!(script.contains(r"'it'\''s' '$(false)'"), "{script}");
             assert!(script.contains("mirror.test:8080"), "{script}");
         }
     }

@@ -13,14 +13,12 @@
 //! The session sees what is in these five and nothing above, so the names themselves are safe to follow; what is below them
 //! was written by a stranger and is never followed.
 
-use super::ids::{self, Ids};
-use crate::SandboxError;
+use crate::room::ids::{self, Ids};
 use loopd_jail::ids::{AGENT_OFFSET, CELL_OFFSET};
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
-use std::path::{Component, Path};
+use std::path::Path;
 
 /// Name, and whose it is, counted from the session's first id. The workspace comes last: it is the sign that all is done.
 pub(super) const PARTS: [(&str, u32); 5] = [
@@ -30,20 +28,6 @@ pub(super) const PARTS: [(&str, u32); 5] = [
     ("memory", CELL_OFFSET),
     ("workspace", AGENT_OFFSET),
 ];
-
-/// The path of a session's directory relative to the data directory; only what lies below that can get into a room.
-pub(super) fn relative(data: &Path, directory: &Path) -> Result<Vec<u8>, SandboxError> {
-    let refuse = |reason: String| SandboxError::Directory {
-        path: directory.to_owned(),
-        source: io::Error::new(ErrorKind::InvalidInput, reason),
-    };
-    let rest = directory.strip_prefix(data).ok();
-    let rest = rest.filter(|rest| rest.components().all(|part| matches!(part, Component::Normal(_))));
-    match rest {
-        Some(rest) if !rest.as_os_str().is_empty() => Ok(rest.as_os_str().as_bytes().to_vec()),
-        _ => Err(refuse(format!("not below the data directory; accepted: a path below `{}`", data.display()))),
-    }
-}
 
 /// The ids of a session whose directory is complete; `None` when there is something to [`prepare`].
 pub(super) fn known(directory: &Path, has_ids: bool) -> io::Result<Option<Option<u32>>> {
@@ -95,15 +79,6 @@ fn give(path: &Path, owner: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_paths_below_the_data_directory_are_taken() {
-        let data = Path::new("/data");
-        assert_eq!(relative(data, Path::new("/data/sessions/a")).unwrap(), b"sessions/a");
-        for path in ["/data", "/elsewhere/a", "/data/../etc", "/data/a/../../etc", "sessions/a"] {
-            assert!(relative(data, Path::new(path)).is_err(), "{path}");
-        }
-    }
 
     #[test]
     fn a_session_keeps_its_ids() {

@@ -1,32 +1,26 @@
 //! Which sessions have something here, and taking it away.
 
 use super::place::Place;
-use super::starting::own;
-use super::{Rooms, removal};
+use super::{KIND, Rooms};
+use crate::room::place::{self, own};
+use crate::room::{ending, removal};
 use crate::{Found, RoomSpec, SandboxError};
 use loopd_domain::SessionId;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
-
-/// Where sessions' directories lie in the data directory.
-const SESSIONS: &str = "sessions";
 
 impl Rooms {
     /// Every session that has a room's record or a directory. Blocks.
     pub(super) fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
-        let mut files = sessions(&self.data.join(SESSIONS))?;
-        files.retain(|session| self.data.join(SESSIONS).join(session.as_str()).is_dir());
-        for session in files {
+        for session in self.data.with_files()? {
             found.insert(session.as_str().to_owned(), Found { session, room: false, files: true, layers: Vec::new() });
         }
-        for session in sessions(&self.data.join(super::ROOMS))? {
+        for session in self.data.with_places()? {
             let room = self.has_room(&session)?;
-            let path = self.place(&session);
-            let layers = if room { Place::peek_layers(&path) } else { Ok(Vec::new()) };
+            let path = self.data.place(&session);
+            let layers = if room { place::Place::peek_layers(&path) } else { Ok(Vec::new()) };
             let layers = layers.map_err(|source| SandboxError::Directory { path, source })?;
             let entry = found.entry(session.as_str().to_owned());
             let entry = entry.or_insert(Found { session, room: false, files: false, layers: Vec::new() });
@@ -37,10 +31,10 @@ impl Rooms {
     }
 
     fn has_room(&self, session: &SessionId) -> Result<bool, SandboxError> {
-        let path = self.place(session);
+        let path = self.data.place(session);
         // Read without the lock: a record is written by one call, and this is but a look.
-        let living = Place::peek(&path).and_then(|record| match record {
-            Some(record) => Ok(self.living(&record)?.is_some()),
+        let living = place::Place::peek(&path).and_then(|record| match record.filter(|record| record.kind == KIND) {
+            Some(record) => Ok(ending::living(&record, &self.boot)?.is_some()),
             None => Ok(false),
         });
         living.map_err(|source| SandboxError::Directory { path, source })
@@ -49,14 +43,14 @@ impl Rooms {
     /// Ends the session's room and removes all that it wrote and all that is recorded of it.
     pub(super) async fn remove(self: &Arc<Self>, spec: &RoomSpec) -> Result<(), SandboxError> {
         // Refuses what could never have been a room's.
-        let files = self.locate(spec)?;
-        let path = self.place(&spec.session);
+        let files = self.data.locate(spec)?;
+        let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
         let place = Place::find(&path).await.map_err(unusable)?;
         if let Some(place) = &place
             && let Some(record) = own(place, spec.epoch, &path)?
         {
-            self.end(&record).await?;
+            ending::end(&record, &self.boot).await?;
         }
         let removing = files.clone();
         let fault = |source: io::Error| SandboxError::Directory { path: files.clone(), source };
@@ -65,20 +59,4 @@ impl Rooms {
         // Last, so that a removal that is cut short is seen by the next inventory.
         place.map_or(Ok(()), Place::remove).map_err(unusable)
     }
-}
-
-/// What in a directory has a session's name.
-fn sessions(directory: &Path) -> Result<Vec<SessionId>, SandboxError> {
-    let fault = |source| SandboxError::Directory { path: directory.to_owned(), source };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(absent) if absent.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(other) => return Err(fault(other)),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(fault)?.file_name();
-        found.extend(name.to_str().and_then(|name| SessionId::parse("session", name).ok()));
-    }
-    Ok(found)
 }

@@ -129,6 +129,8 @@ async fn drive(running: Arc<Running>, mut child: Child, mut let_go: oneshot::Rec
                     Some(pidfd) => running.on_parked(room, pid, pidfd),
                     None => break Over::Gone(format!("it made room {room} and gave no hold on it")),
                 },
+                // Whoever has a session for it need not wait for that.
+                Ok(Some((News::Waits { .. }, _))) => {}
                 Ok(Some((News::Ended { room, end }, _))) => running.on_ended(room, end),
                 Ok(Some((News::Ready, _))) => tracing::debug!(pid = child.id(), "launcher ready"),
                 Ok(None) => break Over::Gone("it ended".to_owned()),

@@ -1,7 +1,7 @@
 //! A room whose end this process waits for: told by its launcher, or seen by a hold on its first process.
 
-use super::cgroup::RoomCgroup;
-use super::process;
+use crate::room::cgroup::RoomCgroup;
+use crate::room::ending::watch;
 use crate::{RoomExit, SandboxError};
 use loopd_jail::wire::End;
 use std::os::fd::OwnedFd;
@@ -32,7 +32,7 @@ pub(super) enum Over {
 impl Over {
     pub(super) fn error(&self) -> SandboxError {
         match self {
-            Over::Unable(reason) => SandboxError::Unavailable { kind: super::KIND, reason: reason.clone() },
+            Over::Unable(reason) => SandboxError::Unavailable { kind: super::KIND.as_str(), reason: reason.clone() },
             Over::Gone(reason) => SandboxError::Launcher(reason.clone()),
         }
     }
@@ -66,14 +66,4 @@ impl Living {
         self.exit.send_replace(Some(exit));
         tokio::task::spawn_blocking(move || self.cgroup.remove());
     }
-}
-
-/// Tells the end of a room of which no launcher will, and clears up after it.
-pub(super) async fn watch(pidfd: Arc<OwnedFd>, sender: watch::Sender<Option<RoomExit>>, cgroup: RoomCgroup) {
-    let exit = match process::ended(&pidfd).await {
-        Ok(()) => process::exit(&pidfd),
-        Err(fault) => RoomExit::Failed(format!("the room is out of sight: {fault}")),
-    };
-    sender.send_replace(Some(exit));
-    tokio::task::spawn_blocking(move || cgroup.remove());
 }

@@ -3,9 +3,9 @@
 //! The disk has no counter, so it is looked at, time and again, with a rest after each look that is so many times as long as the
 //! look took. Few sessions are looked at at the same time. What is written between two looks comes on top of the limit.
 
-use super::cgroup::Counters;
 use super::disk;
 use crate::port::{Reached, RoomMeter};
+use crate::room::cgroup::Counters;
 use async_trait::async_trait;
 use loopd_domain::limits::{DISK_LOOK_EVERY_MS, DISK_LOOK_EVERY_MS_MAX, DISK_LOOK_REST, DISK_LOOKS_MAX};
 use std::io;

@@ -1,8 +1,7 @@
 //! Rooms made of namespaces: one machine, one kernel, a wall of everything Linux has.
 //!
-//! What the walls are stands in `loopd_jail`, which builds them; what a session keeps in [`directory`]; whose ids it has in
-//! [`ids`]; what a room may use in [`cgroup`]; whose a room is, from one server to the next, in [`place`]. A room is put
-//! together from them in [`starting`]:
+//! What the walls are stands in `loopd_jail`, which builds them; what a session keeps in [`directory`]; whose ids it has, what it
+//! may use, and whose it is from one server to the next in [`crate::room`]. A room is put together from them in [`starting`]:
 //!
 //! ```text
 //!  start ─► nothing there yet: a room that waits, complete ([`waiting`]) ─────────────────────────────────► Room
@@ -14,12 +13,9 @@
 //!
 //! Not here: what the cell says on the channel, and when a session needs a room.
 
-mod cgroup;
 mod copy;
 mod directory;
 mod disk;
-mod guard;
-mod ids;
 mod inventory;
 mod launcher;
 mod living;
@@ -28,9 +24,6 @@ mod outlet;
 mod place;
 mod pool;
 mod probe;
-mod process;
-mod record;
-mod removal;
 mod root;
 mod running;
 mod shelves;
@@ -40,19 +33,20 @@ mod starting;
 mod waiting;
 
 use crate::files::{FileSink, FileWriter, FilesRead};
+use crate::room::cgroup::Cgroups;
+use crate::room::data::Data;
+use crate::room::ids::Ids;
+use crate::room::process;
 use crate::{Check, Found, Room, RoomOutlet, RoomSpec, Sandbox, SandboxError, programs};
 use async_trait::async_trait;
-use cgroup::Cgroups;
-use ids::Ids;
 use launcher::Launcher;
-use loopd_domain::SessionId;
+use loopd_domain::environment::Isolation;
 use loopd_domain::limits::ROOM_ORPHAN_SECONDS_DEFAULT;
 use pool::Starting;
 use running::Running;
 use spares::Spares;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,12 +56,10 @@ use waiting::{Shape, Waitings};
 /// The launcher knows nothing of frames; it must only put the channel where the cell looks for it.
 const _: () = assert!(loopd_jail::CHANNEL == loopd_protocol::CHANNEL_FD);
 
-const KIND: &str = "namespaces";
+const KIND: Isolation = Isolation::Namespaces;
 /// Bytes of an authority's certificate: what is left of a packet to the launcher beside the longest path.
 const AUTHORITY_BYTES_MAX: usize = 3 << 10;
 const _: () = assert!(AUTHORITY_BYTES_MAX + 4_096 + 64 <= loopd_jail::wire::PACKET_BYTES_MAX);
-/// Where places of rooms lie in the data directory.
-const ROOMS: &str = "rooms";
 
 /// Builds rooms out of namespaces. As root every session has host ids of its own and its cell is out of reach of its tools'
 /// user; as an ordinary user all rooms have the server's user, and the cell protects itself.
@@ -76,10 +68,7 @@ pub struct NamespaceSandbox {
 }
 
 struct Rooms {
-    /// Absolute, without symbolic links.
-    data: PathBuf,
-    /// As the caller names it.
-    named: PathBuf,
+    data: Data,
     /// Where roots of rooms may lie as well.
     roots: Vec<PathBuf>,
     /// Of the machine, now.
@@ -122,26 +111,21 @@ impl NamespaceSandbox {
     fn open(data: &Path, cell: &[u8], authority: Vec<u8>, roots: Vec<PathBuf>) -> Result<Self, SandboxError> {
         root::check_directories(&roots)?;
         let fault = |source| SandboxError::Directory { path: data.to_owned(), source };
-        let named = std::path::absolute(data).map_err(fault)?;
-        let data = open_data(data).map_err(fault)?;
+        let data = Data::open(data).map_err(fault)?;
         let server = process::server_name().map_err(|source| SandboxError::Launcher(source.to_string()))?;
         let boot = process::boot().map_err(|source| SandboxError::Launcher(format!("reading boot_id: {source}")))?;
-        let places = data.join(ROOMS);
-        fs::create_dir_all(&places).map_err(fault)?;
-        fs::set_permissions(&places, Permissions::from_mode(0o700)).map_err(fault)?;
-        let spares = Spares::open(&data, &server, &boot).map_err(fault)?;
+        let spares = Spares::open(&data.path, &server, &boot).map_err(fault)?;
         let rooms = Rooms {
             boot,
             orphan_seconds: AtomicU64::new(ROOM_ORPHAN_SECONDS_DEFAULT),
-            ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data)),
-            cgroups: Cgroups::open(&server, &data),
-            launcher: Launcher::new(cell, data.clone(), authority, roots.clone())?,
+            ids: rustix::process::geteuid().is_root().then(|| Ids::in_directory(&data.path)),
+            cgroups: Cgroups::open(&server, &data.path),
+            launcher: Launcher::new(cell, data.path.clone(), authority, roots.clone())?,
             waiting: Waitings::new(),
             spares,
             starting: Starting::default(),
             next: AtomicU64::new(1),
             data,
-            named,
             roots,
         };
         let rooms = Arc::new(rooms);
@@ -188,19 +172,10 @@ fn read_authority(certificate: &Path) -> Result<Vec<u8>, SandboxError> {
     Err(fault(io::Error::new(io::ErrorKind::InvalidData, accepted)))
 }
 
-/// The data directory as an absolute path without symbolic links.
-fn open_data(data: &Path) -> io::Result<PathBuf> {
-    if !data.exists() {
-        fs::create_dir_all(data)?;
-        fs::set_permissions(data, Permissions::from_mode(0o700))?;
-    }
-    fs::canonicalize(data)
-}
-
 #[async_trait]
 impl Sandbox for NamespaceSandbox {
     fn kind(&self) -> &'static str {
-        KIND
+        KIND.as_str()
     }
 
     async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError> {
@@ -222,11 +197,11 @@ impl Sandbox for NamespaceSandbox {
     }
 
     fn read_files(&self, spec: &RoomSpec, sink: &mut dyn FileSink) -> Result<FilesRead, SandboxError> {
-        copy::read(&self.rooms.locate(spec)?, sink)
+        copy::read(&self.rooms.data.locate(spec)?, sink)
     }
 
     fn write_files(&self, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError> {
-        copy::write(&self.rooms.locate(spec)?, self.rooms.ids.as_ref())
+        copy::write(&self.rooms.data.locate(spec)?, self.rooms.ids.as_ref())
     }
 
     async fn probe(&self) -> Vec<Check> {
@@ -238,23 +213,6 @@ impl Rooms {
     /// A number that no other room of this server has.
     fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The session's directory: below the data directory, and named as the launcher will find it.
-    fn locate(&self, spec: &RoomSpec) -> Result<PathBuf, SandboxError> {
-        let path = std::path::absolute(&spec.directory)
-            .map_err(|source| SandboxError::Directory { path: spec.directory.clone(), source })?;
-        let path = match path.strip_prefix(&self.named) {
-            Ok(rest) => self.data.join(rest),
-            Err(_) => path,
-        };
-        directory::relative(&self.data, &path)?;
-        Ok(path)
-    }
-
-    /// Where the session's room is recorded.
-    fn place(&self, session: &SessionId) -> PathBuf {
-        self.data.join(ROOMS).join(session.as_str())
     }
 
     /// The launcher, started if there is none.

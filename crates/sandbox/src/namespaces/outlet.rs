@@ -4,13 +4,13 @@
 //! The socket is made under another name and then moved: a server that follows another one replaces its socket in one step, and
 //! whoever connects finds one or the other, never none.
 
-use super::place::PAUSE;
+use crate::room::place::{PAUSE, socket};
 use crate::{Outlet, OutletStream};
 use async_trait::async_trait;
 use loopd_domain::limits::OUTLET_WAITING_MAX;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketAddrUnix;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use tokio::net::UnixListener;
@@ -73,21 +73,6 @@ pub(super) fn give(place: BorrowedFd<'_>, owner: Option<u32>) -> io::Result<()> 
     let (uid, gid) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)));
     rustix::fs::chownat(&directory, SOCKET, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(rustix::fs::fchown(&directory, uid, gid)?)
-}
-
-pub(super) fn remove(place: BorrowedFd<'_>) -> io::Result<()> {
-    let directory = match open_existing(place) {
-        Err(Errno::NOENT) => return Ok(()),
-        other => other?,
-    };
-    unlink(&directory, SOCKET)?;
-    unlink(&directory, NEXT)?;
-    Ok(rustix::fs::unlinkat(place, DIRECTORY, AtFlags::REMOVEDIR)?)
-}
-
-pub(super) fn socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
 }
 
 /// Made if it is not there.
@@ -159,9 +144,6 @@ mod tests {
             assert_eq!(room.join().unwrap(), 0);
         });
         drop(listener);
-        remove(place.as_fd()).unwrap();
-        remove(place.as_fd()).unwrap();
-        assert_eq!(std::fs::read_dir(path.path()).unwrap().count(), 0);
     }
 
     #[test]

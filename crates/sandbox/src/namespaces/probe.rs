@@ -48,7 +48,7 @@ async fn on_disk(sandbox: &NamespaceSandbox) -> Vec<Check> {
     let rooms = Arc::clone(&sandbox.rooms);
     let looked = tokio::task::spawn_blocking(move || {
         let mut checks = limits(&rooms);
-        checks.push(disk_use(&rooms.data, rooms.number()));
+        checks.push(disk_use(&rooms.data.path, rooms.number()));
         checks
     });
     looked.await.unwrap_or_else(|stopped| vec![broken("limits", format!("trying them: {stopped}"), "")])
@@ -145,7 +145,7 @@ async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
         Ok(session) => session,
         Err(fault) => return broken(NAME, fault.to_string(), ""),
     };
-    let directory = sandbox.rooms.data.join(name);
+    let directory = sandbox.rooms.data.path.join(name);
     let spec = RoomSpec::plain(session, Epoch(1), directory);
     let begun = Instant::now();
     let heard = match sandbox.start(&spec).await {

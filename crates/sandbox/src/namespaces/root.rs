@@ -1,10 +1,10 @@
 //! A room's root in the launcher's words: paths of the host become paths of its stage.
 
+use crate::room::{self, root::Placed};
 use crate::{RoomRoot, SandboxError};
-use loopd_domain::limits::{IMAGE_LAYERS_MAX, ROOT_PATH_CHARS_MAX};
 use loopd_jail::wire::{PACKET_BYTES_MAX, Root};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 /// What an order says besides its layers.
 const ORDER_BYTES: usize = 64;
@@ -28,14 +28,7 @@ pub(super) fn on_stage(data: &Path, roots: &[PathBuf], root: &RoomRoot) -> Resul
     if *root == RoomRoot::Host {
         return Ok(Root::Stage);
     }
-    let layers = root.layers();
-    if layers.is_empty() || layers.len() > IMAGE_LAYERS_MAX {
-        return Err(SandboxError::Environment(format!(
-            "it has {} layers; accepted: 1 to {IMAGE_LAYERS_MAX}",
-            layers.len()
-        )));
-    }
-    let layers = layers.iter().map(|path| layer(data, roots, path)).collect::<Result<Vec<_>, _>>()?;
+    let layers: Vec<Vec<u8>> = room::root::place(data, roots, root.layers())?.iter().map(staged).collect();
     let bytes: usize = ORDER_BYTES + layers.iter().map(|layer| layer.len() + LAYER_BYTES).sum::<usize>();
     match bytes <= PACKET_BYTES_MAX {
         true if matches!(root, RoomRoot::HostWith(_)) => Ok(Root::Over(layers)),
@@ -46,29 +39,19 @@ pub(super) fn on_stage(data: &Path, roots: &[PathBuf], root: &RoomRoot) -> Resul
     }
 }
 
-fn layer(data: &Path, roots: &[PathBuf], path: &Path) -> Result<Vec<u8>, SandboxError> {
-    let refused = |why: &str| Err(SandboxError::Environment(format!("layer `{}` {why}", path.display())));
-    if path.as_os_str().len() > ROOT_PATH_CHARS_MAX || path.components().any(|part| part == Component::ParentDir) {
-        return refused("has no such path as is accepted");
-    }
-    let below = roots.iter().enumerate().find_map(|(number, directory)| {
-        let rest = path.strip_prefix(directory).ok()?;
-        Some(Path::new("roots").join(number.to_string()).join(rest))
-    });
-    let placed = match path.strip_prefix(data) {
-        Ok(rest) => Some(Path::new("data").join(rest)),
-        Err(_) => below,
+fn staged(placed: &Placed) -> Vec<u8> {
+    let (top, rest) = match placed {
+        Placed::Data(rest) => (PathBuf::from("data"), rest),
+        Placed::Root(number, rest) => (Path::new("roots").join(number.to_string()), rest),
     };
-    match placed {
-        // Joining nothing leaves a slash at the end.
-        Some(place) => Ok(place.components().collect::<PathBuf>().as_os_str().as_bytes().to_vec()),
-        None => refused("lies neither in the data directory nor in one that rooms may be made of"),
-    }
+    // Joining nothing leaves a slash at the end.
+    top.join(rest).components().collect::<PathBuf>().as_os_str().as_bytes().to_vec()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loopd_domain::limits::IMAGE_LAYERS_MAX;
 
     fn staged(layers: &[&str]) -> Result<Root, String> {
         let root = RoomRoot::Layers(layers.iter().map(PathBuf::from).collect());

@@ -7,10 +7,10 @@
 //!
 //! A [`Seat`] is a child that waits for its session: whoever drops it unstarted ends it.
 
-use super::cgroup::RoomCgroup;
 use super::living::{Living, Over};
-use super::process::{self, Process};
 use super::socket::Socket;
+use crate::room::cgroup::RoomCgroup;
+use crate::room::process::{self, Process};
 use crate::{RoomExit, SandboxError};
 use loopd_jail::wire::{End, Order, Root, Start};
 use std::collections::{HashMap, VecDeque};

@@ -5,22 +5,20 @@
 //! ids with it. What a server that is no more left here goes when the next one starts, and before it the rooms that still live
 //! there.
 
-use super::cgroup::RoomCgroup;
-use super::ids::Ids;
+use super::directory;
 use super::place::Place;
-use super::{directory, process, removal};
+use crate::room::cgroup::RoomCgroup;
+use crate::room::ending::END_WAIT;
+use crate::room::ids::Ids;
+use crate::room::place::{self, is_in_the_way};
+use crate::room::{process, removal};
 use rustix::fs::{CWD, RenameFlags};
-use rustix::io::Errno;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// How long a killed room may take to go.
-const END_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Spares {
     /// This server's.
@@ -145,7 +143,7 @@ impl Spares {
 fn clear(directory: &Path, boot: &str) -> io::Result<()> {
     let mut ending = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let Some(record) = Place::peek(&entry?.path())? else { continue };
+        let Some(record) = place::Place::peek(&entry?.path())? else { continue };
         let pidfd = if record.boot == boot { record.process.open()? } else { None };
         pidfd.iter().for_each(process::kill);
         ending.push((pidfd, record.cgroups));
@@ -159,11 +157,6 @@ fn clear(directory: &Path, boot: &str) -> io::Result<()> {
         RoomCgroup::recorded(cgroups).remove();
     }
     Ok(removal::remove(directory)?)
-}
-
-/// Something is there already; or above it something is missing, or is another file system.
-pub(super) fn is_in_the_way(errno: Errno) -> bool {
-    matches!(errno, Errno::EXIST | Errno::NOENT | Errno::XDEV)
 }
 
 impl Drop for Spares {

@@ -3,31 +3,26 @@
 //! INVARIANT: a room's first process stands in the session's record before it is given the session, so that there is no
 //! living room that no record names.
 
-use super::guard::Guard;
-use super::living;
 use super::meter::{Disk, Meter};
 use super::outlet::RoomConnections;
 use super::place::Place;
-use super::process;
-use super::record::Record;
 use super::running::{Running, Seat};
 use super::waiting::Shape;
-use super::{Rooms, cgroup::Counters, cgroup::RoomCgroup, directory, pool, root};
-use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError};
-use loopd_domain::Epoch;
+use super::{KIND, Rooms, directory, pool, root};
+use crate::room::cgroup::{Counters, RoomCgroup};
+use crate::room::ending;
+use crate::room::guard::Guard;
+use crate::room::place::own;
+use crate::room::record::Record;
+use crate::{Outlet, Room, RoomOutlet, RoomSpec, SandboxError, Walls};
 use loopd_domain::environment::RoomLimits;
 use loopd_jail::ids::CELL_OFFSET;
 use loopd_jail::wire::{self, Root, Start};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::watch;
-
-/// How long a killed room may take to go.
-const END_WAIT: Duration = Duration::from_secs(10);
 
 impl Rooms {
     pub(super) async fn start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
@@ -40,8 +35,8 @@ impl Rooms {
 
     async fn try_start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
         let _counted = self.starting.count();
-        let files = self.locate(spec)?;
-        let path = self.place(&spec.session);
+        let files = self.data.locate(spec)?;
+        let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
         let found = Place::find(&path).await.map_err(unusable)?;
         if found.is_none()
@@ -54,10 +49,10 @@ impl Rooms {
             None => Place::make(&path, &self.spares).await.map_err(unusable)?,
         };
         if let Some(record) = own(&place, spec.epoch, &path)? {
-            self.end(&record).await?;
+            ending::end(&record, &self.boot).await?;
         }
         let ids = self.directory(&files).await?;
-        let root = root::on_stage(&self.data, &self.roots, &spec.root)?;
+        let root = root::on_stage(&self.data.path, &self.roots, &spec.root)?;
         let (running, mut seat) = self.seat(&spec.limits, root).await?;
         let (listener, channel) = place.socket().map_err(unusable)?;
         let outlet = self.open_outlet(&mut place, &spec.outlet, ids).map_err(unusable)?;
@@ -69,7 +64,7 @@ impl Rooms {
         drop(place);
         running.start(start, listener).await?;
         let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
-        Ok(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
+        Ok(Room { walls: Walls::NAMESPACES, channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) })
     }
 
     /// What a parked room is told, to come to life on these files and in this place.
@@ -84,13 +79,13 @@ impl Rooms {
         let outlet = match &shape.outlet {
             RoomOutlet::Closed => None,
             RoomOutlet::Open { ports } => {
-                let directory = directory::relative(&self.data, &place.outlet_directory())?;
+                let directory = self.data.relative(&place.outlet_directory())?;
                 Some(wire::Outlet { directory, ports: ports.clone() })
             }
         };
         Ok(Start {
             room: seat.room,
-            directory: directory::relative(&self.data, files)?,
+            directory: self.data.relative(files)?,
             ids,
             open_files: shape.limits.open_files,
             file_bytes: shape.limits.file_bytes,
@@ -104,18 +99,20 @@ impl Rooms {
     }
 
     pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
-        let files = self.locate(spec)?;
-        let path = self.place(&spec.session);
+        let files = self.data.locate(spec)?;
+        let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
         let Some(mut place) = Place::find(&path).await.map_err(unusable)? else { return Ok(None) };
-        let Some(record) = own(&place, spec.epoch, &path)? else { return Ok(None) };
-        let Some(pidfd) = self.living(&record).map_err(unusable)?.map(Arc::new) else { return Ok(None) };
+        let Some(record) = own(&place, spec.epoch, &path)?.filter(|record| record.kind == KIND) else {
+            return Ok(None);
+        };
+        let Some(pidfd) = ending::living(&record, &self.boot).map_err(unusable)?.map(Arc::new) else { return Ok(None) };
         let channel = match place.reach() {
             Ok(channel) => channel,
             Err(fault) => {
                 // Its launcher died before the walls were complete, or the cell is stuck with hosts waiting.
                 tracing::warn!(session = %spec.session, %fault, "a room that cannot be reached is ended");
-                self.end(&record).await?;
+                ending::end(&record, &self.boot).await?;
                 return Ok(None);
             }
         };
@@ -127,9 +124,9 @@ impl Rooms {
             Box::new(Meter::new(Counters::adopted(&record.cgroups), Disk { files, limit: spec.limits.disk_bytes }));
         place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
         let (sender, exit) = watch::channel(None);
-        tokio::spawn(living::watch(Arc::clone(&pidfd), sender, cgroup));
+        tokio::spawn(ending::watch(Arc::clone(&pidfd), sender, cgroup));
         let guard = Box::new(Guard::new(path, spec.epoch, process, pidfd));
-        Ok(Some(Room { channel, outlet, exit, meter, guard }))
+        Ok(Some(Room { walls: Walls::NAMESPACES, channel, outlet, exit, meter, guard }))
     }
 
     /// Listens for the room's wishes for connections, if it may have some. `ids`: the first of the session's.
@@ -146,25 +143,6 @@ impl Rooms {
                 Ok(Some(Box::new(RoomConnections::new(listener)?)))
             }
         }
-    }
-
-    /// A hold on the recorded room, if it lives.
-    pub(super) fn living(&self, record: &Record) -> io::Result<Option<OwnedFd>> {
-        if record.boot != self.boot { Ok(None) } else { record.process.open() }
-    }
-
-    /// Ends the recorded room, if it lives, and waits until it is gone: two rooms must never share a directory.
-    pub(super) async fn end(&self, record: &Record) -> Result<(), SandboxError> {
-        let lost = |fault: io::Error| SandboxError::Launcher(format!("ending a room: {fault}"));
-        let Some(pidfd) = self.living(record).map_err(lost)? else { return Ok(()) };
-        process::kill(&pidfd);
-        let ended = tokio::time::timeout(END_WAIT, process::ended(&pidfd)).await;
-        ended
-            .map_err(|_| lost(io::Error::other(format!("it was killed and lives after {END_WAIT:?}"))))?
-            .map_err(lost)?;
-        let cgroup = RoomCgroup::recorded(record.cgroups.clone());
-        tokio::task::spawn_blocking(move || cgroup.remove());
-        Ok(())
     }
 
     /// A room that waits for its session, with these limits: one that was kept ready, or a new one.
@@ -197,14 +175,5 @@ impl Rooms {
         let (rooms, wanted) = (Arc::clone(self), files.to_owned());
         let made = tokio::task::spawn_blocking(move || directory::prepare(&wanted, rooms.ids.as_ref())).await;
         made.map_err(io::Error::other).flatten().map_err(fault)
-    }
-}
-
-/// What is recorded of a session's room, for an owner who may have it.
-pub(super) fn own(place: &Place, epoch: Epoch, path: &Path) -> Result<Option<Record>, SandboxError> {
-    let record = place.record().map_err(|source| SandboxError::Directory { path: path.join("record"), source })?;
-    match record {
-        Some(record) if record.epoch > epoch => Err(SandboxError::Fenced { epoch: record.epoch }),
-        other => Ok(other),
     }
 }

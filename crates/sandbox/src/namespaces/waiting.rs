@@ -13,16 +13,17 @@
 //! session has an empty directory and no room, and the room ends with the spares. The other way round it would have a room on
 //! record whose directory is removed under it.
 
-use super::cgroup::Counters;
-use super::guard::Guard;
 use super::meter::{Disk, Meter};
-use super::process;
-use super::record::Record;
 use super::running::{Running, Seat};
 use super::shelves::Shelves;
-use super::spares::{Ground, is_in_the_way};
-use super::{Rooms, pool, root};
-use crate::{Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError};
+use super::spares::Ground;
+use super::{KIND, Rooms, pool, root};
+use crate::room::cgroup::Counters;
+use crate::room::guard::Guard;
+use crate::room::place::is_in_the_way;
+use crate::room::process;
+use crate::room::record::Record;
+use crate::{Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError, Walls};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{LAYER_GRACE_MS, ROOM_SHAPE_FORGET_MS};
@@ -121,7 +122,7 @@ impl Rooms {
         running: &Running,
         shape: &Shape,
     ) -> Result<Waiting, SandboxError> {
-        let root = root::on_stage(&self.data, &self.roots, &shape.root)?;
+        let root = root::on_stage(&self.data.path, &self.roots, &shape.root)?;
         let seat = pool::make(self, running, shape.limits, root).await?;
         let rooms = Arc::clone(self);
         let made = tokio::task::spawn_blocking(move || rooms.spares.ground(rooms.ids.as_ref())).await;
@@ -212,11 +213,18 @@ impl Rooms {
         let guard = Guard::new(path.to_owned(), epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
         let meter = Box::new(Meter::new(counters, disk));
-        Ok(Some(Room { channel, outlet, exit: seat.exit.clone(), meter, guard: Box::new(guard) }))
+        Ok(Some(Room {
+            walls: Walls::NAMESPACES,
+            channel,
+            outlet,
+            exit: seat.exit.clone(),
+            meter,
+            guard: Box::new(guard),
+        }))
     }
 
     pub(super) fn record(&self, epoch: Epoch, seat: &Seat) -> Record {
-        Record { epoch, boot: self.boot.clone(), process: seat.process, cgroups: seat.cgroups.clone() }
+        Record { kind: KIND, epoch, boot: self.boot.clone(), process: seat.process, cgroups: seat.cgroups.clone() }
     }
 
     /// Ends one that no session gets, and removes what was made for it.

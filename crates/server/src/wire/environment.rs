@@ -16,8 +16,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-/// Of the wire format, and not served.
-const UNAVAILABLE_MANAGERS: [&str; 3] = ["cargo", "gem", "go"];
 const HOSTS_MAX: usize = 256;
 const HOST_CHARS_MAX: usize = 253;
 const MIB: u64 = 1 << 20;
@@ -124,12 +122,9 @@ pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<En
 /// All lists at once: a manager that is not named installs nothing.
 fn read_packages(at: &str, value: Value) -> Result<Packages, Invalid> {
     let known = Manager::ALL.map(Manager::name);
-    let names: Vec<&str> = known.into_iter().chain(UNAVAILABLE_MANAGERS).chain(["type"]).collect();
+    let names: Vec<&str> = known.into_iter().chain(["type"]).collect();
     let mut fields = Fields::open(at, value, &names)?;
     fields.word("type", &["packages"])?;
-    for name in UNAVAILABLE_MANAGERS {
-        fields.unavailable(name)?;
-    }
     let mut packages = Packages::default();
     for manager in Manager::ALL {
         let at = fields.path(manager.name());
@@ -140,6 +135,9 @@ fn read_packages(at: &str, value: Value) -> Result<Packages, Invalid> {
             Manager::Apt => packages.apt = read,
             Manager::Npm => packages.npm = read,
             Manager::Pip => packages.pip = read,
+            Manager::Cargo => packages.cargo = read,
+            Manager::Gem => packages.gem = read,
+            Manager::Go => packages.go = read,
         }
     }
     Ok(packages)

@@ -73,7 +73,7 @@ pub struct ReadyRoom {
 
 impl ReadyRoom {
     pub(super) fn new(room: Room) -> Self {
-        let Room { channel, outlet, exit, meter, guard } = room;
+        let Room { channel, outlet, exit, meter, guard, walls: _ } = room;
         ReadyRoom { link: Link::new(channel), exit, guard, meter, outlet, serving: None }
     }
 

@@ -200,7 +200,14 @@ impl Sandbox for OpenRoom {
             }
         };
         let meter = Box::new(DiskGauge(self.mishaps.disk.subscribe()));
-        Ok(Room { channel: host, outlet, exit: exited, meter, guard: Box::new(Guard(kill)) })
+        Ok(Room {
+            walls: loopd_sandbox::Walls::NAMESPACES,
+            channel: host,
+            outlet,
+            exit: exited,
+            meter,
+            guard: Box::new(Guard(kill)),
+        })
     }
 
     async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {

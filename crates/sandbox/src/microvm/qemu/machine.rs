@@ -1,0 +1,116 @@
+//! A machine's process from without: when it ends, and what was last heard of it.
+
+#![allow(unsafe_code)]
+
+use loopd_domain::limits::MACHINE_LAST_WORDS_BYTES_MAX;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+
+/// What a machine says besides its link, as far as this server hears it.
+pub(super) struct Voices {
+    pub console: UnixStream,
+    pub errors: pipe::Receiver,
+}
+
+/// Watches a machine until it ends, which it may do without whoever started it.
+pub(super) fn watch(process: Arc<OwnedFd>, voices: Option<Voices>) -> watch::Receiver<Option<String>> {
+    let (tell, ended) = watch::channel(None);
+    tokio::spawn(async move {
+        let last = match voices {
+            Some(voices) => listen(&process, voices).await,
+            None => end(&process).await.map(|()| String::new()),
+        };
+        let last = last.unwrap_or_else(|fault| format!("lost sight of it: {fault}"));
+        tell.send_replace(Some(last));
+    });
+    ended
+}
+
+/// Waits for the end of a process.
+pub(super) async fn end(process: &OwnedFd) -> io::Result<()> {
+    // One descriptor can be waited on but once.
+    let own = process.try_clone()?;
+    // SAFETY: an `OwnedFd` is open and one and the same descriptor for as long as it lives; nobody takes it out of there.
+    let waited = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?;
+    let mut ready = waited.readable().await?;
+    // Once ended it stays so.
+    ready.retain_ready();
+    Ok(())
+}
+
+/// Ends a machine. One that is gone already cannot be killed, and need not be.
+pub(super) fn kill(process: impl AsFd) {
+    match rustix::process::pidfd_send_signal(process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => tracing::error!(%errno, "a machine cannot be killed"),
+    }
+}
+
+async fn listen(process: &OwnedFd, voices: Voices) -> io::Result<String> {
+    let Voices { mut console, mut errors } = voices;
+    let (mut on_console, mut on_errors) = (Tail::default(), Tail::default());
+    // Each ends with the process: whoever holds the other end is it alone.
+    let heard = async { tokio::join!(on_console.hear(&mut console), on_errors.hear(&mut errors)) };
+    let (ended, _) = tokio::join!(end(process), heard);
+    ended?;
+    let parts = [("it said", on_errors.text()), ("on its console", on_console.text())];
+    let parts = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    Ok(parts.map(|(what, text)| format!("{what}: {text}")).collect::<Vec<_>>().join("; "))
+}
+
+/// The last bytes of a stream.
+#[derive(Default)]
+struct Tail(VecDeque<u8>);
+
+impl Tail {
+    async fn hear(&mut self, stream: &mut (impl AsyncRead + Unpin)) {
+        let mut chunk = [0; 4 << 10];
+        // A stream that cannot be read has nothing more to say.
+        while let Ok(count @ 1..) = stream.read(&mut chunk).await {
+            self.add(&chunk[..count]);
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        let kept = &bytes[bytes.len().saturating_sub(MACHINE_LAST_WORDS_BYTES_MAX)..];
+        let over = (self.0.len() + kept.len()).saturating_sub(MACHINE_LAST_WORDS_BYTES_MAX);
+        self.0.drain(..over);
+        self.0.extend(kept);
+    }
+
+    /// For a log: one line, nothing that moves a terminal's cursor.
+    fn text(&self) -> String {
+        let bytes: Vec<u8> = self.0.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().map(|line| line.replace(char::is_control, "")).filter(|line| !line.trim().is_empty());
+        lines.collect::<Vec<_>>().join(" | ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_words_are_kept() {
+        let mut tail = Tail::default();
+        for _ in 0..10 {
+            tail.add(&[b'x'; MACHINE_LAST_WORDS_BYTES_MAX / 3]);
+        }
+        tail.add(b"\nlast \x1b[31mwords\r\n");
+        assert_eq!(tail.0.len(), MACHINE_LAST_WORDS_BYTES_MAX);
+        assert!(tail.text().ends_with("x | last [31mwords"), "{}", tail.text());
+        tail.add(&vec![b'y'; 2 * MACHINE_LAST_WORDS_BYTES_MAX]);
+        assert_eq!(tail.text().len(), MACHINE_LAST_WORDS_BYTES_MAX);
+    }
+}

@@ -1,0 +1,208 @@
+//! A machine sleeps: its memory and devices in `<directory>/machine.suspended`, what it was made of in the place's `suspension`.
+//!
+//! ```text
+//!  suspend ─► Sync ─► suspension: asleep ─► the VMM writes the file and ends
+//!  adopt ───► suspension: asleep ─► reviving ─► the VMM reads the file ─► Wake ─► both are removed
+//!  start ───► both are removed: a room without its memory
+//! ```
+//!
+//! INVARIANT: a machine that may have run is never revived again, as its disk has moved on: one that is found `reviving`, and does not live,
+//! has lost its memory. The session's files are on its disk all the same.
+
+use super::form::Form;
+use super::monitor::refused;
+use super::raising::Stand;
+use super::vmm::{Begin, Shape};
+use super::{Machines, disk, secrets, sockets, talk};
+use crate::room::ending::END_WAIT;
+use crate::room::place::{Place, own};
+use crate::{Room, RoomSpec, SandboxError};
+use loopd_domain::limits::{MACHINE_ANSWER_MS, SUSPENSION_BYTES_MAX};
+use loopd_protocol::guest::{FromGuest, GuestRoot, GuestState, ToGuest};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+const NOTE: &str = "suspension";
+const MEMORY: &str = "machine.suspended";
+
+/// What a suspended machine was made of, and whether it still sleeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Suspension {
+    state: State,
+    /// Of the VMM that can read it.
+    vmm: String,
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    memory_bytes: u64,
+    cpus: u32,
+    base: PathBuf,
+    disk_bytes: u64,
+    pub layers: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Asleep,
+    Reviving,
+}
+
+impl Suspension {
+    fn of(form: &Form) -> Self {
+        let Shape { kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers } = (*form.shape).clone();
+        let (state, vmm) = (State::Asleep, form.vmm.version().to_owned());
+        Suspension { state, vmm, kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers }
+    }
+
+    fn shape(&self) -> Shape {
+        let Suspension { kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers, .. } = self.clone();
+        Shape { kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers }
+    }
+
+    /// Every file that it was made of is to stay.
+    pub(super) fn uses(&self, path: &Path) -> bool {
+        [&self.kernel, &self.initramfs, &self.base].into_iter().chain(&self.layers).any(|used| used == path)
+    }
+
+    fn write(&self, place: &Place) -> io::Result<()> {
+        place.write_file(NOTE, &serde_json::to_vec(self)?)
+    }
+
+    /// One that cannot be read is none.
+    pub(super) fn read(place: &Place) -> io::Result<Option<Self>> {
+        let Some(text) = place.read_file(NOTE, SUSPENSION_BYTES_MAX)? else { return Ok(None) };
+        Ok(serde_json::from_slice(&text).ok())
+    }
+}
+
+/// Whether a session's machine sleeps, as far as its files say.
+pub(super) fn sleeps(files: &Path) -> bool {
+    memory(files).exists()
+}
+
+fn memory(files: &Path) -> PathBuf {
+    files.join(MEMORY)
+}
+
+impl Machines {
+    pub(super) async fn suspend(self: &Arc<Self>, spec: &RoomSpec, room: Room) -> Result<(), SandboxError> {
+        const DOING: &str = "being suspended";
+        let files = self.data.locate(spec)?;
+        let path = self.data.place(&spec.session);
+        let unusable = |source| SandboxError::Directory { path: path.clone(), source };
+        let held = self.holds.of(&spec.session).filter(|hold| hold.epoch == spec.epoch);
+        let Some(hold) = held.filter(|hold| Some(hold.machine.pid) == room.guard.pid()) else {
+            return Err(talk::failed(DOING, "it is not this server's"));
+        };
+        let form = self.form(&spec.limits, &spec.root).await?;
+        let Room { channel, outlet, guard, .. } = room;
+        // The cell's host goes; what it had said is with the guest.
+        drop((channel, outlet));
+        let asked = hold.to.send(ToGuest::Sync).await;
+        let synced = tokio::time::timeout(Duration::from_millis(MACHINE_ANSWER_MS), hold.synced.notified()).await;
+        if asked.is_err() || synced.is_err() {
+            return Err(talk::failed(DOING, "its disk is not written"));
+        }
+        let Some(place) = Place::find(&path).await.map_err(unusable)? else {
+            return Err(talk::failed(DOING, "it has no place any more"));
+        };
+        own(&place, spec.epoch, &path)?;
+        // From here on it lives or sleeps; it is not killed by who let go of it.
+        guard.leave();
+        self.forget_suspension(&place, &files).map_err(unusable)?;
+        Suspension::of(&form).write(&place).map_err(unusable)?;
+        fail::fail_point!("sandbox::suspension_noted");
+        let control = sockets::control(&place).map_err(unusable)?;
+        if let Err(fault) = form.vmm.suspend(&hold.machine, control, memory(&files)).await {
+            self.forget_suspension(&place, &files).map_err(unusable)?;
+            return Err(refused(fault));
+        }
+        let mut ended = hold.machine.ended.clone();
+        if tokio::time::timeout(END_WAIT, ended.wait_for(Option::is_some)).await.is_err() {
+            return Err(talk::failed(DOING, "it is written and does not end"));
+        }
+        Ok(())
+    }
+
+    /// Revives a machine that sleeps. `None`: there is none, or its memory cannot be read any more.
+    pub(super) async fn wake(
+        self: &Arc<Self>,
+        spec: &RoomSpec,
+        place: &Place,
+        files: &Path,
+        path: PathBuf,
+    ) -> Result<Option<Room>, SandboxError> {
+        let unusable = |source| SandboxError::Directory { path: path.clone(), source };
+        let Some(suspension) = Suspension::read(place).map_err(unusable)?.filter(|_| sleeps(files)) else {
+            self.forget_suspension(place, files).map_err(unusable)?;
+            return Ok(None);
+        };
+        let vmm = self.monitor.of(&self.data.path, &suspension.kernel).await?;
+        let why_not = if suspension.state == State::Reviving {
+            Some("it has lived since its memory was written".to_owned())
+        } else if suspension.vmm != vmm.version() {
+            Some(format!("it was written by `{}`, and here is `{}`", suspension.vmm, vmm.version()))
+        } else {
+            None
+        };
+        if let Some(why) = why_not {
+            tracing::warn!(session = %spec.session, %why, "a suspended machine cannot be revived; its files are kept");
+            self.forget_suspension(place, files).map_err(unusable)?;
+            return Ok(None);
+        }
+        Suspension { state: State::Reviving, ..suspension.clone() }.write(place).map_err(unusable)?;
+        let form = self.formed(vmm, suspension.shape(), GuestRoot::Base);
+        match self.revive(spec, &form, place, files, path.clone()).await {
+            Ok(room) => Ok(Some(room)),
+            Err(fault) => {
+                tracing::warn!(session = %spec.session, %fault, "a suspended machine does not come up; its files are kept");
+                self.forget_suspension(place, files).map_err(unusable)?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn revive(
+        self: &Arc<Self>,
+        spec: &RoomSpec,
+        form: &Form,
+        place: &Place,
+        files: &Path,
+        path: PathBuf,
+    ) -> Result<Room, SandboxError> {
+        let failed = |fault: io::Error| talk::failed("being revived", &fault.to_string());
+        let token = sockets::token(place).map_err(failed)?;
+        let user = self.session_disk(files, form.shape.disk_bytes).await?;
+        let disk = disk::of(files);
+        let stand = Stand { place, disk: &disk, user, epoch: spec.epoch };
+        let begin = Begin::Suspended(memory(files));
+        let mut raised = self.raise(form, stand, &begin, &token, &spec.limits).await?;
+        if raised.state != GuestState::Bound {
+            return Err(talk::failed("being revived", &format!("it is no session's: {:?}", raised.state)));
+        }
+        let wake = ToGuest::Wake { entropy: secrets::entropy()?, now_ns: secrets::now_ns() };
+        let is_awake = |said: &FromGuest| matches!(said, FromGuest::Awake).then_some(());
+        talk::ask(&mut raised.control, wake, "being revived", is_awake).await?;
+        self.forget_suspension(place, files).map_err(failed)?;
+        self.open(spec, form, raised, path)
+    }
+
+    /// Removes what is left of a suspension. The memory goes last: without its note it is nothing.
+    pub(super) fn forget_suspension(&self, place: &Place, files: &Path) -> io::Result<()> {
+        place.remove_file(NOTE)?;
+        match fs::remove_file(memory(files)) {
+            Err(fault) if fault.kind() != ErrorKind::NotFound && fault.kind() != ErrorKind::NotADirectory => Err(fault),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// What a session's machine that sleeps is made of.
+    pub(super) fn asleep(&self, place: &Path) -> Option<Suspension> {
+        let text = fs::read(place.join(NOTE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+}

@@ -1,0 +1,66 @@
+//! What tests of virtual machines share: a guest that is built once for all of them, with a small base disk and a test's programs in it.
+
+use loopd_guest_image::{BaseSource, GuestImages, KernelSource, Order, PACKAGES_SMALL, Programs};
+use loopd_sandbox::conformance::{self, Subject};
+use loopd_sandbox::microvm::MicrovmSandbox;
+use loopd_sandbox::{Sandbox, programs};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file with the guests' kernel (a Debian package), for machines that cannot fetch one.
+const KERNEL: &str = "LOOPD_TEST_KERNEL";
+
+/// A data directory with a guest's image; what was built of it before is used again.
+pub struct Ground {
+    directory: tempfile::TempDir,
+    cell: Vec<u8>,
+}
+
+impl Ground {
+    /// `None`: this machine has no QEMU; it is said why, and in CI that is a failure.
+    pub fn new(cell: Vec<u8>) -> Option<Self> {
+        let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
+        if !qemu.is_ok_and(|output| output.status.success()) {
+            assert!(std::env::var_os("CI").is_none(), "qemu-system-x86_64 is missing: apt-get install qemu-system-x86");
+            eprintln!("skipped: no qemu-system-x86_64; apt-get install qemu-system-x86");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+        std::fs::create_dir_all(&cache).unwrap();
+        symlink(cache, directory.path().join("guest")).unwrap();
+        let ground = Ground { directory, cell };
+        let kernel = match std::env::var_os(KERNEL) {
+            Some(kernel) => KernelSource::File { kernel: PathBuf::from(kernel), modules: None },
+            None => KernelSource::usual(),
+        };
+        let order = Order { kernel, base: BaseSource::packages(&PACKAGES_SMALL, true) };
+        let images = GuestImages::new(ground.data());
+        images.build(&order, &ground.programs(), &mut |progress| println!("{progress:?}")).unwrap();
+        Some(ground)
+    }
+
+    /// With the test cell in the cell's place.
+    pub fn with_test_cell() -> Option<Self> {
+        Self::new(std::fs::read(env!("CARGO_BIN_EXE_loopd-test-cell")).unwrap())
+    }
+
+    pub fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn programs(&self) -> Programs<'_> {
+        Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &self.cell }
+    }
+
+    pub fn subject(&self) -> Subject {
+        let (place, cell) = (self.data().to_owned(), self.cell.clone());
+        let make = move || -> Box<dyn Sandbox> {
+            let programs = Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &cell };
+            let sandbox = MicrovmSandbox::with_programs(&place, programs).unwrap();
+            Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(0))
+        };
+        Subject::new(Box::new(make), self.data())
+    }
+}
