@@ -99,8 +99,8 @@ pub const CONNECTION_CREDENTIALS_MAX: usize = 64;
 pub const NETWORK_PORTS_MAX: usize = 16;
 /// Previews (text deltas) and new entries that wait for one follower before it has to read the journal.
 pub const TOLD_PER_FOLLOWER_MAX: usize = 1_024;
-/// Bytes of a new entry's payload up to which followers are handed the entry itself; larger ones they read.
-pub const ENTRY_BYTES_TOLD_MAX: usize = 16 << 10;
+/// Bytes of new entries that are kept for the followers of one session until the slowest has heard them; what is more they read.
+pub const TOLD_BYTES_MAX: usize = 1 << 20;
 /// Appends that wait for the journal's writer, over all sessions.
 pub const APPENDS_QUEUED_MAX: usize = 4_096;
 /// Appends in one commit.

@@ -6,7 +6,7 @@
 
 use crate::requests::Followed;
 use loopd_domain::event::Event;
-use loopd_domain::limits::{ENTRY_BYTES_TOLD_MAX, TOLD_PER_FOLLOWER_MAX};
+use loopd_domain::limits::{TOLD_BYTES_MAX, TOLD_PER_FOLLOWER_MAX};
 use loopd_domain::{Seq, SessionId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -34,14 +34,40 @@ pub struct Preview {
 #[derive(Debug, Clone)]
 pub struct Written {
     pub seq: Seq,
-    /// `None`: too large to be kept for those who are slow.
+    /// `None`: more than is kept for those who are slow.
     event: Option<Arc<Event>>,
     edition: u64,
+    /// As long as somebody has not heard it.
+    _share: Option<Arc<Share>>,
+}
+
+/// A part of the bytes that are kept for followers.
+#[derive(Debug)]
+struct Share {
+    kept: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Share {
+    /// `None`: too much is kept already.
+    fn take(kept: &Arc<AtomicUsize>, bytes: usize) -> Option<Arc<Share>> {
+        let share = Share { kept: kept.clone(), bytes };
+        let before = kept.fetch_add(bytes, Ordering::AcqRel);
+        (before.saturating_add(bytes) <= TOLD_BYTES_MAX).then(|| Arc::new(share))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.kept.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
 }
 
 /// One session's meeting point. Lives as long as its driver or a follower holds it.
 pub struct Channel {
     told: broadcast::Sender<Told>,
+    /// Bytes of entries in there.
+    kept: Arc<AtomicUsize>,
     followers: AtomicUsize,
     /// A follower was attached at some time since work was last accepted.
     seen: AtomicBool,
@@ -54,8 +80,8 @@ pub struct Channel {
 impl Channel {
     fn new() -> Self {
         let (told, _) = broadcast::channel(TOLD_PER_FOLLOWER_MAX);
-        let (followers, seen, announcers, edition) = Default::default();
-        Channel { told, followers, seen, announcers, edition }
+        let (kept, followers, seen, announcers, edition) = Default::default();
+        Channel { told, kept, followers, seen, announcers, edition }
     }
 
     /// Slow followers lose the oldest of what they were told; nobody waits for them.
@@ -132,12 +158,13 @@ pub struct Announcer(Arc<Channel>);
 impl Announcer {
     /// An entry is on disk, whose payload has so many bytes.
     pub fn written(&self, event: &Event, bytes: usize) {
-        let Channel { told, edition, .. } = self.0.as_ref();
+        let Channel { told, kept, edition, .. } = self.0.as_ref();
         // Whoever comes later looks for itself first.
         if told.receiver_count() > 0 {
-            let shared = (bytes <= ENTRY_BYTES_TOLD_MAX).then(|| Arc::new(event.clone()));
+            let share = Share::take(kept, bytes);
+            let shared = share.is_some().then(|| Arc::new(event.clone()));
             let edition = edition.load(Ordering::Acquire);
-            self.0.tell(Told::Written(Written { seq: event.seq, event: shared, edition }));
+            self.0.tell(Told::Written(Written { seq: event.seq, event: shared, edition, _share: share }));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::hub::{Announcer, Channel, Hub};
 use futures_util::FutureExt;
 use loopd_domain::content::ContentBlock;
-use loopd_domain::limits::{ENTRY_BYTES_TOLD_MAX, TOLD_PER_FOLLOWER_MAX};
+use loopd_domain::limits::{TOLD_BYTES_MAX, TOLD_PER_FOLLOWER_MAX};
 use loopd_store::conformance::sample::{Ids, Pen, at, message, session};
 use loopd_store::sqlite::SqliteStore;
 
@@ -81,9 +81,25 @@ async fn what_is_not_told_or_too_large_is_read() {
     assert_eq!(next(&mut scene.follower).await, (2, "2".to_owned()));
     assert_eq!(next(&mut scene.follower).await, (3, "3".to_owned()));
     scene.append(&["4"]).await;
-    scene.tell(4, "told", ENTRY_BYTES_TOLD_MAX + 1);
+    scene.tell(4, "told", TOLD_BYTES_MAX + 1);
     assert_eq!(next(&mut scene.follower).await, (4, "4".to_owned()));
-    scene.tell(5, "told", ENTRY_BYTES_TOLD_MAX);
+    scene.tell(5, "told", TOLD_BYTES_MAX);
+    assert_eq!(next(&mut scene.follower).await, (5, "told".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_kept_for_the_slow_is_bounded_until_they_have_heard_it() {
+    let mut scene = Scene::new().await;
+    scene.append(&["2", "3", "4"]).await;
+    let half = TOLD_BYTES_MAX / 2 + 1;
+    scene.tell(2, "told", half);
+    scene.tell(3, "told", half);
+    scene.tell(4, "told", 100);
+    assert_eq!(next(&mut scene.follower).await, (2, "told".to_owned()));
+    assert_eq!(next(&mut scene.follower).await, (3, "3".to_owned()), "it was too much");
+    assert_eq!(next(&mut scene.follower).await, (4, "4".to_owned()), "it was read with the one before");
+    assert!(scene.follower.next().now_or_never().is_none());
+    scene.tell(5, "told", half);
     assert_eq!(next(&mut scene.follower).await, (5, "told".to_owned()));
 }
 
