@@ -5,22 +5,36 @@
 //! a race in one of so many must not hide what the others say. What passed only then is named above the closing line.
 
 use crate::tally::{self, Tally};
-use crate::{crash, place, sdk};
+use crate::{crash, place, sdk, tools};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 pub fn run() -> Result<()> {
     let striking = crash::build()?;
     let loopd = build()?;
+    tools::packages()?;
+    let kernel = guest_kernel()?;
     let skips = place::target().join("skips.txt");
     fs::write(&skips, "").with_context(|| format!("`{}`", skips.display()))?;
-    let mut tally = rust(&loopd, &skips)?;
+    let mut tally = rust(&loopd, &skips, kernel.as_deref())?;
     tally += sdk::run(&loopd)?;
-    tally += crash::run_short(&striking)?;
+    tally += crash::run_short(&striking, kernel.as_deref())?;
     close(tally)
+}
+
+/// Where it cannot be had, and nobody insists, tests that need it say so.
+fn guest_kernel() -> Result<Option<PathBuf>> {
+    match tools::guest_kernel() {
+        Ok(package) => Ok(Some(package)),
+        Err(fault) if place::is_ci() => Err(fault),
+        Err(fault) => {
+            println!("the kernel of virtual machines could not be fetched: {fault:#}");
+            Ok(None)
+        }
+    }
 }
 
 pub fn run_sdk() -> Result<()> {
@@ -42,7 +56,7 @@ fn build() -> Result<PathBuf> {
     Ok(place::target().join("ci/loopd"))
 }
 
-fn rust(loopd: &PathBuf, skips: &PathBuf) -> Result<Tally> {
+fn rust(loopd: &Path, skips: &Path, kernel: Option<&Path>) -> Result<Tally> {
     let with_nextest = place::starts("cargo-nextest", "--version");
     let mut command = place::cargo();
     match with_nextest {
@@ -52,6 +66,7 @@ fn rust(loopd: &PathBuf, skips: &PathBuf) -> Result<Tally> {
         false => command.args(["test", "--workspace", "--profile", "ci", "--no-fail-fast"]),
     };
     command.env("E2E_BINARY", loopd).env("E2E_SKIPS", skips);
+    command.envs(kernel.map(|package| ("LOOPD_TEST_KERNEL", package)));
     let count = if with_nextest { Tally::of_nextest } else { Tally::of_libtest };
     let (mut tally, text) = streamed(&mut command, count)?;
     for name in tally::unsteady(&text) {

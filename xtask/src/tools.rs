@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 10] = [
+const PROGRAMS: [(&str, &str, &str); 13] = [
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
@@ -19,7 +19,15 @@ const PROGRAMS: [(&str, &str, &str); 10] = [
     ("javac", "--version", "default-jdk-headless"),
     ("gem", "--version", "ruby"),
     ("go", "version", "golang-go"),
+    // Rooms with a kernel of their own: the monitor, their disks, and a second reader of what their kernel starts with.
+    ("qemu-system-x86_64", "--version", "qemu-system-x86"),
+    ("mke2fs", "-V", "e2fsprogs"),
+    ("cpio", "--version", "cpio"),
 ];
+
+/// The kernel that rooms with one of their own have in tests: a package that depends on the newest.
+const GUEST_KERNEL: &str =
+    if cfg!(target_arch = "aarch64") { "linux-image-cloud-arm64" } else { "linux-image-cloud-amd64" };
 
 pub struct Python {
     pub program: PathBuf,
@@ -56,16 +64,19 @@ fn install_packages(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let Some(prefix) = privilege() else {
-        bail!("missing: {}; install them, or run as root or with sudo that asks for no password", missing.join(", "));
-    };
-    let apt = |arguments: &[&str]| {
-        let words: Vec<&str> =
-            prefix.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).collect();
-        place::run(place::command(words[0]).args(&words[1..]).args(arguments))
-    };
-    apt(&["update", "-qq"])?;
+    apt(&["update", "-qq"]).with_context(|| format!("missing: {}", missing.join(", ")))?;
     apt(&[["install", "-y", "-qq", "--no-install-recommends"].as_slice(), missing].concat())
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let Some(prefix) = privilege() else {
+        bail!(
+            "`apt-get {}` needs root; run it, or run this as root or with sudo that asks for no password",
+            arguments.join(" ")
+        );
+    };
+    let words: Vec<&str> = prefix.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]).collect();
+    place::run(place::command(words[0]).args(&words[1..]).args(arguments))
 }
 
 fn has_venv() -> bool {
@@ -85,6 +96,34 @@ fn privilege() -> Option<&'static [&'static str]> {
 
 fn sudo_is_silent() -> bool {
     place::command("sudo").args(["-n", "true"]).output().is_ok_and(|done| done.status.success())
+}
+
+/// The package of a kernel, fetched to `target/tools/guest-kernel` once. Nothing is installed.
+pub fn guest_kernel() -> Result<PathBuf> {
+    let home = place::tools().join("guest-kernel");
+    fs::create_dir_all(&home).with_context(|| format!("`{}`", home.display()))?;
+    if let Some(package) = package_in(&home)? {
+        return Ok(package);
+    }
+    let depends = || {
+        let mut show = place::command("apt-cache");
+        let about = place::output(show.args(["show", "--no-all-versions", GUEST_KERNEL]))?;
+        anyhow::Ok(about.lines().find_map(|line| line.strip_prefix("Depends:")).unwrap_or_default().to_owned())
+    };
+    // A container's image has no lists of packages.
+    let depends = depends().or_else(|_| apt(&["update", "-qq"]).and_then(|()| depends()))?;
+    let mut names = depends.split([',', ' ', '(']).filter(|word| word.starts_with("linux-image-"));
+    let name = names.next().with_context(|| format!("`{GUEST_KERNEL}` depends on no kernel: `{depends}`"))?;
+    // As root it would fetch as a user who may not write there. What is cut off has another name until it is whole.
+    let mut download = place::command("apt-get");
+    place::run(download.args(["-qq", "-o", "APT::Sandbox::User=root", "download", name]).current_dir(&home))?;
+    package_in(&home)?.with_context(|| format!("`apt-get download {name}` left no package in `{}`", home.display()))
+}
+
+fn package_in(home: &Path) -> Result<Option<PathBuf>> {
+    let entries = fs::read_dir(home).with_context(|| format!("`{}`", home.display()))?;
+    let paths: std::io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    Ok(paths?.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "deb")))
 }
 
 pub fn python() -> Result<Python> {

@@ -228,7 +228,10 @@ pub const VMM_MEMORY_BYTES: u64 = 384 << 20;
 /// A virtual machine that has not come up after so many milliseconds is ended and begun again, so many times in all.
 pub const MACHINE_BOOT_MS: u64 = 45_000;
 pub const MACHINE_BOOTS_MAX: u32 = 5;
-/// What a virtual machine may take to answer what it was told, and to go when its cell has ended, in milliseconds.
+/// What a virtual machine may take to be given its session, and how many are tried: in software a copy now and then does not go on.
+pub const MACHINE_BIND_MS: u64 = 15_000;
+pub const MACHINE_BINDS_MAX: u32 = 3;
+/// What a virtual machine may take to answer what else it was told, and to go when its cell has ended, in milliseconds.
 pub const MACHINE_ANSWER_MS: u64 = 60_000;
 pub const MACHINE_END_MS: u64 = 15_000;
 /// Templates of virtual machines that a host keeps; the one that was not wanted for longest gives way.

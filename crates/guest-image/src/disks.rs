@@ -15,21 +15,50 @@ use std::path::{Path, PathBuf};
 
 /// Raised when the same tree, or size, becomes another disk.
 const LAYER: &[u8] = b"layer 1";
+const MERGED: &[u8] = b"merged 1";
 const BLANK: &str = "1";
 
 pub(crate) fn of_layer(cache: &Cache, tree: &Path) -> Result<PathBuf, GuestImageError> {
     let key = key_of_layer(tree)?;
-    if let Some(found) = cache.find(Shelf::Layers, &key)? {
+    once(cache, &key, |work| {
+        let disk = work.join("layer.ext4");
+        ext4::of_tree(tree, Extent::of_tree(tree)?, &key, &disk)?;
+        Ok(disk)
+    })
+}
+
+/// All layers of a root in one disk.
+pub(crate) fn of_layers(cache: &Cache, trees: &[PathBuf]) -> Result<PathBuf, GuestImageError> {
+    let mut key = Key::default().part(MERGED);
+    for tree in trees {
+        key.add(key_of_layer(tree)?.as_bytes());
+    }
+    let key = key.hex();
+    once(cache, &key, |work| {
+        let (tree, stage, disk) = (Tree::of_layers(trees)?, work.join("tree"), work.join("merged.ext4"));
+        fs::create_dir(&stage).map_err(GuestImageError::disk(&stage))?;
+        tree.make(&stage)?;
+        ext4::of_tree(&stage, tree.extent(), &key, &disk)?;
+        Ok(disk)
+    })
+}
+
+/// What is there under this key, or else is made now, by one of all who want it.
+fn once(
+    cache: &Cache,
+    key: &str,
+    make: impl FnOnce(&Path) -> Result<PathBuf, GuestImageError>,
+) -> Result<PathBuf, GuestImageError> {
+    if let Some(found) = cache.find(Shelf::Layers, key)? {
         return Ok(found);
     }
-    let _flight = cache.lock(&Lock::Key(key.clone()))?;
-    if let Some(found) = cache.find(Shelf::Layers, &key)? {
+    let _flight = cache.lock(&Lock::Key(key.to_owned()))?;
+    if let Some(found) = cache.find(Shelf::Layers, key)? {
         return Ok(found);
     }
     let work = cache.work()?;
-    let disk = work.path().join("layer.ext4");
-    ext4::of_tree(tree, Extent::of_tree(tree)?, &key, &disk)?;
-    cache.settle(&disk, Shelf::Layers, &format!("{key}.{}.ext4", nonce()?))
+    let made = make(work.path())?;
+    cache.settle(&made, Shelf::Layers, &format!("{key}.{}.ext4", nonce()?))
 }
 
 /// A layer of an image is named after its content. Of another directory it is asked what is in it.
@@ -171,6 +200,27 @@ mod tests {
         assert_eq!(of_layer(&cache, &layer).unwrap(), disk, "it is made once");
         fs::write(layer.join("etc/file"), "changed").unwrap();
         assert_ne!(of_layer(&cache, &layer).unwrap(), disk, "an operator has changed the directory");
+    }
+
+    #[test]
+    fn layers_become_one_disk() {
+        if !has_e2fsprogs() {
+            return;
+        }
+        let (directory, cache) = cache();
+        let layers = ["above", "below"].map(|name| directory.path().join(name));
+        for (layer, file) in layers.iter().zip(["new", "old"]) {
+            fs::create_dir_all(layer.join("etc")).unwrap();
+            fs::write(layer.join("etc").join(file), file).unwrap();
+            fs::write(layer.join("etc/both"), file).unwrap();
+        }
+        let disk = of_layers(&cache, &layers).unwrap();
+        crate::tests::check(&disk);
+        assert_eq!(debugfs(&disk, "cat etc/both"), "new");
+        assert_eq!(debugfs(&disk, "cat etc/old"), "old");
+        assert_eq!(of_layers(&cache, &layers).unwrap(), disk);
+        assert_ne!(of_layers(&cache, &[layers[1].clone(), layers[0].clone()]).unwrap(), disk);
+        assert!(of_layers(&cache, &[]).is_err());
     }
 
     #[test]

@@ -62,6 +62,12 @@ impl Extent {
     }
 }
 
+/// Whether the programs are here, before something long is begun.
+pub(crate) fn check() -> Result<(), GuestImageError> {
+    run(command("mke2fs").arg("-V"), MISSING)?;
+    run(command("debugfs").arg("-V"), MISSING).map(drop)
+}
+
 /// A read-only file system: a tree, with its extended attributes and devices, all of it the guest's root's.
 pub(crate) fn of_tree(tree: &Path, extent: Extent, key: &str, into: &Path) -> Result<(), GuestImageError> {
     let mut make = mke2fs(into)?;

@@ -30,7 +30,7 @@ mod unpack;
 pub use error::GuestImageError;
 pub use order::{BaseSource, KernelSource, Order, PACKAGES_DEFAULT, PACKAGES_SMALL, Programs, Progress};
 
-use cache::{Cache, Lock, Shelf};
+use cache::{Cache, Lock, Shelf, Work};
 use digest::Key;
 use kernel::Kernel;
 use loopd_domain::limits::GUEST_BASE_ENTRIES_MAX;
@@ -94,6 +94,7 @@ impl GuestImages {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<GuestImage, GuestImageError> {
         let cache = &self.cache;
+        ext4::check()?;
         let _building = cache.lock(&Lock::Build)?;
         cache.sweep()?;
         let kernel = kernel::obtain(cache, &order.kernel, progress)?;
@@ -107,6 +108,11 @@ impl GuestImages {
         manifest.write(cache)?;
         self.image(&manifest)
             .ok_or_else(|| GuestImageError::broken("somebody removes parts of the image that was built"))
+    }
+
+    /// A place for what is needed until an image is built; removed when dropped.
+    pub fn scratch(&self) -> Result<Scratch, GuestImageError> {
+        self.cache.work().map(Scratch)
     }
 
     /// The image that was built last, with these programs: where they have changed since, a new initramfs is made for them.
@@ -135,6 +141,11 @@ impl GuestImages {
     /// want it at the same time.
     pub fn layer_disk(&self, tree: &Path) -> Result<PathBuf, GuestImageError> {
         disks::of_layer(&self.cache, tree)
+    }
+
+    /// The same for all layers of a room's root, the uppermost first, in one disk: where a machine cannot have so many.
+    pub fn merged_disk(&self, layers: &[PathBuf]) -> Result<PathBuf, GuestImageError> {
+        disks::of_layers(&self.cache, layers)
     }
 
     /// Makes an empty disk of a session at `into`, where nothing is: ext4 with a journal, sparse.
@@ -201,6 +212,15 @@ impl GuestImages {
         let fingerprint = parts.iter().fold(Key::default(), |key, part| key.part(part.as_bytes())).hex();
         let is_whole = [&kernel, &base, &initramfs].iter().all(|path| path.exists());
         is_whole.then_some(GuestImage { kernel, initramfs, base, fingerprint })
+    }
+}
+
+/// A directory of one's own.
+pub struct Scratch(Work);
+
+impl Scratch {
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 }
 

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 /// Packages of the host whose files the base disk has when nobody says otherwise, with all that they depend on: what agents' tools
-/// lean on, in well under a minute and without a network.
-pub const PACKAGES_DEFAULT: [&str; 24] = [
+/// lean on, in seconds and without a network.
+pub const PACKAGES_DEFAULT: [&str; 33] = [
+    "apt",
     "bash",
+    "bzip2",
     "ca-certificates",
     "coreutils",
     "curl",
     "diffutils",
+    "dpkg",
     "file",
     "findutils",
     "gawk",
@@ -20,15 +23,21 @@ pub const PACKAGES_DEFAULT: [&str; 24] = [
     "less",
     "make",
     "nodejs",
+    "npm",
     "openssl",
     "patch",
     "procps",
     "python3",
+    "python3-pip",
+    "python3-venv",
     "ripgrep",
     "sed",
     "tar",
+    "unzip",
     "util-linux",
+    "wget",
     "xz-utils",
+    "zip",
 ];
 
 /// What tests' rooms need, and no more.

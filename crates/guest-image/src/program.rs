@@ -7,12 +7,17 @@ use std::process::{Command, Stdio};
 /// Characters of a program's complaints that are passed on: the last ones.
 const SAID_CHARS: usize = 600;
 
-/// A program that speaks English and finds what administrators have.
+/// Where programs are, also those that only administrators have on their path.
+const DIRECTORIES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program that speaks English and reads nothing.
 pub(crate) fn command(name: &str) -> Command {
     let mut command = Command::new(name);
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin")).env("LC_ALL", "C.UTF-8");
-    command.stdin(Stdio::null());
+    let path = match std::env::var("PATH") {
+        Ok(path) if !path.is_empty() => format!("{path}:{DIRECTORIES}"),
+        _ => DIRECTORIES.to_owned(),
+    };
+    command.env("PATH", path).env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
     command
 }
 

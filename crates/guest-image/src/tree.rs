@@ -6,6 +6,7 @@
 use crate::GuestImageError;
 use crate::digest::Key;
 use crate::ext4::Extent;
+use loopd_domain::limits::GUEST_BASE_LAYERS_MAX;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -36,6 +37,21 @@ impl Tree {
     pub(crate) fn of_directory(root: &Path) -> Result<Self, GuestImageError> {
         let mut tree = Tree::default();
         tree.add_all(root, Path::new(""))?;
+        Ok(tree)
+    }
+
+    /// Layers of one, the uppermost first, as overlayfs would show them.
+    pub(crate) fn of_layers(layers: &[PathBuf]) -> Result<Self, GuestImageError> {
+        if layers.is_empty() || layers.len() > GUEST_BASE_LAYERS_MAX {
+            return Err(GuestImageError::broken(format!(
+                "{} layers: 1 to {GUEST_BASE_LAYERS_MAX} are accepted",
+                layers.len()
+            )));
+        }
+        let mut tree = Tree::default();
+        for layer in layers.iter().rev() {
+            tree.lay_over(layer, Path::new(""))?;
+        }
         Ok(tree)
     }
 
@@ -97,7 +113,7 @@ impl Tree {
     }
 
     /// Lays a layer over what is there, as overlayfs would (ADR 7).
-    pub(crate) fn lay_over(&mut self, layer: &Path, path: &Path) -> Result<(), GuestImageError> {
+    fn lay_over(&mut self, layer: &Path, path: &Path) -> Result<(), GuestImageError> {
         for name in names(layer)? {
             let (from, path) = (layer.join(&name), path.join(&name));
             let about = fs::symlink_metadata(&from).map_err(GuestImageError::disk(&from))?;

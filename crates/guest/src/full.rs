@@ -36,6 +36,12 @@ impl Fullness {
         self.next = self.next.min(now + self.pause);
     }
 
+    /// Somebody listens who was told nothing yet.
+    pub fn renew(&mut self, now: Instant) {
+        self.is_full = false;
+        self.next = now;
+    }
+
     /// Takes note of what was seen. Answers the bytes that are used when it is to be told: once, and again each time that it is
     /// full anew.
     pub fn look(&mut self, space: Space, now: Instant) -> Option<u64> {
@@ -72,6 +78,9 @@ mod tests {
         .map(|space| fullness.look(space, now))
         .into();
         assert_eq!(told, [None, Some(7), None, None, Some(7), None]);
+        fullness.renew(now);
+        assert_eq!(fullness.next(), now);
+        assert_eq!(fullness.look(space(0, 0), now), Some(7), "the next host is told as well");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub struct Port {
     changes: OwnedFd,
     may_read: bool,
     may_write: bool,
+    has_host: bool,
 }
 
 impl Port {
@@ -35,7 +36,7 @@ impl Port {
         let changes = epoll::create(CreateFlags::CLOEXEC).while_doing(DOING)?;
         let watched = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         epoll::add(&changes, &file, EventData::new_u64(0), watched).while_doing(DOING)?;
-        Ok(Port { file, changes, may_read: true, may_write: true })
+        Ok(Port { file, changes, may_read: true, may_write: true, has_host: true })
     }
 
     /// Becomes readable when [`Port::changed`] is to be called.
@@ -51,7 +52,13 @@ impl Port {
             other => drop(other.while_doing("watching the port to the host")?),
         }
         (self.may_read, self.may_write) = (true, true);
+        self.has_host = !events.iter().any(|event| { event.flags }.contains(EventFlags::HUP));
         Ok(())
+    }
+
+    /// Whether a host was there at the last change.
+    pub fn has_host(&self) -> bool {
+        self.has_host
     }
 
     /// Whether [`Port::read`] has not yet said that there is nothing.

@@ -126,7 +126,7 @@ impl Relay {
     }
 
     /// Moves what can be moved. Answers whether something was, and how the relay stands.
-    pub fn pump(&mut self, link: &mut Link, syncer: Option<&Syncer>) -> (bool, Course) {
+    pub fn pump(&mut self, link: &mut Link, syncer: &Syncer) -> (bool, Course) {
         let moved = self.pass(link, syncer) | self.deliver(link);
         let course = match (self.up_told, self.down_shut, self.is_deaf) {
             (true, true, _) => Course::Over,
@@ -137,10 +137,8 @@ impl Relay {
         (moved, course)
     }
 
-    fn pass(&mut self, link: &mut Link, syncer: Option<&Syncer>) -> bool {
-        if let (Some(ticket), Some(syncer)) = (self.ticket, syncer)
-            && !syncer.is_done(ticket)
-        {
+    fn pass(&mut self, link: &mut Link, syncer: &Syncer) -> bool {
+        if self.ticket.is_some_and(|ticket| !syncer.is_done(ticket)) {
             return false;
         }
         self.ticket = None;
@@ -191,5 +189,164 @@ impl Relay {
             }
         }
         moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loopd_protocol::link::{Event, NONCE_BYTES, Nonce, Side, Token};
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// Two links that know each other, and a stream between them.
+    struct Pair {
+        host: Link,
+        guest: Link,
+        id: StreamId,
+        relay: Relay,
+        /// The socket's other end.
+        peer: UnixStream,
+        syncer: Syncer,
+        heard: Vec<u8>,
+        events: Vec<Event>,
+    }
+
+    impl Pair {
+        fn new(kind: StreamKind) -> Self {
+            let (mut host, guest) = (Link::new(Side::Host), Link::new(Side::Guest));
+            host.reset(&Token::UNBOUND, Nonce([7; NONCE_BYTES]));
+            let (here, peer) = UnixStream::pair().unwrap();
+            here.set_nonblocking(true).unwrap();
+            let relay = Relay::new(StreamId(0), kind, here.into());
+            let syncer = Syncer::start().unwrap();
+            let (heard, events) = (Vec::new(), Vec::new());
+            let mut pair = Pair { host, guest, id: StreamId(0), relay, peer, syncer, heard, events };
+            pair.carry();
+            pair.id = match kind.opener() {
+                Side::Host => pair.host.open(kind).unwrap(),
+                Side::Guest => pair.guest.open(kind).unwrap(),
+            };
+            pair.carry();
+            pair.relay.id = pair.id;
+            pair
+        }
+
+        /// Lets both links say all that they have to say.
+        fn carry(&mut self) {
+            loop {
+                let (to_guest, to_host) = (self.host.output().to_vec(), self.guest.output().to_vec());
+                self.host.sent(to_guest.len());
+                self.guest.sent(to_host.len());
+                self.guest.push(&to_guest);
+                while let Some(event) = self.guest.next().unwrap() {
+                    match event {
+                        Event::Data { bytes, .. } => self.relay.on_data(&bytes),
+                        Event::Ended { .. } => self.relay.on_end(),
+                        _ => {}
+                    }
+                }
+                self.host.push(&to_host);
+                while let Some(event) = self.host.next().unwrap() {
+                    match event {
+                        Event::Data { id, bytes } => {
+                            self.host.take(id, bytes.len());
+                            self.heard.extend(bytes);
+                        }
+                        other => self.events.push(other),
+                    }
+                }
+                if to_guest.is_empty() && to_host.is_empty() {
+                    return;
+                }
+            }
+        }
+
+        fn turn(&mut self) -> Course {
+            let (_, course) = self.relay.pump(&mut self.guest, &self.syncer);
+            self.carry();
+            course
+        }
+    }
+
+    #[test]
+    fn bytes_and_ends_go_both_ways() {
+        let mut pair = Pair::new(StreamKind::Outlet);
+        pair.host.write(pair.id, b"down");
+        pair.host.end(pair.id);
+        pair.carry();
+        assert_eq!(pair.turn(), Course::Goes);
+        let mut all = Vec::new();
+        pair.peer.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"down", "and an end");
+        pair.peer.write_all(b"up").unwrap();
+        pair.relay.read(None).unwrap();
+        assert_eq!(pair.turn(), Course::Goes);
+        assert_eq!(pair.heard, b"up");
+        drop(pair.peer.shutdown(std::net::Shutdown::Write));
+        pair.relay.read(None).unwrap();
+        assert_eq!(pair.turn(), Course::Over);
+        assert!(pair.events.contains(&Event::Ended { id: pair.id }));
+    }
+
+    #[test]
+    fn a_word_waits_for_the_disk() {
+        let mut pair = Pair::new(StreamKind::Cell);
+        pair.peer.write_all(b"word").unwrap();
+        pair.relay.read(Some(&mut pair.syncer)).unwrap();
+        let ticket = pair.relay.ticket.unwrap();
+        // As if the disk were slow: one that is not written yet.
+        pair.relay.ticket = Some(pair.syncer.after(ticket));
+        pair.turn();
+        assert!(pair.heard.is_empty());
+        pair.relay.ticket = Some(ticket);
+        while !pair.syncer.is_done(ticket) {
+            std::thread::yield_now();
+        }
+        pair.turn();
+        assert_eq!(pair.heard, b"word");
+    }
+
+    #[test]
+    fn whoever_does_not_read_holds_no_more_than_a_window() {
+        let mut pair = Pair::new(StreamKind::Outlet);
+        let mut sent = 0;
+        loop {
+            let taken = pair.host.write(pair.id, &[1; 8192]);
+            pair.turn();
+            sent += taken;
+            if taken == 0 && pair.host.output().is_empty() {
+                break;
+            }
+        }
+        let held = pair.relay.down.len() - pair.relay.delivered;
+        assert!(held <= loopd_domain::limits::LINK_WINDOW_BYTES as usize, "{held} of {sent}");
+        assert!(pair.relay.interest().contains(PollFlags::OUT));
+        let mut read = 0;
+        pair.peer.set_nonblocking(true).unwrap();
+        let mut bytes = vec![0; 65_536];
+        while read < sent {
+            read += pair.peer.read(&mut bytes).unwrap_or(0);
+            pair.turn();
+        }
+        assert_eq!(read, sent);
+    }
+
+    #[test]
+    fn a_socket_that_is_closed_gives_up_what_is_no_cell() {
+        for (kind, course) in [(StreamKind::Outlet, Course::Broken), (StreamKind::Cell, Course::Goes)] {
+            let mut pair = Pair::new(kind);
+            let (gone, _) = UnixStream::pair().unwrap();
+            drop(std::mem::replace(&mut pair.peer, gone));
+            pair.host.write(pair.id, b"to nobody");
+            pair.carry();
+            pair.relay.read(None).unwrap();
+            pair.turn();
+            assert_eq!(pair.turn(), course, "{kind:?}");
+            assert!(pair.relay.interest().is_empty(), "it is watched no more");
+            pair.host.end(pair.id);
+            pair.carry();
+            assert_eq!(pair.turn(), Course::Over, "{kind:?}");
+        }
     }
 }

@@ -5,13 +5,14 @@
 //!  ask() ─► ticket ─► thread: syncfs ─► done() says so
 //! ```
 //!
+//! The thread is there before the disk is known, so that it is part of what copies of a machine are made of.
 //! Who asks while a disk is written waits for the next time; all of them wait for the same one.
 
 use crate::fault::{Fault, While};
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes of the thread's stack: it makes three system calls.
 const STACK_BYTES: usize = 64 << 10;
@@ -26,7 +27,7 @@ pub struct Syncer {
 }
 
 struct Shared {
-    disk: OwnedFd,
+    disk: OnceLock<OwnedFd>,
     wanted: AtomicU64,
     done: AtomicU64,
     failed: AtomicBool,
@@ -36,10 +37,10 @@ struct Shared {
 }
 
 impl Syncer {
-    pub fn start(disk: OwnedFd) -> Result<Self, Fault> {
+    pub fn start() -> Result<Self, Fault> {
         const DOING: &str = "starting the thread that writes the disk";
         let shared = Arc::new(Shared {
-            disk,
+            disk: OnceLock::new(),
             wanted: AtomicU64::new(0),
             done: AtomicU64::new(0),
             failed: AtomicBool::new(false),
@@ -49,6 +50,11 @@ impl Syncer {
         let theirs = Arc::clone(&shared);
         std::thread::Builder::new().stack_size(STACK_BYTES).spawn(move || theirs.serve()).while_doing(DOING)?;
         Ok(Syncer { asked: 0, shared })
+    }
+
+    /// What is written. Once, before it is first asked for.
+    pub fn set_disk(&self, disk: OwnedFd) -> Result<(), Fault> {
+        self.shared.disk.set(disk).map_err(|_| Fault::new("taking a disk", "there is one already"))
     }
 
     /// Has all that is written until now put on the disk.
@@ -85,14 +91,22 @@ impl Shared {
         let mut count = [0; 8];
         while rustix::io::retry_on_intr(|| rustix::io::read(&self.asks, &mut count)).is_ok() {
             let wanted = self.wanted.load(Ordering::Acquire);
-            if rustix::fs::syncfs(&self.disk).is_err() {
-                self.failed.store(true, Ordering::Release);
-            } else {
-                self.done.store(wanted, Ordering::Release);
+            // Without a disk nothing is written.
+            match self.disk.get().map(rustix::fs::syncfs) {
+                None | Some(Ok(())) => self.done.store(wanted, Ordering::Release),
+                Some(Err(_)) => self.failed.store(true, Ordering::Release),
             }
             // It can only fail when the count is full, and then the loop wakes up anyway.
             let _ = rustix::io::write(&self.answers, &1u64.to_ne_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+impl Syncer {
+    /// A moment that is not there yet.
+    pub fn after(&self, ticket: Ticket) -> Ticket {
+        Ticket(ticket.0 + 1)
     }
 }
 
@@ -106,7 +120,8 @@ mod tests {
     fn a_ticket_is_done_when_the_disk_was_written_after_it() {
         let place = tempfile::tempdir().unwrap();
         let disk = rustix::fs::open(place.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-        let mut syncer = Syncer::start(disk).unwrap();
+        let mut syncer = Syncer::start().unwrap();
+        syncer.set_disk(disk).unwrap();
         let tickets: Vec<Ticket> = (0..3).map(|_| syncer.ask().unwrap()).collect();
         let last = *tickets.last().unwrap();
         while !syncer.is_done(last) {

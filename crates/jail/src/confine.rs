@@ -9,10 +9,12 @@
 //! a `/proc` with nothing in it but itself. It is the first process of namespaces of its own, with no network, no power, and
 //! nobody's child: it lives on without the host.
 //!
-//! Not here: the system call filter, which is the program's own, as nobody else knows what it needs.
+//! It may make the system calls that programs of rooms may make; a narrower filter is its own to install, as nobody else knows
+//! what it can do without.
 
 use crate::entry::become_root_of_own_namespace;
 use crate::fault::{Fault, While};
+use crate::filter::Filter;
 use crate::stage::{self, SYSTEM};
 use crate::sys::{self, Side};
 use crate::wire::{DESCRIPTORS_MAX, Malformed, Reader, Writer};
@@ -63,6 +65,8 @@ pub struct Confine {
     pub open_files: u64,
     /// Processes and threads of `user`.
     pub processes: u64,
+    /// Size of a file that it writes.
+    pub file_bytes: u64,
 }
 
 /// What came of it.
@@ -81,7 +85,10 @@ impl Confine {
         out.bytes(&self.program);
         out.list(&self.arguments);
         out.option(self.user.map(u64::from));
-        for number in [u64::from(self.kvm), self.cgroups, self.descriptors, self.open_files, self.processes] {
+        for number in [u64::from(self.kvm), self.cgroups, self.descriptors] {
+            out.number(number);
+        }
+        for number in [self.open_files, self.processes, self.file_bytes] {
             out.number(number);
         }
         out.finish()
@@ -98,6 +105,7 @@ impl Confine {
             descriptors: from.number()?,
             open_files: from.number()?,
             processes: from.number()?,
+            file_bytes: from.number()?,
         };
         from.end(order)
     }
@@ -205,21 +213,29 @@ fn receive() -> Result<(Confine, Vec<OwnedFd>), Fault> {
 
 /// The first of `descriptors` is the error output.
 fn become_program(order: &Confine, descriptors: &[OwnedFd]) -> Result<Infallible, Fault> {
-    // Until it has become the program: one that is half confined ends with whoever waits for it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).while_doing("binding itself to its parent")?;
+    bind_to_parent()?;
     rustix::process::setsid().while_doing("leaving the host's terminal")?;
     rustix::system::sethostname(HOST_NAME).while_doing("naming the host")?;
+    let group = if order.kvm { kvm_group()? } else { None };
     enter_root(order.kvm)?;
-    walls::limit_monitor(order.open_files, order.user.map(|_| order.processes))?;
-    walls::become_monitor(order.user)?;
+    walls::limit_monitor(order.open_files, order.file_bytes, order.user.map(|_| order.processes))?;
+    walls::become_monitor(order.user, group)?;
+    // Another user is bound no longer.
+    bind_to_parent()?;
     place(descriptors)?;
     sys::default_signals().while_doing("resetting signals")?;
     let program = text(&order.program)?;
     let arguments = order.arguments.iter().map(|one| text(one)).collect::<Result<Vec<_>, _>>()?;
     let arguments: Vec<&CStr> = arguments.iter().map(CString::as_c_str).collect();
     rustix::process::set_parent_process_death_signal(None).while_doing("letting go of its parent")?;
+    sys::install(&Filter::compile()).while_doing("installing the system call filter")?;
     let errno = sys::execute_at(&program, &arguments, &[c"PATH=/usr/bin", c"LANG=C.UTF-8"]);
     Err(Fault::new(format!("starting {}", program.to_string_lossy()), errno))
+}
+
+/// Until it has become the program: one that is half confined ends with whoever waits for it.
+fn bind_to_parent() -> Result<(), Fault> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).while_doing("binding itself to its parent")
 }
 
 fn text(bytes: &[u8]) -> Result<CString, Fault> {
@@ -257,7 +273,7 @@ fn enter_root(kvm: bool) -> Result<(), Fault> {
     for directory in ["dev", "etc", "proc"] {
         fs::create_dir(directory).while_doing(&format!("making /{directory}"))?;
     }
-    if let Some(cache) = cache {
+    if let Some(cache) = &cache {
         fs::write(LOADER_CACHE, cache).while_doing("writing the loader's cache")?;
     }
     for (target, name) in links {
@@ -276,6 +292,13 @@ fn enter_root(kvm: bool) -> Result<(), Fault> {
     let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).while_doing("opening the root")?;
     let sealed = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
     sys::set_mount_attributes(root.as_fd(), sealed, false).while_doing("sealing the root")
+}
+
+/// The group whose members the host lets use KVM. It is a key to nothing else that the program can see.
+fn kvm_group() -> Result<Option<u32>, Fault> {
+    const READ_WRITE: u32 = 0o060;
+    let facts = rustix::fs::stat(Path::new("/dev").join(KVM)).while_doing("looking at /dev/kvm")?;
+    Ok((facts.st_mode & READ_WRITE == READ_WRITE && facts.st_gid != 0).then_some(facts.st_gid))
 }
 
 fn take(from: &Path, set: MountAttrFlags) -> Result<OwnedFd, Fault> {
@@ -333,6 +356,7 @@ mod tests {
             descriptors: 9,
             open_files: 64,
             processes: 32,
+            file_bytes: 1 << 40,
         }
     }
 

@@ -77,8 +77,9 @@ fn forgo(kept: CapabilitySet) -> Result<(), Fault> {
 }
 
 /// Limits of a machine's monitor. `processes`: of its user, where it has one of its own.
-pub(crate) fn limit_monitor(open_files: u64, processes: Option<u64>) -> Result<(), Fault> {
+pub(crate) fn limit_monitor(open_files: u64, file_bytes: u64, processes: Option<u64>) -> Result<(), Fault> {
     limit(Resource::Nofile, open_files).while_doing("limiting open files")?;
+    limit(Resource::Fsize, file_bytes).while_doing("limiting the size of files")?;
     if let Some(most) = processes {
         limit(Resource::Nproc, most).while_doing("limiting processes")?;
     }
@@ -86,11 +87,12 @@ pub(crate) fn limit_monitor(open_files: u64, processes: Option<u64>) -> Result<(
 }
 
 /// Becomes a user of the host with no power at all. `None`: stays the only user of its namespace, and has no power in it either.
-pub(crate) fn become_monitor(user: Option<u32>) -> Result<(), Fault> {
+/// `group`: one more group that the user is to be in.
+pub(crate) fn become_monitor(user: Option<u32>, group: Option<u32>) -> Result<(), Fault> {
     forgo(CapabilitySet::empty())?;
     if let Some(user) = user {
         let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
-        rustix::thread::set_thread_groups(&[]).while_doing("leaving all groups")?;
+        rustix::thread::set_thread_groups(group.map(Gid::from_raw).as_slice()).while_doing("leaving all groups")?;
         rustix::thread::set_thread_res_gid(gid, gid, gid).while_doing("taking the machine's group")?;
         rustix::thread::set_thread_res_uid(uid, uid, uid).while_doing("taking the machine's user")?;
     }

@@ -47,10 +47,13 @@ pub enum Command {
     /// List, refresh and remove images that rooms are made of
     #[command(subcommand)]
     Images(ImagesCommand),
+    /// Build what rooms with a kernel of their own (`isolation: microvm`) are made of
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Make, list and revoke API keys; rotate the master key of the vaults
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Make and list workspaces: walls between tenants
+    /// Make, change and list workspaces: walls between tenants
     #[command(subcommand)]
     Workspaces(WorkspacesCommand),
     /// Show who did what to which resource, newest first
@@ -83,6 +86,9 @@ pub struct InvokeArgs {
     /// Go on with this session, which has its model, system prompt and tools already
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
+    /// Walls around the room of a new session [default: namespaces]
+    #[arg(long, value_name = "KIND", value_parser = ISOLATIONS, conflicts_with = "session")]
+    pub isolation: Option<String>,
     /// Read the message, or more of it, from standard input
     #[arg(long)]
     pub stdin: bool,
@@ -267,10 +273,26 @@ includes reading). `*` is all of the key's own workspace; other workspaces and t
 The command talks to the server that uses the data directory, as its operator; without one, to the data directory itself; with
 LOOPD_URL, to that server with the key in LOOPD_API_KEY.";
 
+/// Kinds of rooms, the weakest first.
+const ISOLATIONS: [&str; 2] = ["namespaces", "microvm"];
+
 #[derive(Debug, Subcommand)]
 pub enum WorkspacesCommand {
     /// Make a workspace, unless it is there; also the first key of a workspace makes it
-    Create { name: String },
+    Create {
+        name: String,
+        /// Refuse environments with weaker walls [default: namespaces]
+        #[arg(long, value_name = "KIND", value_parser = ISOLATIONS)]
+        require_isolation: Option<String>,
+    },
+    /// Change what a workspace requires of its environments
+    Update {
+        /// Its name or id
+        name: String,
+        /// Refuse environments with weaker walls
+        #[arg(long, value_name = "KIND", value_parser = ISOLATIONS)]
+        require_isolation: String,
+    },
     /// List all workspaces
     List,
 }
@@ -332,6 +354,46 @@ pub enum ImagesCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build kernel, initramfs and base disk of virtual machines
+    #[command(long_about = IMAGE_BUILD)]
+    Build(BuildArgs),
+}
+
+const IMAGE_BUILD: &str = "\
+Build kernel, initramfs and base disk of virtual machines, below `guest` in the data directory. The next room is made of them; what
+runs keeps what it has.
+
+With nothing said, the kernel is Debian's for virtual machines, fetched with `apt-get download` (no root, nothing is installed), and the
+base disk has files of packages that are installed here. What was made before is not made again. The package `e2fsprogs` is needed. A
+server may run meanwhile. When loopd itself is upgraded nothing has to be built again.";
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// A kernel: a `vmlinuz`, a `vmlinux`, or a Debian package's file
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Its modules [default: `/lib/modules/<release>` of a kernel named after its release]
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    pub modules: Option<PathBuf>,
+    /// A Debian package with a kernel, or that depends on one [default: linux-image-cloud-amd64]
+    #[arg(long, value_name = "NAME", conflicts_with = "kernel")]
+    pub kernel_package: Option<String>,
+    /// Packages of this machine whose files, with all that they need, are the base disk; separated by commas
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', group = "base")]
+    pub packages: Vec<String>,
+    /// A directory with a root file system as the base disk
+    #[arg(long, value_name = "DIR", group = "base")]
+    pub directory: Option<PathBuf>,
+    /// An image of a registry, or an archive of one (`docker save`), as the base disk
+    #[arg(long, value_name = "REFERENCE|FILE", group = "base")]
+    pub image: Option<String>,
+    /// Print what was built as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 const ROTATE_MASTER: &str = "\
 Put all vaults under a new master key; no server may run on the data directory meanwhile.
 
@@ -373,6 +435,21 @@ mod tests {
         assert_eq!(cli.place.data.as_deref(), Some(std::path::Path::new("/d")));
         let Command::Invoke(invoke) = cli.command else { panic!("not invoke") };
         assert_eq!(invoke.message, ["hello", "there"]);
+    }
+
+    #[test]
+    fn a_base_disk_is_made_of_one_thing() {
+        let build = |more: &[&str]| Cli::try_parse_from([&["loopd", "image", "build"], more].concat());
+        let Command::Image(ImageCommand::Build(args)) = build(&["--packages", "bash,git"]).expect("understood").command
+        else {
+            panic!("not build")
+        };
+        assert_eq!(args.packages, ["bash", "git"]);
+        for (one, other) in [("--packages=bash", "--directory=/d"), ("--image=debian", "--packages=bash")] {
+            assert!(build(&[one, other]).expect_err("refused").to_string().contains("cannot be used with"));
+        }
+        assert!(build(&["--modules=/m"]).is_err(), "modules of no kernel");
+        assert!(build(&["--kernel=/k", "--kernel-package=k"]).is_err());
     }
 
     #[test]

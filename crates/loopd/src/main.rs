@@ -60,6 +60,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit> {
         Command::Replay(args) => commands::replay::run(place, args).await,
         Command::Redact(args) => commands::redact::run(place, args).await,
         Command::Images(command) => commands::images::run(place, command).await,
+        Command::Image(command) => commands::image::run(place, command).await,
         Command::Keys(command) => commands::keys::run(place, command).await,
         Command::Workspaces(command) => commands::keys::workspaces(place, command).await,
         Command::Audit(args) => commands::audit::run(place, args).await,

@@ -1,24 +1,257 @@
-//! Rooms made of virtual machines: the suite that every kind of room passes, and what is this kind's own.
+//! Rooms made of virtual machines: the suite that every kind of room passes, and what is this kind's own. They are emulated where KVM boots
+//! no kernel, so they take their time.
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
 #[path = "microvm/support.rs"]
 mod support;
 
+use loopd_domain::Epoch;
+use loopd_sandbox::conformance::{self, Subject, Visitor};
+use loopd_sandbox::files::{Content, FileEntry, FileKind, FileSink};
+use loopd_sandbox::{CheckVerdict, RoomExit, RoomSpec};
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 use support::Ground;
+use tokio::io::AsyncReadExt;
+
+/// How many copies of one machine draw, when nobody names a number.
+const COPIES: usize = 20;
+const COPIES_NAMED: &str = "LOOPD_TEST_COPIES";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn starts() {
+async fn conforms() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    conformance::all(&ground.subject()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_probe_tries_everything() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let checks = ground.subject().sandbox().probe().await;
+    for check in &checks {
+        println!("{check:?}");
+        assert_ne!(check.verdict, CheckVerdict::Broken, "{check:?}");
+    }
+    for name in ["virtual machines", "guest image", "machine template", "a whole room", "memory limit"] {
+        assert!(checks.iter().any(|check| check.name == name), "{name}: {checks:?}");
+    }
+    let left = std::fs::read_dir(ground.data().join("rooms")).unwrap().count();
+    assert_eq!(left, 0, "the probe leaves nothing behind");
+}
+
+/// Copies of one machine's memory, of which each has the same state of its generators.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_two_copies_draw_the_same_and_each_knows_the_time() {
+    const DRAWS: &str = "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid; \
+         openssl rand -hex 16; python3 -c 'import os, uuid; print(os.getrandom(16).hex(), uuid.uuid4())'; date +%s.%N";
     let Some(ground) = Ground::with_test_cell() else { return };
     let subject = ground.subject();
-    let begun = std::time::Instant::now();
-    let mut room = subject.enter(&subject.spec()).await;
-    println!("entered after {:?}", begun.elapsed());
-    println!("{:?}", room.tool("id; uname -a; df -h /workspace; mount; echo hi > x; ls -la; date").await);
-    println!("{:?}", room.cell("ps ax").await);
-    println!("{:?}", room.leave().await);
-    let begun = std::time::Instant::now();
-    let mut room = subject.enter(&subject.spec()).await;
-    println!("entered after {:?}", begun.elapsed());
-    println!("{:?}", room.tool("date").await);
+    let copies = std::env::var(COPIES_NAMED).ok().map_or(COPIES, |text| text.parse().unwrap());
+    let mut seen = HashSet::new();
+    for _ in 0..copies {
+        let spec = subject.spec();
+        let mut room = subject.enter(&spec).await;
+        let before = now();
+        let drawn = room.tool(DRAWS).await;
+        let after = now();
+        assert_eq!(drawn.status, 0, "{drawn:?}");
+        let mut words: Vec<&str> = drawn.text.split_whitespace().collect();
+        let told: f64 = words.pop().unwrap().parse().unwrap();
+        assert!(before - 1.0 < told && told < after + 1.0, "{before} {told} {after}");
+        assert_eq!(words.len(), 5, "{words:?}");
+        for word in words {
+            assert!(word.len() >= 32 && seen.insert(word.to_owned()), "`{word}` was drawn twice");
+        }
+        room.leave().await;
+        subject.sandbox().remove(&spec).await.unwrap();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "it is compared with a guest's")]
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+fn later(spec: &RoomSpec) -> RoomSpec {
+    RoomSpec { epoch: Epoch(spec.epoch.0 + 1), ..spec.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_sleeps_and_wakes_with_its_processes_under_another_server() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let spec = subject.spec();
+    let mark = "16180.33";
+    let mut room = subject.enter(&spec).await;
+    room.tool(&format!("echo remembered > /tmp/memory; echo kept > /workspace/disk; sleep {mark} >/dev/null 2>&1 &"))
+        .await;
+    assert_eq!(room.count(mark).await, 1);
+    let machine = room.room().guard.pid().unwrap();
+    subject.sandbox().suspend(&spec, room.into_room()).await.unwrap();
+    while std::path::Path::new(&format!("/proc/{machine}")).exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(spec.directory.join("machine.suspended").is_file());
+    let files = read(&subject, &spec).await;
+    assert!(files.iter().any(|(name, text)| name == "workspace/disk" && text == "kept\n"), "{files:?}");
+    assert!(spec.directory.join("machine.suspended").is_file(), "reading files leaves it asleep");
+
+    let next = subject.another();
+    let woken = next.adopt(&later(&spec)).await.unwrap().expect("it sleeps");
+    let mut room = Visitor::greeted(woken).await;
+    assert!(!spec.directory.join("machine.suspended").exists());
+    assert_eq!(room.tool("cat /tmp/memory /workspace/disk").await.text, "remembered\nkept\n");
+    assert_eq!(room.count(mark).await, 1);
+    let (before, told, after) = (now(), room.tool("date +%s.%N").await.text, now());
+    let told: f64 = told.trim().parse().unwrap();
+    assert!(before - 1.0 < told && told < after + 1.0, "{before} {told} {after}");
+
+    // One whose memory cannot be read any more keeps its files.
+    let spec = later(&spec);
+    next.suspend(&spec, room.into_room()).await.unwrap();
+    std::fs::write(spec.directory.join("machine.suspended"), "torn").unwrap();
+    assert!(next.adopt(&spec).await.unwrap().is_none());
+    assert!(!spec.directory.join("machine.suspended").exists());
+    let mut room = Visitor::greeted(next.start(&spec).await.unwrap()).await;
+    assert_eq!(room.tool("cat /workspace/disk; cat /tmp/memory").await.status, 1);
+    assert_eq!(room.tool("cat /workspace/disk").await.text, "kept\n");
+}
+
+/// What one sink is handed.
+#[derive(Default)]
+struct Kept(Vec<(String, String)>);
+
+impl FileSink for Kept {
+    fn put(&mut self, entry: &FileEntry, content: Content<'_>) -> io::Result<()> {
+        let mut text = String::new();
+        match content {
+            Content::Stream(from) => drop(from.read_to_string(&mut text)?),
+            Content::File(mut from) => drop(from.read_to_string(&mut text)?),
+            Content::None => {}
+        }
+        self.0.push((entry.path.display().to_string(), text));
+        Ok(())
+    }
+}
+
+async fn read(subject: &Subject, spec: &RoomSpec) -> Vec<(String, String)> {
+    let (sandbox, spec) = (subject.another(), spec.clone());
+    tokio::task::spawn_blocking(move || {
+        let mut kept = Kept::default();
+        sandbox.read_files(&spec, &mut kept).unwrap();
+        kept.0
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_go_in_before_there_is_a_room_and_come_out_with_and_without_one() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let spec = subject.spec();
+    assert_eq!(read(&subject, &spec).await, [], "a session that never had a room has nothing");
+    let sandbox: Arc<dyn loopd_sandbox::Sandbox> = subject.another().into();
+    let (into, wanted) = (Arc::clone(&sandbox), spec.clone());
+    tokio::task::spawn_blocking(move || {
+        let mut writer = into.write_files(&wanted).unwrap();
+        let entry = FileEntry {
+            path: PathBuf::from("workspace/given"),
+            kind: FileKind::File { bytes: 5 },
+            mode: 0o640,
+            modified_s: 1_000_000_000,
+        };
+        writer.put(&entry, Content::Stream(&mut &b"given"[..])).unwrap();
+        writer.finish().unwrap();
+    })
+    .await
+    .unwrap();
+    let mut room = Visitor::greeted(sandbox.start(&spec).await.unwrap()).await;
+    assert_eq!(
+        room.tool("cat given; stat -c ' %a %U %Y' given; echo made > made").await.text,
+        "given 640 agent 1000000000\n"
+    );
+    let has = |files: &[(String, String)], name: &str, text: &str| files.contains(&(name.to_owned(), text.to_owned()));
+    // Of the room that this server holds.
+    let (from, wanted) = (Arc::clone(&sandbox), spec.clone());
+    let files = tokio::task::spawn_blocking(move || {
+        let mut kept = Kept::default();
+        from.read_files(&wanted, &mut kept).unwrap();
+        kept.0
+    })
+    .await
+    .unwrap();
+    assert!(has(&files, "workspace/made", "made\n") && has(&files, "workspace/given", "given"), "{files:?}");
+    assert_eq!(room.ask("echo", "undisturbed").await.text, "undisturbed");
+    room.leave().await;
+    let files = read(&subject, &spec).await;
+    assert!(has(&files, "workspace/made", "made\n") && has(&files, "workspace/given", "given"), "{files:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_waits_is_given_to_a_new_session_and_goes_with_its_server() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject_with_waiting(1);
+    let first = subject.enter(&subject.spec()).await;
+    let waiting = loop {
+        match machines_on_ground(&ground).as_slice() {
+            [one] => break *one,
+            _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    };
+    let spec = subject.spec();
+    let mut second = subject.enter(&spec).await;
+    assert_eq!(second.room().guard.pid(), Some(waiting));
+    second.tool("echo kept > here").await;
+    second.leave().await;
+    // One that has a disk gets a machine of its own, on that disk.
+    let mut again = subject.enter(&spec).await;
+    assert_eq!(again.tool("cat here").await.text, "kept\n");
+    drop((first, again));
+    drop(subject);
+    while !machines_on_ground(&ground).is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Machines of no session, that have come up.
+fn machines_on_ground(ground: &Ground) -> Vec<u32> {
+    let below = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let records = below(ground.data().join("machines")).flat_map(below).map(|path| path.join("place/record"));
+    let pid =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("process ")?.split(' ').next()?.parse().ok());
+    let pids = records.filter_map(|path| std::fs::read_to_string(path).ok()).filter_map(pid);
+    pids.filter(|pid| *pid != 0 && std::path::Path::new(&format!("/proc/{pid}")).exists()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_dies_stops_or_burns_costs_its_own_session_only() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let mut neighbour = subject.enter(&subject.spec()).await;
+    let mut burning = subject.enter(&subject.spec()).await;
+    burning.tool("for i in 1 2 3 4; do (while :; do :; done) >/dev/null 2>&1 & done").await;
+    assert_eq!(neighbour.tool("echo unharmed").await.text, "unharmed\n");
+    let mut killed = subject.enter(&subject.spec()).await;
+    kill_process(pid_of(&mut killed), Signal::KILL).unwrap();
+    let exit = killed.exit().await;
+    assert!(matches!(exit, RoomExit::Gone | RoomExit::Failed(_)), "{exit:?}");
+    assert_eq!(neighbour.tool("echo unharmed").await.text, "unharmed\n");
+    drop(burning);
+    // One that stops answering is given up, however long that takes.
+    let mut stopped = subject.enter(&subject.spec()).await;
+    kill_process(pid_of(&mut stopped), Signal::STOP).unwrap();
+    let exit = stopped.room().exit.wait_for(Option::is_some).await.unwrap().clone();
+    assert!(matches!(&exit, Some(RoomExit::Failed(why)) if why.contains("no sign of life")), "{exit:?}");
+    assert_eq!(stopped.room().channel.read(&mut [0; 8]).await.unwrap_or(0), 0, "nothing more comes of it");
+    assert_eq!(neighbour.tool("echo unharmed").await.text, "unharmed\n");
+}
+
+fn pid_of(room: &mut Visitor) -> Pid {
+    Pid::from_raw(room.room().guard.pid().unwrap() as i32).unwrap()
 }

@@ -11,7 +11,6 @@ use crate::digest::Key;
 use crate::program::{command, run};
 use crate::tree::{Entry, Tree};
 use crate::{BaseSource, GuestImageError, Progress, ext4};
-use loopd_domain::limits::GUEST_BASE_LAYERS_MAX;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,17 +77,7 @@ fn of_directory(directory: &Path) -> Result<Tree, GuestImageError> {
 }
 
 fn of_layers(layers: &[PathBuf]) -> Result<Tree, GuestImageError> {
-    if layers.is_empty() || layers.len() > GUEST_BASE_LAYERS_MAX {
-        return Err(GuestImageError::broken(format!(
-            "{} layers: 1 to {GUEST_BASE_LAYERS_MAX} are accepted",
-            layers.len()
-        )));
-    }
-    let mut tree = Tree::default();
-    for layer in layers.iter().rev() {
-        tree.lay_over(layer, Path::new(""))?;
-    }
-    shelled(tree, "the image")
+    shelled(Tree::of_layers(layers)?, "the image")
 }
 
 /// What is no root file system is noticed here and not in a machine that does not come up.

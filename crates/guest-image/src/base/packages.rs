@@ -20,6 +20,8 @@ const ALWAYS: [&str; 6] = ["base-files", "bash", "coreutils", "dash", "libc-bin"
 const SYSTEM: [&str; 7] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 /// Not for programs.
 const LEFT_OUT: [&str; 5] = ["usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/lintian", "usr/share/bug"];
+/// Other package managers change what is in here, and Debian's knows nothing of it: taken whole, where anything is taken of it.
+const WHOLE: [&str; 1] = ["usr/lib/node_modules"];
 /// What the stage gives to rooms, and what the loader's cache is made by. None may hold a secret.
 const ETC_FILES: [&str; 10] = [
     "ca-certificates.conf",
@@ -51,6 +53,9 @@ pub(super) fn tree(root: &Path, names: &[String], is_usual: bool) -> Result<Tree
         for file in packages.files(name, &chosen)? {
             host.take(&file.from, &file.path)?;
         }
+    }
+    for name in WHOLE.map(Path::new) {
+        host.take_whole(name)?;
     }
     host.take_byte_code()?;
     host.take_alternatives()?;
@@ -115,6 +120,13 @@ impl Host<'_> {
             // What only others may look into is not for rooms.
             Err(refused) if refused.kind() == io::ErrorKind::PermissionDenied => Ok(None),
             Err(fault) => Err(GuestImageError::disk(path)(fault)),
+        }
+    }
+
+    fn take_whole(&mut self, path: &Path) -> Result<(), GuestImageError> {
+        match self.tree.contains(path) {
+            true => self.take_directory(path),
+            false => Ok(()),
         }
     }
 
@@ -227,6 +239,7 @@ mod tests {
         for (package, files, needs) in [
             ("bash", "/.\n/bin\n/bin/bash\n/usr/share/doc/bash/copyright\n/etc/bash.bashrc\n", "mawk"),
             ("mawk", "/usr/bin/mawk\n/usr/share/gone\n", ""),
+            ("node", "/usr/lib/node_modules/npm/old.js\n", ""),
             ("python3", "/usr/lib/python3/os.py\n/usr/lib/python3/secret.py\n/var/lib/python3/state\n", ""),
         ] {
             status +=
@@ -252,6 +265,8 @@ mod tests {
             "etc/ssl/certs/ca-certificates.crt",
             "etc/ssl/certs/other.pem",
             "usr/share/zoneinfo/UTC",
+            "usr/lib/node_modules/npm/old.js",
+            "usr/lib/node_modules/npm/new.js",
         ] {
             write(path, path);
         }
@@ -298,6 +313,13 @@ mod tests {
         let link = |path: &str| tree.get(Path::new(path)).cloned();
         assert_eq!(link("etc/alternatives/awk"), Some(Entry::Link { to: "/usr/bin/mawk".into() }));
         assert_eq!(link("etc/localtime"), Some(Entry::Text { content: b"usr/share/zoneinfo/UTC".to_vec() }));
+    }
+
+    #[test]
+    fn what_another_package_manager_has_changed_is_taken_as_it_is() {
+        let host = host();
+        let tree = tree(host.path(), &names(&["node"]), false).unwrap();
+        assert!(tree.contains(Path::new("usr/lib/node_modules/npm/new.js")));
     }
 
     #[test]

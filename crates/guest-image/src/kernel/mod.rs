@@ -16,7 +16,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Raised when the same source becomes something else.
-const FORMAT: &[u8] = b"kernel 1";
+const FORMAT: &[u8] = b"kernel 2";
+/// The name of a driver, as it is in a kernel that has it without a module.
+const DRIVER: &[u8] = b"virtio-mmio\0";
 pub(crate) const VMLINUX: &str = "vmlinux";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,11 +119,24 @@ fn of_files(
     let modules = match &directory {
         Some(directory) => Modules::open(directory)?.chosen()?,
         // Whoever built a kernel without modules has all of them in it.
-        None => Vec::new(),
+        None => {
+            let vmlinux = uncompressed(kernel)?;
+            if !vmlinux.windows(DRIVER.len()).any(|bytes| bytes == DRIVER) {
+                return Err(GuestImageError::broken(format!(
+                    "`{}`: the kernel has no driver of its own for a machine's devices (`virtio_mmio`): give the directory of its modules \
+                     (`--modules /lib/modules/<release>`)",
+                    kernel.display()
+                )));
+            }
+            Vec::new()
+        }
     };
     let mut key = Key::default().part(FORMAT);
     key.add(digest::of_file(kernel).map_err(GuestImageError::disk(kernel))?.as_bytes());
-    modules.iter().for_each(|module| key.add(&module.bytes));
+    for module in &modules {
+        key.add(module.file().as_bytes());
+        key.add(&module.bytes);
+    }
     let key = key.hex();
     if let Some(kernel) = Kernel::open(cache, &key) {
         progress(Progress::Cached);

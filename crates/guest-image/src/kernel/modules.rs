@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Without these there is no machine, or no room in it.
 const NEEDED: [&str; 5] = ["virtio_mmio", "virtio_blk", "virtio_console", "ext4", "overlay"];
-/// Taken where the kernel has them: a source of entropy; what ext4 checks its sums with, where it is a module.
-const WELCOME: [&str; 3] = ["virtio_rng", "crc32c_generic", "libcrc32c"];
+/// Taken where the kernel has them: what ext4 checks its sums with, where it is a module; a source of entropy.
+const WELCOME: [&str; 2] = ["crc32c_generic", "virtio_rng"];
 /// Levels of directories that are looked into.
 const DEPTH_MAX: usize = 16;
 
@@ -65,7 +65,8 @@ impl Modules {
     pub(crate) fn chosen(&self) -> Result<Vec<Module>, GuestImageError> {
         let welcome = WELCOME.into_iter().filter(|name| self.files.contains_key(*name));
         let mut chosen = Vec::new();
-        for name in NEEDED.into_iter().chain(welcome) {
+        // No module says that it needs what it asks the kernel for by another name.
+        for name in welcome.chain(NEEDED) {
             self.choose(name, &mut Vec::new(), &mut chosen)?;
         }
         Ok(chosen)
@@ -168,7 +169,7 @@ mod tests {
             BUILT_IN,
         );
         let expected =
-            ["virtio.ko", "virtio_ring.ko", "virtio_mmio.ko", "virtio_blk.ko", "virtio_console.ko", "virtio_rng.ko"];
+            ["virtio.ko", "virtio_rng.ko", "virtio_ring.ko", "virtio_mmio.ko", "virtio_blk.ko", "virtio_console.ko"];
         assert_eq!(names(&directory).unwrap(), expected);
         let modules = Modules::open(directory.path()).unwrap().chosen().unwrap();
         assert!(modules.iter().all(|module| elf::is_elf(&module.bytes)), "they are unpacked");

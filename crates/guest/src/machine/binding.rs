@@ -1,11 +1,12 @@
 //! The machine becomes a session's: entropy, time, a name and a token of its own first, then disk and room.
 
-use super::{Machine, Room, State};
+use super::{Disk, Machine, Room, State};
 use crate::cgroup::{self, Counter};
-use crate::fault::Fault;
+use crate::fault::{Fault, While};
+use crate::full::Fullness;
 use crate::launcher::ROOM;
 use crate::session::FIRST_ID;
-use crate::{identity, outlet, session};
+use crate::{clock, identity, outlet, session};
 use loopd_jail::wire::{Outlet, Start};
 use loopd_protocol::guest::{Bind, BindRoom, FromGuest};
 use loopd_protocol::link::Token;
@@ -40,7 +41,9 @@ impl Machine {
 
     fn furnish(&mut self, bind: &Bind) -> Result<(), Fault> {
         session::make_place()?;
-        self.disk = Some(Machine::session_disk(session::mount()?)?);
+        let place = session::mount()?;
+        self.syncer.set_disk(place.try_clone().while_doing("holding the session's disk")?)?;
+        self.disk = Some(Disk { place, fullness: Fullness::new(clock::now()), syncs: Vec::new() });
         match &bind.room {
             None => Ok(()),
             Some(room) => {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub(super) struct Ending {
     end: GuestEnd,
     deadline: Instant,
-    ticket: Option<Ticket>,
+    ticket: Ticket,
     is_said: bool,
 }
 
@@ -33,7 +33,7 @@ impl Machine {
             return Ok(());
         }
         cgroup::kill()?;
-        let ticket = self.disk.as_mut().map(|disk| disk.syncer.ask()).transpose()?;
+        let ticket = self.syncer.ask()?;
         let deadline = clock::now() + Duration::from_millis(GUEST_ENDING_MS);
         self.ending = Some(Ending { end, deadline, ticket, is_said: false });
         Ok(())
@@ -45,11 +45,8 @@ impl Machine {
         let is_late = clock::now() >= ending.deadline;
         if !ending.is_said {
             let is_heard = self.relays.values().all(|relay| relay.kind() != StreamKind::Cell || relay.is_told());
-            let is_written = match (ending.ticket, &self.disk) {
-                (Some(ticket), Some(disk)) => disk.syncer.is_done(ticket),
-                _ => true,
-            };
-            if !is_late && !(is_heard && is_written) {
+            let is_written = self.syncer.is_done(ending.ticket);
+            if !(is_late || is_heard && is_written) {
                 return Ok(false);
             }
             ending.is_said = true;

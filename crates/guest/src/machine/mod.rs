@@ -21,7 +21,7 @@ use crate::relay::Relay;
 use crate::sync::{Syncer, Ticket};
 use crate::{clock, sys};
 use ending::Ending;
-use loopd_domain::limits::{GUEST_OUTLETS_MAX, LINK_FRAME_BYTES_MAX};
+use loopd_domain::limits::GUEST_OUTLETS_MAX;
 use loopd_protocol::guest::{FromGuest, GuestState, ToGuest, VERSION};
 use loopd_protocol::link::{Event, Link, Side, StreamId, StreamKind};
 use preparing::Preparing;
@@ -32,8 +32,13 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// Reads from the port before everybody else has a turn.
-const READS: u32 = 16;
+/// The kernel gives no more of a port at once.
+const READ_BYTES: usize = 4 << 10;
+/// Reads from the port before bytes are moved on, and rounds of both before everybody else has a turn.
+const READS: u32 = 32;
+const ROUNDS: u32 = 8;
+/// Before somebody is let in again for whom there was no memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
 
 /// How far the machine has come.
 enum State {
@@ -60,11 +65,14 @@ pub struct Machine {
     link: Link,
     control: Control,
     relays: BTreeMap<StreamId, Relay>,
+    /// Hosts that have come.
+    resets: u64,
     signals: OwnedFd,
     jail: OwnedFd,
     cell: OwnedFd,
     state: State,
     launcher: Option<Launcher>,
+    syncer: Syncer,
     disk: Option<Disk>,
     room: Option<Room>,
     ending: Option<Ending>,
@@ -74,7 +82,6 @@ pub struct Machine {
 struct Disk {
     /// Any place on it.
     place: OwnedFd,
-    syncer: Syncer,
     fullness: Fullness,
     /// Answers that a host waits for.
     syncs: Vec<Ticket>,
@@ -109,11 +116,13 @@ impl Machine {
             link: Link::new(Side::Guest),
             control: Control::default(),
             relays: BTreeMap::new(),
+            resets: 0,
             signals,
             jail: ground.jail,
             cell: ground.cell,
             state: State::Booted,
             launcher: None,
+            syncer: Syncer::start()?,
             disk: None,
             room: None,
             ending: None,
@@ -122,6 +131,16 @@ impl Machine {
 
     /// Until the room has ended, and as much of that as is possible has been told.
     pub fn run(mut self) -> Result<(), Fault> {
+        let ended = self.serve();
+        if let Err(fault) = &ended {
+            self.fail(fault.clone());
+            // It may be the port that failed.
+            let _ = self.settle();
+        }
+        ended
+    }
+
+    fn serve(&mut self) -> Result<(), Fault> {
         loop {
             self.settle()?;
             if self.is_over()? {
@@ -133,28 +152,32 @@ impl Machine {
         }
     }
 
-    /// Moves all that can be moved without waiting.
+    /// Moves all that can be moved without waiting; a host that never stops is left for a while.
     fn settle(&mut self) -> Result<(), Fault> {
-        let mut reads = 0;
+        let mut rounds = 0;
         loop {
             self.take_events()?;
             let moved = self.pump() | self.flush()?;
-            if moved {
-                continue;
-            }
-            if reads == READS || !self.read()? {
+            let came = rounds < ROUNDS && self.read()?;
+            if !moved && !came {
                 return Ok(());
             }
-            reads += 1;
+            rounds += 1;
         }
     }
 
-    /// Reads from the port once. Answers whether something came.
+    /// Takes what the port has. Answers whether something came.
     fn read(&mut self) -> Result<bool, Fault> {
-        let mut bytes = vec![0; LINK_FRAME_BYTES_MAX];
-        let length = self.port.read(&mut bytes)?;
-        self.link.push(&bytes[..length]);
-        Ok(length > 0)
+        let mut bytes = [0; READ_BYTES];
+        for count in 0..READS {
+            let length = self.port.read(&mut bytes)?;
+            if length == 0 {
+                return Ok(count > 0);
+            }
+            self.link.push(&bytes[..length]);
+            self.take_events()?;
+        }
+        Ok(true)
     }
 
     fn flush(&mut self) -> Result<bool, Fault> {
@@ -184,7 +207,10 @@ impl Machine {
 
     fn take(&mut self, event: Event) -> Result<(), Fault> {
         match event {
-            Event::Reset { .. } => self.forget_host(),
+            Event::Reset { .. } => {
+                self.resets += 1;
+                self.forget_host();
+            }
             Event::Opened { id, kind: StreamKind::Control } => self.open_control(id),
             Event::Opened { id, kind } => self.open(id, kind),
             Event::Data { id, bytes } if self.control.is(id) => {
@@ -228,6 +254,9 @@ impl Machine {
         }
         self.control.opened(id);
         self.control.say(&FromGuest::Ready { version: VERSION, state: self.state.name() });
+        if let Some(disk) = &mut self.disk {
+            disk.fullness.renew(clock::now());
+        }
     }
 
     fn obey(&mut self) -> Result<(), Fault> {
@@ -264,7 +293,7 @@ impl Machine {
 
     fn ask_sync(&mut self) -> Result<(), Fault> {
         match &mut self.disk {
-            Some(disk) => disk.syncs.push(disk.syncer.ask()?),
+            Some(disk) => disk.syncs.push(self.syncer.ask()?),
             // Nothing has been written.
             None => self.control.say(&FromGuest::Synced),
         }
@@ -287,9 +316,9 @@ impl Machine {
             sources.push(Source::Launcher);
             fds.push(PollFd::from_borrowed_fd(launcher.socket(), PollFlags::IN));
         }
-        if let Some(disk) = &self.disk {
+        if self.disk.is_some() {
             sources.push(Source::Syncer);
-            fds.push(PollFd::from_borrowed_fd(disk.syncer.answers(), PollFlags::IN));
+            fds.push(PollFd::from_borrowed_fd(self.syncer.answers(), PollFlags::IN));
         }
         if let Some(room) = &self.room {
             for counter in [&room.kills, &room.refusals] {
@@ -332,7 +361,7 @@ impl Machine {
 
     fn act(&mut self, source: Source, flags: PollFlags) -> Result<(), Fault> {
         match source {
-            Source::Port => self.port.changed(),
+            Source::Port => self.on_port_change(),
             Source::Signals => self.reap(),
             Source::Launcher => self.hear_launcher(),
             Source::Syncer => self.hear_syncer(),
@@ -344,24 +373,36 @@ impl Machine {
                 }
                 Ok(())
             }
-            Source::Relay(id) => {
-                let syncer = self.disk.as_mut().map(|disk| &mut disk.syncer);
-                match self.relays.get_mut(&id) {
-                    Some(relay) if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
-                        let syncer = syncer.filter(|_| relay.kind() == StreamKind::Cell);
-                        relay.read(syncer)
-                    }
-                    _ => Ok(()),
+            Source::Relay(id) => match self.relays.get_mut(&id) {
+                Some(relay) if flags.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) => {
+                    relay.read((relay.kind() == StreamKind::Cell).then_some(&mut self.syncer))
                 }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// A host that has left is no host of the cell's either: what it said before is still heard, then all of it is void.
+    fn on_port_change(&mut self) -> Result<(), Fault> {
+        self.port.changed()?;
+        if !self.port.has_host() {
+            let resets = self.resets;
+            while self.resets == resets && self.port.may_read() {
+                self.settle()?;
+            }
+            // The next host may have come meanwhile.
+            if self.resets == resets {
+                self.forget_host();
             }
         }
+        Ok(())
     }
 
     fn hear_syncer(&mut self) -> Result<(), Fault> {
         let Some(disk) = &mut self.disk else { return Ok(()) };
-        disk.syncer.heard()?;
+        self.syncer.heard()?;
         let before = disk.syncs.len();
-        disk.syncs.retain(|ticket| !disk.syncer.is_done(*ticket));
+        disk.syncs.retain(|ticket| !self.syncer.is_done(*ticket));
         for _ in disk.syncs.len()..before {
             self.control.say(&FromGuest::Synced);
         }
@@ -410,8 +451,14 @@ impl Machine {
     fn accept(&mut self) -> Result<(), Fault> {
         while self.may_accept() {
             let Some(listener) = self.room.as_ref().and_then(|room| room.outlet.as_ref()) else { return Ok(()) };
-            let Some(socket) = outlet::accept(listener).while_doing("taking a wish for a connection")? else {
-                return Ok(());
+            let socket = match outlet::accept(listener) {
+                Ok(Some(socket)) => socket,
+                Ok(None) => return Ok(()),
+                // No memory is left for it now. It waits, and so does this loop, which would be told of it again at once.
+                Err(_) => {
+                    std::thread::sleep(EXHAUSTED_PAUSE);
+                    return Ok(());
+                }
             };
             // Without a stream for it, it is closed: whoever wished for it sees that.
             if let Ok(id) = self.link.open(StreamKind::Outlet) {
@@ -428,11 +475,5 @@ impl Machine {
             let (memory, processes) = std::mem::take(&mut room.reached);
             self.control.say(&FromGuest::Reached { memory, processes });
         }
-    }
-
-    fn session_disk(place: OwnedFd) -> Result<Disk, Fault> {
-        let hold = place.try_clone().while_doing("holding the session's disk")?;
-        let syncer = Syncer::start(hold)?;
-        Ok(Disk { place, syncer, fullness: Fullness::new(clock::now()), syncs: Vec::new() })
     }
 }

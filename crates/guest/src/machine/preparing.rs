@@ -65,9 +65,9 @@ impl Machine {
     fn on_news(&mut self, news: News) -> Result<(), Fault> {
         match news {
             News::Ready => {
-                if let (State::Preparing(preparing), Some(launcher)) = (&mut self.state, &self.launcher)
+                if let (State::Preparing(preparing), Some(launcher)) = (&mut self.state, &mut self.launcher)
                     && let Some(root) = preparing.root.take()
-                    && let Err(fault) = launcher.park(root)
+                    && let Err(fault) = launcher.enter().and_then(|()| launcher.park(root))
                 {
                     self.break_down(fault);
                 }

@@ -2,8 +2,9 @@
 
 use super::{Machine, State};
 use crate::relay::{Course, Relay};
-use crate::{clock, outlet, sys, worker};
+use crate::{clock, outlet, worker};
 use loopd_domain::limits::{CELL_HOSTS_WAITING_MAX, GUEST_WORKERS_MAX};
+use loopd_protocol::guest::FromGuest;
 use loopd_protocol::link::{StreamId, StreamKind};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -14,7 +15,7 @@ impl Machine {
         match self.other_end(kind) {
             Ok(socket) => drop(self.relays.insert(id, Relay::new(id, kind, socket))),
             Err(reason) => {
-                sys::say(&format!("a stream for {kind:?} is given up: {reason}"));
+                self.control.say(&FromGuest::Log { text: format!("a stream for {kind:?} is given up: {reason}") });
                 self.link.abort(id);
             }
         }
@@ -47,8 +48,7 @@ impl Machine {
         let mut moved = self.control.pump(&mut self.link);
         let mut done = Vec::new();
         for (id, relay) in &mut self.relays {
-            let syncer = self.disk.as_ref().map(|disk| &disk.syncer);
-            let (relayed, course) = relay.pump(&mut self.link, syncer);
+            let (relayed, course) = relay.pump(&mut self.link, &self.syncer);
             moved |= relayed;
             match course {
                 Course::Goes => {}

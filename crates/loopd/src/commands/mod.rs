@@ -1,7 +1,8 @@
-//! One file per command. Each talks to the server as any client does.
+//! One file per command. Each talks to the server as any client does, unless it says otherwise.
 
 pub mod audit;
 pub mod doctor;
+pub mod image;
 pub mod images;
 pub mod invoke;
 pub mod keys;

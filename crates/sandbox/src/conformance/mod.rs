@@ -18,7 +18,7 @@ pub async fn all(subject: &Subject) {
     life::dropping_it_ends_every_process(subject).await;
     life::files_outlive_the_room(subject).await;
     life::removing_removes(subject).await;
-    life::fifty_start_at_once(subject).await;
+    life::many_start_at_once(subject).await;
     life::a_room_that_cannot_be_built_says_why(subject).await;
     succession::a_room_outlives_its_server(subject).await;
     succession::the_later_of_two_owners_has_it(subject).await;

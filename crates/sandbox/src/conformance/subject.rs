@@ -1,11 +1,13 @@
 //! The sandbox under test, and a way to talk to the test cell in its rooms.
 
-use crate::{CheckVerdict, Room, RoomExit, RoomSpec, Sandbox};
+use crate::{Check, CheckVerdict, Room, RoomExit, RoomSpec, Sandbox};
+use loopd_domain::environment::Isolation;
 use loopd_domain::{Epoch, SessionId};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OnceCell;
 
 /// Longer than anything here takes; short enough that a hang is a failure and not a mystery.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +24,9 @@ pub struct Subject {
     sandbox: Box<dyn Sandbox>,
     data: PathBuf,
     next: AtomicU32,
+    isolation: Isolation,
+    crowd: usize,
+    checks: OnceCell<Vec<Check>>,
 }
 
 /// A room, seen by somebody who talks to its test cell.
@@ -40,7 +45,36 @@ impl Subject {
     /// `data`: where sessions' directories are made. Cells wait for a host as long as [`ORPHAN_SECONDS`].
     pub fn new(make: Make, data: &Path) -> Self {
         let sandbox = make();
-        Subject { make, sandbox, data: data.to_owned(), next: AtomicU32::new(0) }
+        Subject {
+            make,
+            sandbox,
+            data: data.to_owned(),
+            next: AtomicU32::new(0),
+            isolation: Isolation::Namespaces,
+            crowd: 50,
+            checks: OnceCell::new(),
+        }
+    }
+
+    /// Rooms of this kind. In a virtual machine the host sees no process but the VMM, limits are the guest's kernel's to keep, and a disk is
+    /// as large as its limit: what a rule means there stands beside it.
+    #[must_use]
+    pub fn of(self, isolation: Isolation) -> Self {
+        Subject { isolation, ..self }
+    }
+
+    /// How many rooms are to start at once.
+    #[must_use]
+    pub fn with_crowd(self, crowd: usize) -> Self {
+        Subject { crowd, ..self }
+    }
+
+    pub fn crowd(&self) -> usize {
+        self.crowd
+    }
+
+    pub fn has_own_kernel(&self) -> bool {
+        self.isolation == Isolation::Microvm
     }
 
     /// Another server on the same data.
@@ -61,7 +95,7 @@ impl Subject {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let session = SessionId::parse("session", &format!("sesn_TEST{number}")).expect("letters and digits");
         let directory = self.data.join("sessions").join(session.as_str());
-        RoomSpec::plain(session, Epoch(1), directory)
+        RoomSpec { isolation: self.isolation, ..RoomSpec::plain(session, Epoch(1), directory) }
     }
 
     /// Starts a room and waits for its cell's first sign of life.
@@ -74,7 +108,7 @@ impl Subject {
 
     /// Whether the backend says that it does something, such as a limit that this machine may not offer.
     pub async fn claims(&self, check: &str) -> bool {
-        let checks = self.sandbox.probe().await;
+        let checks = self.checks.get_or_init(|| self.sandbox.probe()).await;
         let found = checks.iter().find(|one| one.name == check);
         found.unwrap_or_else(|| panic!("no check `{check}` among {checks:?}")).verdict == CheckVerdict::Works
     }
@@ -106,6 +140,15 @@ impl Visitor {
     /// Runs a shell command as the cell.
     pub async fn cell(&mut self, command: &str) -> Answer {
         self.ask("cell", command).await
+    }
+
+    /// How many processes of the room have this among their arguments.
+    pub async fn count(&mut self, mark: &str) -> usize {
+        // As a pattern that does not match itself.
+        let (first, rest) = mark.split_at(1);
+        let arguments = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'";
+        let found = self.tool(&format!("{arguments} | grep -c -x -e '[{first}]{rest}'")).await;
+        found.text.trim().parse().unwrap_or_default()
     }
 
     /// Makes a system call as a tool; the status is its error number.
@@ -157,6 +200,10 @@ impl Visitor {
     /// Lets go of the connection and leaves the room alive.
     pub fn abandon(self) {
         self.room.guard.leave();
+    }
+
+    pub fn into_room(self) -> Room {
+        self.room
     }
 
     pub fn room(&mut self) -> &mut Room {

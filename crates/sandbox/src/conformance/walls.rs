@@ -19,6 +19,10 @@ pub(super) async fn two_rooms_share_nothing(subject: &Subject) {
     let found: Vec<String> =
         two.tool(hunt).await.text.lines().filter(|line| !line.contains("cmdline")).map(str::to_owned).collect();
     assert!(found.is_empty(), "{found:?}");
+    if subject.has_own_kernel() {
+        // Numbers of two kernels say nothing about each other.
+        return;
+    }
     let mut seen = vec![namespaces_of("/proc/self/ns")];
     for room in [&mut one, &mut two] {
         let links =
@@ -61,7 +65,7 @@ pub(super) async fn the_host_is_out_of_reach(subject: &Subject) {
     assert_eq!(interfaces.text.trim(), "lo");
     let local = "(exec 3<>/dev/udp/127.0.0.1/9) && echo up";
     assert_eq!(room.tool(&format!("bash -c '{local}'")).await.text, "up\n", "loopback must be up");
-    assert_eq!(room.tool("hostname").await.text, "room\n");
+    assert_eq!(room.tool("uname -n").await.text, "room\n");
 }
 
 pub(super) async fn the_cell_is_given_nothing_else(subject: &Subject) {
@@ -122,7 +126,6 @@ pub(super) async fn attacks_fail(subject: &Subject) {
         "mknod /workspace/memory c 1 1",
         "echo '|/workspace/x' > /proc/sys/kernel/core_pattern",
         "echo 1 > /proc/sys/net/ipv4/ip_forward",
-        "echo b > /proc/sysrq-trigger",
         "echo x > /proc/self/uid_map",
         "ls -d /sys/fs/cgroup/*",
         "find / -name release_agent 2>/dev/null | grep .",
@@ -136,6 +139,11 @@ pub(super) async fn attacks_fail(subject: &Subject) {
     // Masked files are empty rather than absent; nothing can be learnt from them.
     for name in ["kcore", "keys", "timer_list", "kmsg"] {
         assert_eq!(room.cell(&format!("head -c 10 /proc/{name} 2>/dev/null | wc -c")).await.text, "0\n", "{name}");
+    }
+    // Not there, or masked: what is written to it goes nowhere.
+    for as_whom in ["tool", "cell"] {
+        room.ask(as_whom, "echo c > /proc/sysrq-trigger; echo b > /proc/sysrq-trigger").await;
+        assert_eq!(room.tool("echo still here").await.text, "still here\n", "{as_whom}");
     }
     // The program of the cell itself, tried by the cell: sealed.
     let overwrite = room.cell("sh -c 'echo x > /proc/1/exe'").await;
@@ -226,7 +234,8 @@ pub(super) async fn files_move_and_devices_are_not_made(subject: &Subject) {
         .await;
     assert_eq!(written.text, "b\nfine\n");
     // Nobody needs a power to make this one, which is none but by name.
-    if subject.claims("landlock").await {
+    // In a machine of its own Landlock is the guest's kernel's to have, and no check of the host says so.
+    if !subject.has_own_kernel() && subject.claims("landlock").await {
         refused(&mut room, "mknod /workspace/whiteout c 0 0").await;
     }
 }

@@ -136,9 +136,7 @@ impl Machines {
         form: &Form,
         stand: Stand<'_>,
     ) -> Result<Raised, SandboxError> {
-        let mut raised = self.fresh(form, stand, &spec.limits).await?;
-        self.bind(spec, form, &mut raised, stand.place, None).await?;
-        Ok(raised)
+        self.bound(spec, form, stand, None).await
     }
 }
 

@@ -15,6 +15,7 @@ use super::vmm::{Begin, Machine, Order};
 use super::{KIND, Machines, secrets, sockets, talk};
 use crate::SandboxError;
 use crate::room::cgroup::RoomCgroup;
+use crate::room::ending::END_WAIT;
 use crate::room::place::Place;
 use crate::room::process::{self, Process};
 use crate::room::record::Record;
@@ -58,6 +59,20 @@ pub(super) struct Raised {
     pub link: LinkHost,
     pub control: Control,
     pub doom: Doom,
+}
+
+impl Raised {
+    /// Ends it, and waits until it is gone.
+    pub(super) async fn finish(self) -> Result<(), SandboxError> {
+        let Raised { machine, doom, .. } = self;
+        drop(doom);
+        let ended = tokio::time::timeout(END_WAIT, process::ended(&machine.process)).await;
+        match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(fault)) => Err(talk::failed("being ended", &fault.to_string())),
+            Err(_) => Err(talk::failed("being ended", "it was killed and lives")),
+        }
+    }
 }
 
 /// Ends a machine when it is dropped, and clears up after it.
@@ -163,7 +178,10 @@ impl Machines {
         let is_prepared = |said: &FromGuest| matches!(said, FromGuest::Prepared).then_some(());
         let prepared = talk::ask(&mut raised.control, order, "being prepared", is_prepared).await;
         match prepared {
-            Ok(()) => Ok(raised.state = GuestState::Prepared),
+            Ok(()) => {
+                raised.state = GuestState::Prepared;
+                Ok(())
+            }
             Err(fault) => Err(with_words(fault, &raised.machine).await),
         }
     }

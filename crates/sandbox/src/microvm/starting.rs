@@ -18,7 +18,7 @@ use crate::room::process::{self, Process};
 use crate::room::record::Record;
 use crate::{Room, RoomOutlet, RoomSpec, SandboxError, Walls};
 use loopd_domain::SessionId;
-use loopd_domain::limits::MACHINE_ANSWER_MS;
+use loopd_domain::limits::{MACHINE_ANSWER_MS, MACHINE_BIND_MS, MACHINE_BINDS_MAX};
 use loopd_protocol::guest::{Bind, BindRoom, FromGuest, GuestState, ToGuest};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 const ANSWER: Duration = Duration::from_millis(MACHINE_ANSWER_MS);
+const BIND: Duration = Duration::from_millis(MACHINE_BIND_MS);
 /// Characters of a guest's name.
 const NAME_CHARS_MAX: usize = 63;
 
@@ -60,8 +61,7 @@ impl Machines {
         place.write_layers(&spec.root).map_err(unusable)?;
         let disk = disk::of(&files);
         let stand = Stand { place: &place, disk: &disk, user, epoch: spec.epoch };
-        let mut raised = self.fresh(&form, stand, &spec.limits).await?;
-        self.bind(spec, &form, &mut raised, &place, Some(self.room(spec))).await?;
+        let raised = self.bound(spec, &form, stand, Some(self.room(spec))).await?;
         self.keep_waiting(&form, spec);
         self.open(spec, &form, raised, path)
     }
@@ -88,6 +88,30 @@ impl Machines {
         }
     }
 
+    /// A machine that is the session's. One that does not go on when it is given the session is replaced.
+    pub(super) async fn bound(
+        self: &Arc<Self>,
+        spec: &RoomSpec,
+        form: &Form,
+        stand: Stand<'_>,
+        room: Option<BindRoom>,
+    ) -> Result<Raised, SandboxError> {
+        let mut attempt = 1;
+        loop {
+            let mut raised = self.fresh(form, stand, &spec.limits).await?;
+            match self.bind(spec, form, &mut raised, stand.place, room.clone()).await {
+                Ok(()) => return Ok(raised),
+                Err(fault) if talk::is_silence(&fault) && attempt < MACHINE_BINDS_MAX => {
+                    tracing::warn!(session = %spec.session, %fault, attempt, "a machine is replaced");
+                    // Two must never have one disk.
+                    raised.finish().await?;
+                    attempt += 1;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
     /// Makes a waiting machine the session's. `place`: where it is on record.
     pub(super) async fn bind(
         self: &Arc<Self>,
@@ -97,7 +121,8 @@ impl Machines {
         place: &Place,
         room: Option<BindRoom>,
     ) -> Result<(), SandboxError> {
-        let failed = |fault: io::Error| talk::failed("being given its session", &fault.to_string());
+        const DOING: &str = "being given its session";
+        let failed = |fault: io::Error| talk::failed(DOING, &fault.to_string());
         let token = secrets::token()?;
         sockets::write_token(place, &token).map_err(failed)?;
         let record = Record {
@@ -119,7 +144,7 @@ impl Machines {
         };
         let is_bound = |said: &FromGuest| matches!(said, FromGuest::Bound).then_some(());
         let order = ToGuest::Bind(Box::new(bind));
-        if let Err(fault) = talk::ask(&mut raised.control, order, "being given its session", is_bound).await {
+        if let Err(fault) = talk::ask_within(&mut raised.control, BIND, order, DOING, is_bound).await {
             return Err(with_words(fault, &raised.machine).await);
         }
         // It came up with more of the processor than it is to have.

@@ -63,11 +63,6 @@ impl Suspension {
         Shape { kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers }
     }
 
-    /// Every file that it was made of is to stay.
-    pub(super) fn uses(&self, path: &Path) -> bool {
-        [&self.kernel, &self.initramfs, &self.base].into_iter().chain(&self.layers).any(|used| used == path)
-    }
-
     fn write(&self, place: &Place) -> io::Result<()> {
         place.write_file(NOTE, &serde_json::to_vec(self)?)
     }

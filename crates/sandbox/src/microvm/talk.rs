@@ -7,6 +7,7 @@ use loopd_protocol::guest::{FromGuest, GuestState, ToGuest, VERSION};
 use std::time::Duration;
 use tokio::time::Instant;
 
+const NO_ANSWER: &str = "no answer in";
 const ANSWER: Duration = Duration::from_millis(MACHINE_ANSWER_MS);
 
 /// Says something and waits for what it is answered with.
@@ -16,16 +17,26 @@ pub(super) async fn ask<T>(
     doing: &'static str,
     wanted: impl FnMut(&FromGuest) -> Option<T>,
 ) -> Result<T, SandboxError> {
+    ask_within(control, ANSWER, order, doing, wanted).await
+}
+
+pub(super) async fn ask_within<T>(
+    control: &mut Control,
+    wait: Duration,
+    order: ToGuest,
+    doing: &'static str,
+    wanted: impl FnMut(&FromGuest) -> Option<T>,
+) -> Result<T, SandboxError> {
     if control.to.send(order).await.is_err() {
         return Err(failed(doing, "its link is over"));
     }
-    hear(control, doing, wanted).await
+    hear(control, wait, doing, wanted).await
 }
 
 /// What the guest says first, at each reset.
 pub(super) async fn ready(control: &mut Control) -> Result<GuestState, SandboxError> {
     const DOING: &str = "coming up";
-    let (version, state) = hear(control, DOING, |said| match said {
+    let (version, state) = hear(control, ANSWER, DOING, |said| match said {
         FromGuest::Ready { version, state } => Some((*version, *state)),
         _ => None,
     })
@@ -38,13 +49,14 @@ pub(super) async fn ready(control: &mut Control) -> Result<GuestState, SandboxEr
 
 async fn hear<T>(
     control: &mut Control,
+    wait: Duration,
     doing: &'static str,
     mut wanted: impl FnMut(&FromGuest) -> Option<T>,
 ) -> Result<T, SandboxError> {
-    let deadline = Instant::now() + ANSWER;
+    let deadline = Instant::now() + wait;
     loop {
         let said = tokio::time::timeout_at(deadline, control.from.recv()).await;
-        match said.map_err(|_| failed(doing, &format!("no answer in {ANSWER:?}")))? {
+        match said.map_err(|_| failed(doing, &format!("{NO_ANSWER} {wait:?}")))? {
             None => return Err(failed(doing, "its link is over")),
             Some(FromGuest::Failed { doing: what, reason }) => return Err(failed(doing, &format!("{what}: {reason}"))),
             Some(FromGuest::Ended { end }) => return Err(failed(doing, &format!("it ended: {end:?}"))),
@@ -56,6 +68,11 @@ async fn hear<T>(
             }
         }
     }
+}
+
+/// What a guest said can be told from its saying nothing: that it cannot do something it will say again.
+pub(super) fn is_silence(fault: &SandboxError) -> bool {
+    matches!(fault, SandboxError::Machine(why) if why.contains(NO_ANSWER))
 }
 
 pub(super) fn failed(doing: &str, why: &str) -> SandboxError {

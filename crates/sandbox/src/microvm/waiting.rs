@@ -4,7 +4,7 @@
 use super::form::Form;
 use super::ground::Ground;
 use super::raising::{NOBODYS, Raised, Stand};
-use super::{Machines, disk};
+use super::{Machines, disk, talk};
 use crate::room::place::is_in_the_way;
 use crate::room::removal;
 use crate::{Room, RoomRoot, RoomSpec, SandboxError};
@@ -101,13 +101,22 @@ impl Machines {
             Err((_, errno)) => return Err(fault(errno.into())),
         };
         let room = self.room(spec);
-        self.bind(spec, form, &mut raised, &place, Some(room)).await?;
+        let bound = self.bind(spec, form, &mut raised, &place, Some(room)).await;
         drop(place);
         tokio::task::spawn_blocking(move || {
             if let Err(fault) = removal::remove(&rest) {
                 tracing::warn!(directory = %rest.display(), %fault, "a ground stays behind");
             }
         });
+        match bound {
+            Ok(()) => {}
+            Err(fault) if talk::is_silence(&fault) => {
+                tracing::warn!(session = %spec.session, %fault, "a machine that waited is replaced");
+                raised.finish().await?;
+                return Ok(None);
+            }
+            Err(fault) => return Err(fault),
+        }
         self.keep_waiting(form, spec);
         self.open(spec, form, raised, path.to_owned()).map(Some)
     }

@@ -1,5 +1,6 @@
 //! What tests of virtual machines share: a guest that is built once for all of them, with a small base disk and a test's programs in it.
 
+use loopd_domain::environment::Isolation;
 use loopd_guest_image::{BaseSource, GuestImages, KernelSource, Order, PACKAGES_SMALL, Programs};
 use loopd_sandbox::conformance::{self, Subject};
 use loopd_sandbox::microvm::MicrovmSandbox;
@@ -10,6 +11,11 @@ use std::process::Command;
 
 /// A file with the guests' kernel (a Debian package), for machines that cannot fetch one.
 const KERNEL: &str = "LOOPD_TEST_KERNEL";
+
+/// What rules of the suite are tried with, besides the small base's packages.
+const MORE: [&str; 3] = ["mount", "openssl", "python3"];
+/// Machines that start at once, each emulated.
+const CROWD: usize = 8;
 
 /// A data directory with a guest's image; what was built of it before is used again.
 pub struct Ground {
@@ -33,9 +39,9 @@ impl Ground {
         let ground = Ground { directory, cell };
         let kernel = match std::env::var_os(KERNEL) {
             Some(kernel) => KernelSource::File { kernel: PathBuf::from(kernel), modules: None },
-            None => KernelSource::usual(),
+            None => fetched().map_or_else(KernelSource::usual, |kernel| KernelSource::File { kernel, modules: None }),
         };
-        let order = Order { kernel, base: BaseSource::packages(&PACKAGES_SMALL, true) };
+        let order = Order { kernel, base: BaseSource::packages(&[&PACKAGES_SMALL[..], &MORE[..]].concat(), true) };
         let images = GuestImages::new(ground.data());
         images.build(&order, &ground.programs(), &mut |progress| println!("{progress:?}")).unwrap();
         Some(ground)
@@ -55,12 +61,24 @@ impl Ground {
     }
 
     pub fn subject(&self) -> Subject {
+        self.subject_with_waiting(0)
+    }
+
+    /// With so many machines that wait.
+    pub fn subject_with_waiting(&self, waiting: usize) -> Subject {
         let (place, cell) = (self.data().to_owned(), self.cell.clone());
         let make = move || -> Box<dyn Sandbox> {
             let programs = Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &cell };
             let sandbox = MicrovmSandbox::with_programs(&place, programs).unwrap();
-            Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(0))
+            Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(waiting))
         };
-        Subject::new(Box::new(make), self.data())
+        Subject::new(Box::new(make), self.data()).of(Isolation::Microvm).with_crowd(CROWD)
     }
+}
+
+/// The package where `xtask` puts it.
+fn fetched() -> Option<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/guest-kernel");
+    let found = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path());
+    found.filter(|path| path.extension().is_some_and(|extension| extension == "deb")).max()
 }

@@ -53,7 +53,12 @@ fn silent(fault: io::Error) -> io::Error {
 
 impl FileSink for ToGuest {
     fn put(&mut self, entry: &FileEntry, content: Content<'_>) -> io::Result<()> {
-        self.sink.put(entry, content).map_err(|fault| refusal(&self.answer, fault))?;
+        if let Err(fault) = self.sink.put(entry, content) {
+            let refused = refusal(&self.answer, fault);
+            // What is still held back goes nowhere, and nobody waits for it to go.
+            drop(self.answer.shutdown(Shutdown::Both));
+            return Err(refused);
+        }
         self.sent.files += 1;
         if let FileKind::File { bytes } = entry.kind {
             self.sent.bytes = self.sent.bytes.saturating_add(bytes);

@@ -51,6 +51,8 @@ async fn pump(socket: &UnixStream, shared: &Shared, silence: Duration) -> Result
             (interest(&state.link), state.silent_since() + silence)
         };
         let ready = tokio::select! {
+            // What has come is heard first: that this process was kept from running is not the guest's silence.
+            biased;
             ready = socket.ready(interest) => ready.map_err(lost)?,
             () = shared.pump.notified() => continue,
             () = tokio::time::sleep_until(silent_at) => {

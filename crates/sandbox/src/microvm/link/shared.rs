@@ -4,7 +4,7 @@
 
 use super::LinkDead;
 use super::stream::LinkStream;
-use loopd_domain::limits::OUTLET_WAITING_MAX;
+use loopd_domain::limits::{LINK_WINDOW_BYTES, OUTLET_WAITING_MAX};
 use loopd_protocol::link::{Event, Link, StreamId, StreamKind};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -41,6 +41,8 @@ pub(super) struct Local {
     pub(super) is_ended: bool,
     /// Over in both directions; what has come before is still to be read.
     pub(super) is_aborted: bool,
+    /// Nobody here reads or writes it any more, and so many bytes were thrown away since.
+    lingers: Option<u32>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
 }
@@ -147,18 +149,8 @@ impl State {
                 Event::Opened { id, kind: StreamKind::Outlet } => self.hear_wish(id, wish),
                 // The link lets a guest open nothing else.
                 Event::Opened { id, .. } => self.link.abort(id),
-                Event::Data { id, bytes } => {
-                    if let Some(local) = self.streams.get_mut(&id) {
-                        local.inbox.extend(bytes);
-                        local.wake_reader();
-                    }
-                }
-                Event::Ended { id } => {
-                    if let Some(local) = self.streams.get_mut(&id) {
-                        local.is_ended = true;
-                        local.wake_reader();
-                    }
-                }
+                Event::Data { id, bytes } => self.hear_data(id, bytes),
+                Event::Ended { id } => self.hear_end(id),
                 Event::Aborted { id } => self.hear_abort(id),
                 Event::Writable { id } => {
                     if let Some(writer) = self.streams.get_mut(&id).and_then(|local| local.writer.take()) {
@@ -182,11 +174,65 @@ impl State {
         wish.notify_one();
     }
 
+    fn hear_data(&mut self, id: StreamId, bytes: Vec<u8>) {
+        let Some(local) = self.streams.get_mut(&id) else { return };
+        if local.lingers.is_some() {
+            return self.throw_away(id, bytes.len());
+        }
+        local.inbox.extend(bytes);
+        local.wake_reader();
+    }
+
+    fn hear_end(&mut self, id: StreamId) {
+        let Some(local) = self.streams.get_mut(&id) else { return };
+        if local.lingers.is_some() {
+            self.streams.remove(&id);
+            return;
+        }
+        local.is_ended = true;
+        local.wake_reader();
+    }
+
+    /// Nobody here has the stream any more. What was written still arrives, and the other side may end in its own time; one that goes on
+    /// and on is cut off, as a socket that nobody has would do.
+    pub(super) fn close(&mut self, id: StreamId) {
+        let Some(local) = self.streams.get_mut(&id) else { return };
+        if local.is_aborted || self.dead.is_some() {
+            self.streams.remove(&id);
+            return;
+        }
+        self.link.end(id);
+        if local.is_ended {
+            self.streams.remove(&id);
+            return;
+        }
+        let unread = std::mem::take(&mut local.inbox).len();
+        local.lingers = Some(0);
+        self.throw_away(id, unread);
+    }
+
+    fn throw_away(&mut self, id: StreamId, bytes: usize) {
+        let Some(thrown) = self.streams.get_mut(&id).and_then(|local| local.lingers.as_mut()) else { return };
+        // Never more than a window at once.
+        *thrown = thrown.saturating_add(bytes as u32);
+        let is_too_much = *thrown > LINK_WINDOW_BYTES;
+        self.link.take(id, bytes);
+        if is_too_much {
+            self.link.abort(id);
+            self.streams.remove(&id);
+        }
+    }
+
     fn hear_abort(&mut self, id: StreamId) {
         if let Some(at) = self.outlet.waiting.iter().position(|waiting| *waiting == id) {
             self.outlet.waiting.remove(at);
             self.streams.remove(&id);
-        } else if let Some(local) = self.streams.get_mut(&id) {
+            return;
+        }
+        let Some(local) = self.streams.get_mut(&id) else { return };
+        if local.lingers.is_some() {
+            self.streams.remove(&id);
+        } else {
             local.is_aborted = true;
             local.wake();
         }

@@ -1,6 +1,6 @@
 //! One stream of the link, to be read and written like a socket. Dropping it closes it, as with a socket: what was written still arrives.
 
-use super::shared::{Local, Shared, State};
+use super::shared::{Shared, State};
 use loopd_protocol::link::StreamId;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -26,23 +26,16 @@ impl LinkStream {
     }
 }
 
-/// A stream's entry; an error when the link is over.
-fn local(state: &mut State, id: StreamId) -> io::Result<&mut Local> {
-    match (&state.dead, state.streams.get_mut(&id)) {
-        (Some(dead), _) => Err(dead.clone().into()),
-        (None, Some(local)) => Ok(local),
-        (None, None) => Err(aborted(ErrorKind::NotConnected)),
-    }
-}
-
 fn aborted(kind: ErrorKind) -> io::Error {
     io::Error::new(kind, "the guest has given the stream up")
 }
 
 impl AsyncRead for LinkStream {
+    /// What has come is read to its end, whatever became of the stream or the link since: a machine's last words come just before its end.
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.shared.state();
-        let local = local(&mut state, self.id)?;
+        let State { link, streams, dead, .. } = &mut *state;
+        let Some(local) = streams.get_mut(&self.id) else { return Poll::Ready(Err(aborted(ErrorKind::NotConnected))) };
         let (bytes, _) = local.inbox.as_slices();
         let taken = bytes.len().min(into.remaining());
         if taken > 0 {
@@ -51,12 +44,15 @@ impl AsyncRead for LinkStream {
             if local.inbox.is_empty() && local.inbox.capacity() > KEPT_BYTES {
                 local.inbox = VecDeque::new();
             }
-            state.link.take(self.id, taken);
+            link.take(self.id, taken);
             self.shared.pump.notify_one();
             return Poll::Ready(Ok(()));
         }
         if local.is_ended || into.remaining() == 0 {
             return Poll::Ready(Ok(()));
+        }
+        if let Some(dead) = dead {
+            return Poll::Ready(Err(dead.clone().into()));
         }
         if local.is_aborted {
             return Poll::Ready(Err(aborted(ErrorKind::ConnectionReset)));
@@ -69,13 +65,15 @@ impl AsyncRead for LinkStream {
 impl AsyncWrite for LinkStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = self.shared.state();
-        let state = &mut *state;
-        if local(state, self.id)?.is_aborted || self.is_ended {
-            return Poll::Ready(Err(aborted(ErrorKind::BrokenPipe)));
+        let State { link, streams, dead, .. } = &mut *state;
+        if let Some(dead) = dead {
+            return Poll::Ready(Err(dead.clone().into()));
         }
-        let written = state.link.write(self.id, bytes);
+        let local = streams.get_mut(&self.id).filter(|local| !local.is_aborted && !self.is_ended);
+        let Some(local) = local else { return Poll::Ready(Err(aborted(ErrorKind::BrokenPipe))) };
+        let written = link.write(self.id, bytes);
         if written == 0 && !bytes.is_empty() {
-            local(state, self.id)?.writer = Some(cx.waker().clone());
+            local.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
         self.shared.pump.notify_one();
@@ -96,12 +94,7 @@ impl AsyncWrite for LinkStream {
 
 impl Drop for LinkStream {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
-        let is_over = state.streams.remove(&self.id).is_none_or(|local| local.is_ended) && self.is_ended;
-        // The last words of a stream that has ended on both sides may still wait to be sent.
-        if !is_over {
-            state.link.abort(self.id);
-            self.shared.pump.notify_one();
-        }
+        self.shared.state().close(self.id);
+        self.shared.pump.notify_one();
     }
 }

@@ -24,6 +24,10 @@ const TRANSLATED_MB: u32 = 128;
 const KERNEL: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t no_timer_check tsc=reliable pci=off random.trust_cpu=on \
      cryptomgr.notests";
 
+const READ_ONLY: &str = "read-only=on,file.read-only=on";
+/// The host's own cache holds what was written; what that may lose, a room's files may lose anyway.
+const OF_SESSION: &str = "cache.no-flush=on,file.cache.no-flush=on,discard=unmap,file.discard=unmap";
+
 /// Arguments, and the descriptors that they speak of.
 pub(super) struct Command {
     pub arguments: Vec<String>,
@@ -122,16 +126,16 @@ impl Command {
         for (number, disk) in disks.into_iter().enumerate() {
             let set = self.set(disk);
             let (name, rest) = match number {
-                0 => ("base".to_owned(), "readonly=on"),
-                // The host's own cache is what a room's files may lose anyway.
-                1 => ("session".to_owned(), "cache=unsafe,discard=unmap"),
-                _ => (format!("layer{}", number - 2), "readonly=on"),
+                0 => ("base".to_owned(), READ_ONLY),
+                1 => ("session".to_owned(), OF_SESSION),
+                _ => (format!("layer{}", number - 2), READ_ONLY),
             };
-            self.add(["-drive", &format!("if=none,id={name},file={set},format=raw,{rest}")]);
             self.add([
-                "-device",
-                &format!("virtio-blk-device,drive={name},serial={name},bus={}", bus(number + NO_DISKS)),
+                "-blockdev",
+                &format!("driver=raw,node-name={name},file.driver=file,file.filename={set},{rest}"),
             ]);
+            let bus = bus(number + NO_DISKS);
+            self.add(["-device", &format!("virtio-blk-device,drive={name},serial={name},bus={bus}")]);
         }
     }
 
@@ -174,8 +178,9 @@ impl Command {
     }
 }
 
+/// The guest finds the last transport first.
 fn bus(number: usize) -> String {
-    format!("virtio-mmio-bus.{number}")
+    format!("virtio-mmio-bus.{}", TRANSPORTS - 1 - number)
 }
 
 pub(super) fn megabytes(bytes: u64) -> u64 {

@@ -33,6 +33,8 @@ pub(super) struct Start {
     pub user: Option<u32>,
     pub kvm: bool,
     pub cgroups: Vec<OwnedFd>,
+    /// Of a file that it writes.
+    pub file_bytes: u64,
 }
 
 impl Jail {
@@ -66,6 +68,7 @@ impl Jail {
             descriptors: all.len() as u64,
             open_files: MACHINE_OPEN_FILES,
             processes: MACHINE_THREADS_MAX,
+            file_bytes: start.file_bytes,
         };
         let (here, there) = channel::pair().map_err(|errno| failed(format!("making a socket: {errno}")))?;
         let deadline = Some(Duration::from_millis(MACHINE_STARTS_MS));
@@ -104,4 +107,153 @@ fn converse(socket: &OwnedFd, order: &Confine, descriptors: &[&OwnedFd]) -> Resu
 
 fn failed(reason: String) -> VmmError {
     VmmError::Failed { doing: DOING, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::microvm::qemu::machine;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    const USER: u32 = 0x7f00_0002;
+
+    /// Runs a script in QEMU's place. Answers what it wrote to its first descriptor; its second and third are those given.
+    async fn inside(script: &str, given: Vec<OwnedFd>) -> String {
+        let (out, out_there) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (errors, errors_there) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let start = Start {
+            arguments: vec!["-c".to_owned(), format!("exec >&3\n{script}")],
+            descriptors: [out_there].into_iter().chain(given).collect(),
+            errors: errors_there,
+            user: rustix::process::geteuid().is_root().then_some(USER),
+            kvm: false,
+            cgroups: Vec::new(),
+            file_bytes: 8 << 20,
+        };
+        let shell = Path::new("/bin/bash").canonicalize().unwrap();
+        let (process, _) = Jail::new(&shell).unwrap().start(start).await.unwrap();
+        let said = tokio::task::spawn_blocking(move || {
+            let mut said = String::new();
+            std::fs::File::from(out).read_to_string(&mut said).unwrap();
+            std::fs::File::from(errors).read_to_string(&mut said).unwrap();
+            said
+        });
+        let said = said.await.unwrap();
+        machine::end(&process).await.unwrap();
+        said
+    }
+
+    #[tokio::test]
+    async fn it_sees_programs_a_few_devices_and_itself() {
+        let said = inside(
+            "cd /; echo *; echo /dev/* /etc/*; echo /proc/[0-9]*; echo $$; uname -n; echo /usr/bin/env",
+            Vec::new(),
+        )
+        .await;
+        let lines: Vec<_> = said.lines().collect();
+        for name in lines[0].split(' ') {
+            assert!(
+                ["bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "usr"].contains(&name),
+                "{said}"
+            );
+        }
+        let etc = if Path::new("/etc/ld.so.cache").exists() { "/etc/ld.so.cache" } else { "/etc/*" };
+        assert_eq!(lines[1], format!("/dev/null /dev/urandom {etc}"));
+        assert_eq!(lines[2..], ["/proc/1", "1", "machine", "/usr/bin/env"]);
+    }
+
+    #[tokio::test]
+    async fn it_can_write_nowhere_and_has_no_power() {
+        let script = "for at in / /usr /usr/bin /dev /etc /proc /lib/; do (: >$at/x) 2>/dev/null && echo wrote $at; done
+            mount -t tmpfs x /usr 2>/dev/null && echo mounted
+            unshare -U true 2>/dev/null && echo made a namespace
+            (ulimit -c 1) 2>/dev/null && echo cores
+            kill -9 -1 2>/dev/null; kill -9 2 2>/dev/null && echo killed
+            grep -E '^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status; ulimit -n; ulimit -f";
+        let said = inside(script, Vec::new()).await;
+        let fields: Vec<Vec<_>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+        let own = if rustix::process::geteuid().is_root() { USER.to_string() } else { "0".to_owned() };
+        let number = own.as_str();
+        assert_eq!(fields[0], ["Uid:", number, number, number, number], "{said}");
+        assert_eq!(fields[1], ["Gid:", number, number, number, number]);
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(fields[2], ["Groups:"]);
+        }
+        for set in &fields[3..8] {
+            assert_eq!(set[1], "0000000000000000", "{said}");
+        }
+        assert_eq!(fields[8..], [vec!["NoNewPrivs:", "1"], vec!["Seccomp:", "2"], vec!["256"], vec!["8192"]], "{said}");
+    }
+
+    #[tokio::test]
+    async fn it_reaches_no_socket_and_has_the_descriptors_that_it_was_given() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (mut here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        // One of this process that the other must not have, though nothing closes it.
+        let stray = rustix::io::dup(&file).unwrap();
+        let script = format!(
+            "(: <>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo reached
+            echo /proc/self/fd/*; echo given >&4; echo kept >&5"
+        );
+        let said = inside(&script, vec![there.into(), file.try_clone().unwrap().into()]).await;
+        let descriptors = [0, 1, 2, 3, 4, 5].map(|number| format!("/proc/self/fd/{number}")).join(" ");
+        // A shell reads the directory by one more.
+        let seen =
+            said.trim_end().trim_end_matches(|last: char| last.is_ascii_digit()).trim_end_matches("/proc/self/fd/");
+        assert!(
+            said.starts_with(&descriptors) && seen.trim_end() == descriptors || said.trim_end() == descriptors,
+            "{said}"
+        );
+        let mut given = String::new();
+        here.read_to_string(&mut given).unwrap();
+        assert_eq!(given, "given\n");
+        assert_eq!(std::io::Seek::stream_position(&mut std::fs::File::from(stray)).unwrap(), 5);
+        here.flush().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_named() {
+        let (_, errors) = rustix::pipe::pipe().unwrap();
+        let user = rustix::process::geteuid().is_root().then_some(USER);
+        let start = |user| Start {
+            arguments: Vec::new(),
+            descriptors: Vec::new(),
+            errors: errors.try_clone().unwrap(),
+            user,
+            kvm: false,
+            cgroups: Vec::new(),
+            file_bytes: 8 << 20,
+        };
+        let jail = Jail::new(Path::new("/usr/bin/no-such-program")).unwrap();
+        let told = jail.start(start(user)).await.unwrap_err().to_string();
+        assert!(told.contains("/usr/bin/no-such-program: no such file"), "{told}");
+        if rustix::process::geteuid().is_root() {
+            let told = jail.start(start(None)).await.unwrap_err().to_string();
+            assert!(told.contains("not root"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_lives_in_the_cgroups_that_it_was_given() {
+        // Any file of which it can be seen that it wrote itself into it.
+        let (seen, procs) = rustix::pipe::pipe().unwrap();
+        let (_, errors) = rustix::pipe::pipe().unwrap();
+        let start = Start {
+            arguments: vec!["-c".to_owned(), "exit 0".to_owned()],
+            descriptors: Vec::new(),
+            errors,
+            user: rustix::process::geteuid().is_root().then_some(USER),
+            kvm: false,
+            cgroups: vec![procs],
+            file_bytes: 8 << 20,
+        };
+        let shell = Path::new("/bin/sh").canonicalize().unwrap();
+        Jail::new(&shell).unwrap().start(start).await.unwrap();
+        let mut word = [0; 4];
+        assert_eq!(rustix::io::read(&seen, &mut word), Ok(1));
+        assert_eq!(word[0], b'0');
+    }
 }

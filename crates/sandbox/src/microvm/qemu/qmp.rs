@@ -17,12 +17,14 @@ pub(super) struct Qmp {
     stream: BufReader<UnixStream>,
     /// Of everything here: what an error says was being done.
     doing: &'static str,
+    /// How long an answer may take.
+    patience: Duration,
 }
 
 impl Qmp {
     /// Waits for the greeting, and answers it.
     pub(super) async fn open(stream: UnixStream, doing: &'static str) -> Result<Self, VmmError> {
-        let mut qmp = Qmp { stream: BufReader::new(stream), doing };
+        let mut qmp = Qmp { stream: BufReader::new(stream), doing, patience: Duration::from_millis(QMP_ANSWER_MS) };
         let greeting = qmp.within(Self::line).await?;
         if greeting.get("QMP").is_none() {
             return Err(qmp.failed("QEMU does not greet".to_owned()));
@@ -70,13 +72,12 @@ impl Qmp {
     }
 
     async fn within<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> io::Result<T>) -> Result<T, VmmError> {
-        let deadline = Duration::from_millis(QMP_ANSWER_MS);
-        let doing = self.doing;
+        let (doing, patience) = (self.doing, self.patience);
         let failed = |reason| VmmError::Failed { doing, reason };
-        match tokio::time::timeout(deadline, work(self)).await {
+        match tokio::time::timeout(patience, work(self)).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(fault)) => Err(failed(format!("talking to QEMU: {fault}"))),
-            Err(_) => Err(failed(format!("QEMU does not answer within {QMP_ANSWER_MS} ms"))),
+            Err(_) => Err(failed(format!("QEMU does not answer within {} ms", patience.as_millis()))),
         }
     }
 
@@ -158,9 +159,10 @@ mod tests {
         flood.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_who_says_nothing_is_not_waited_for_for_ever() {
         let (mut qmp, _there) = opened().await;
+        qmp.patience = Duration::from_millis(10);
         let refused = qmp.order("stop", Value::Null).await.unwrap_err().to_string();
         assert!(refused.contains("does not answer within"), "{refused}");
         let (here, there) = UnixStream::pair().unwrap();
