@@ -292,7 +292,9 @@ impl SessionService {
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }
-        self.0.hub.channel(&session.id).publish(0, Followed::Deleted);
+        let channel = self.0.hub.channel(&session.id);
+        channel.forget();
+        channel.publish(0, Followed::Deleted);
         Ok(())
     }
 
@@ -331,9 +333,19 @@ impl SessionService {
             FollowFrom::After(seq) => seq,
             FollowFrom::Live => live_start(&session.fold, &channel, self.parts().clock.now()),
         };
+        Ok(self.follower(&session, after, &channel))
+    }
+
+    /// Follows what was just accepted, from its own inputs on.
+    pub fn follow_accepted(&self, accepted: &Accepted) -> Follower {
+        let session = &accepted.session;
+        self.follower(session, accepted.seq, &self.0.hub.channel(&session.id))
+    }
+
+    fn follower(&self, session: &Session, after: Seq, channel: &Arc<Channel>) -> Follower {
         let store = self.parts().store.clone();
-        let stopping = self.0.stopping.subscribe();
-        Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach(), stopping))
+        let (workspace, id) = (session.workspace.clone(), session.id.clone());
+        Follower::new(store, workspace, id, after, channel.attach(), self.0.stopping.subscribe())
     }
 
     /// Lets running sessions go: their turns are taken up at the next start. What becomes of their rooms is `mode`'s.

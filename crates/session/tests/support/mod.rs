@@ -563,7 +563,7 @@ impl House {
             while let Some(item) = follower.next().await {
                 if let Followed::Event(event) = item.expect("an item") {
                     let done = last(&event.body);
-                    events.push(event);
+                    events.push(Event::clone(&event));
                     if done {
                         return;
                     }
