@@ -149,6 +149,16 @@ impl Loopd {
         read(self.http.get(format!("{}{path}", self.base))).await
     }
 
+    /// How long it takes to be told that there is no such thing.
+    pub async fn refused(&self) -> Result<Duration> {
+        let begun = Instant::now();
+        let response = self.http.get(format!("{}/v1/nothing", self.base)).send().await?;
+        let status = response.status();
+        response.bytes().await?;
+        ensure!(status == reqwest::StatusCode::NOT_FOUND, "`/v1/nothing` answered {status}");
+        Ok(begun.elapsed())
+    }
+
     /// Ends the room and removes the session, files and history.
     pub async fn delete(&self, id: &str) -> Result<()> {
         read(self.http.delete(format!("{}/v1/sessions/{id}", self.base))).await.map(|_| ())

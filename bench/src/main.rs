@@ -6,13 +6,14 @@
 //! - [`step`], [`many`], [`start`], [`room`], [`rooms`], [`recover`], [`rest`], [`barrier`], [`egress`] (with [`outlet`]), [`build`]: one benchmark each, and its targets.
 //! - [`ours`], [`python`], [`restate`], [`crun`]: what is compared; [`subject`] is their common face and the order of turns.
 //! - [`way`], [`site`]: connections out, through proxies and without, and what they lead to.
-//! - [`fake`]: the model without think time. [`stats`], [`report`], [`publish`]: from samples to docs/benchmarks.md.
+//! - [`fake`]: the model without think time. [`floor`]: what no start can be faster than. [`stats`], [`report`], [`publish`]: from samples to docs/benchmarks.md.
 
 mod barrier;
 mod build;
 mod crun;
 mod egress;
 mod fake;
+mod floor;
 mod http;
 mod loopd;
 mod machine;

@@ -2,6 +2,7 @@
 //! cell that is started for it, in turn with a start of bubblewrap.
 
 use crate::fake::Fake;
+use crate::floor::Floor;
 use crate::loopd::{Event, Loopd, check_turn};
 use crate::ours::{Via, request, session_id};
 use crate::place::Place;
@@ -39,6 +40,7 @@ struct Taken {
     leaving: Samples,
     started: Samples,
     bwrap: Samples,
+    floor: Samples,
 }
 
 pub async fn run(place: &Place) -> Result<Report> {
@@ -46,6 +48,7 @@ pub async fn run(place: &Place) -> Result<Report> {
     let work = tempfile::tempdir_in(&place.work)?;
     let loopd = Loopd::start(&place.loopd, &work.path().join("loopd"), &fake).await?;
     let building = Loopd::start_without_waiting_rooms(&place.loopd, &work.path().join("building"), &fake).await?;
+    let floor = Floor::new(work.path())?;
     let mut taken = Taken::default();
     for round in 0..WARM_UP + ROUNDS {
         let theirs = start_bwrap().await?;
@@ -54,7 +57,10 @@ pub async fn run(place: &Place) -> Result<Report> {
         tokio::time::sleep(REST).await;
         let started = start_session(&building, &fake).await?;
         tokio::time::sleep(REST).await;
+        let least = floor.take(&loopd, &fake).await?;
+        tokio::time::sleep(REST).await;
         if round >= WARM_UP {
+            taken.floor.push(least);
             taken.bwrap.push(theirs);
             taken.started.push(started.whole);
             taken.whole.push(ours.whole);
@@ -87,9 +93,19 @@ fn tell(taken: &Taken) -> Report {
                 &taken.started,
             ),
             row("bubblewrap, all namespaces, `/bin/true`", &taken.bwrap),
+            row(
+                "what it could not be less than: the same server answers a request with 404, one page is made durable twice, \
+                 a warm client's request arrives at the provider",
+                &taken.floor,
+            ),
         ],
     );
-    for (name, samples) in [("a waiting room", &taken.whole), ("a cell started for it", &taken.started)] {
+    let rows = [
+        ("a waiting room", &taken.whole),
+        ("a cell started for it", &taken.started),
+        ("what it could not be less than", &taken.floor),
+    ];
+    for (name, samples) in rows {
         let ratio = samples.over(&taken.bwrap);
         let (low, high) = ratio.spread();
         let (p50, low, high) = (short(ratio.p50()), short(low), short(high));

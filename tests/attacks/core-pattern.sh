@@ -8,6 +8,8 @@ for file in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sys/ke
   if (exec 3> "$file") 2>/dev/null; then echo "$file opens for writing"; exit 7; fi
 done
 for file in /proc/sys/vm/drop_caches /proc/sysrq-trigger /proc/sys/kernel/panic /proc/sys/net/ipv4/ip_forward /proc/sys/vm/overcommit_memory; do
+  # Covered by /dev/null, which takes what is written and does nothing.
+  [ -c "$file" ] && continue
   if (exec 3> "$file") 2>/dev/null; then echo "$file opens for writing"; exit 7; fi
 done
 echo "read-only"

@@ -6,6 +6,7 @@
 //! - [`http`]: requests as any client makes them, and event streams.
 //! - [`cli`]: the command line, run to its end or signalled on its way.
 //! - [`effects`]: a service outside that counts what tools do to it.
+//! - [`guest`]: what virtual machines are made of.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`site`]: a web site that rooms want to reach.
 //! - [`script`]: system prompts for `builtin/script`.
@@ -17,6 +18,7 @@ pub mod attacks;
 pub mod binary;
 pub mod cli;
 pub mod effects;
+pub mod guest;
 pub mod http;
 pub mod provider;
 pub mod script;

@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use loopd_tests::attacks::loopd::Ground;
 use loopd_tests::attacks::{self, Attack, Verdict};
 use loopd_tests::http::fenced;
-use loopd_tests::skip;
+use loopd_tests::{guest, skip};
 use std::path::Path;
 
 /// `nobody`: no files, no rights, on every machine.
@@ -17,17 +17,22 @@ async fn all_are_held_in_rooms_that_root_makes() {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can be root");
     }
-    all_held(None).await;
+    all_held(Ground::new(None).await, AT_ONCE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_are_held_in_rooms_that_an_ordinary_user_makes() {
     let user = rustix::process::geteuid().is_root().then_some(ORDINARY);
-    all_held(user).await;
+    all_held(Ground::new(user).await, AT_ONCE).await;
 }
 
-async fn all_held(user: Option<u32>) {
-    let ground = Ground::new(user).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn all_are_held_in_rooms_with_a_kernel_of_their_own() {
+    let Some((root, _turn)) = guest::root() else { return };
+    all_held(Ground::of_machines(root).await, 1).await;
+}
+
+async fn all_held(ground: Ground, at_once: usize) {
     let mut holes = Vec::new();
     // Those that take what they can get come last, one after the other.
     let (greedy, others): (Vec<_>, Vec<_>) =
@@ -35,7 +40,7 @@ async fn all_held(user: Option<u32>) {
     let ground = &ground;
     let mut verdicts: Vec<(Attack, Verdict)> = stream::iter(others)
         .map(|attack| async move { (attack.clone(), ground.attack(&attack).await) })
-        .buffered(AT_ONCE)
+        .buffered(at_once)
         .collect()
         .await;
     for attack in greedy {
@@ -61,19 +66,24 @@ async fn a_room_sees_what_is_expected() {
             skip("only root can be root");
             continue;
         }
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/introspection");
-        let script = std::fs::read_to_string(directory.join("look.sh")).expect("it is there");
-        let seen = Ground::new(user).await.introspect(&fenced(&script)).await;
-        let path = directory.join(format!("{name}.txt"));
-        if std::env::var_os("LOOPD_TEST_ACCEPT").is_some() {
-            std::fs::write(&path, format!("{seen}\n")).expect("written");
-        }
-        let expected = std::fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(
-            seen.trim(),
-            expected.trim(),
-            "`{}`; if this is right, run with LOOPD_TEST_ACCEPT=1",
-            path.display()
-        );
+        sees(&Ground::new(user).await, name).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_with_a_kernel_of_its_own_sees_what_is_expected() {
+    let Some((root, _turn)) = guest::root() else { return };
+    sees(&Ground::of_machines(root).await, "microvm").await;
+}
+
+async fn sees(ground: &Ground, name: &str) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/introspection");
+    let script = std::fs::read_to_string(directory.join("look.sh")).expect("it is there");
+    let seen = ground.introspect(&fenced(&script)).await;
+    let path = directory.join(format!("{name}.txt"));
+    if std::env::var_os("LOOPD_TEST_ACCEPT").is_some() {
+        std::fs::write(&path, format!("{seen}\n")).expect("written");
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(seen.trim(), expected.trim(), "`{}`; if this is right, run with LOOPD_TEST_ACCEPT=1", path.display());
 }

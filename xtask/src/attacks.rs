@@ -1,4 +1,4 @@
-//! The attack suite on four grounds, and the table of `docs/security.md` made anew.
+//! The attack suite on five grounds, and the table of `docs/security.md` made anew.
 //!
 //! It starts an ordinary user's processes, so it wants root; bubblewrap, socat and ripgrep are Debian packages that the
 //! sandbox runtime leans on.
@@ -17,11 +17,13 @@ pub fn run() -> Result<()> {
         ("socat", "-V", "socat"),
         ("rg", "--version", "ripgrep"),
     ])?;
-    let modules = tools::attack_peers()?;
+    tools::packages()?;
+    let (modules, kernel) = (tools::attack_peers()?, tools::guest_kernel()?);
     place::run(place::cargo().args(["build", "--profile", "ci", "--package", "loopd"]))?;
     let mut suite = place::cargo();
     suite.args(["run", "--profile", "ci", "--package", "loopd-tests", "--bin", "attacks", "--"]).arg(modules);
-    let table = place::output(suite.env("E2E_BINARY", place::target().join("ci/loopd")))?;
+    suite.env("E2E_BINARY", place::target().join("ci/loopd")).env("LOOPD_TEST_KERNEL", kernel);
+    let table = place::output(&mut suite)?;
     println!("{table}");
     let page = place::root().join(PAGE);
     let text = fs::read_to_string(&page).with_context(|| format!("`{PAGE}`"))?;

@@ -21,7 +21,7 @@ pub fn run() -> Result<()> {
     fs::write(&skips, "").with_context(|| format!("`{}`", skips.display()))?;
     let mut tally = rust(&loopd, &skips, kernel.as_deref())?;
     tally += sdk::run(&loopd)?;
-    tally += crash::run_short(&striking)?;
+    tally += crash::run_short(&striking, kernel.as_deref())?;
     close(tally)
 }
 

@@ -110,10 +110,35 @@ pub enum Isolation {
 }
 
 impl Isolation {
+    pub const ALL: [Isolation; 2] = [Isolation::Namespaces, Isolation::Microvm];
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Isolation::Namespaces => "namespaces",
             Isolation::Microvm => "microvm",
+        }
+    }
+}
+
+/// How the processor of a virtual machine is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// The machine's own, by the kernel's KVM.
+    Kvm,
+    /// In software: slow.
+    Emulation,
+}
+
+impl Accelerator {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Emulation => "emulation",
         }
     }
 }
@@ -127,6 +152,21 @@ pub enum Hibernation {
     Workspace,
     /// The whole machine, with its processes. Only a `microvm` can.
     Memory,
+}
+
+impl Hibernation {
+    pub const ALL: [Hibernation; 2] = [Hibernation::Workspace, Hibernation::Memory];
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Hibernation::Workspace => "workspace",
+            Hibernation::Memory => "memory",
+        }
+    }
 }
 
 /// What one room may use.

@@ -9,6 +9,7 @@
 
 use crate::chain::sha256_hex;
 use crate::content::ContentBlock;
+use crate::environment::{Accelerator, Isolation};
 use crate::mcp::McpTool;
 use crate::network::Connection;
 use crate::session::{StopDetails, StopReason, TurnSettings};
@@ -221,6 +222,19 @@ pub enum EventBody {
     /// The room was built anew: what lived in its memory is gone, and the model is told.
     #[serde(rename = "loopd.room_restarted")]
     RoomRestarted { message: String },
+    /// What stands around the session's room from now on. Only of rooms with other walls than namespaces.
+    #[serde(rename = "loopd.room_started")]
+    RoomStarted {
+        isolation: Isolation,
+        /// How its processor is made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accelerator: Option<Accelerator>,
+        /// How long the session waited for it.
+        waited_ms: u64,
+        /// It had been suspended, and went on with all its processes.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        woken: bool,
+    },
     /// A program of the room has connected to somewhere, or was kept from it. Written some time after it ended.
     #[serde(rename = "loopd.network_connection")]
     NetworkConnection { connection: Connection },
@@ -448,6 +462,7 @@ impl EventBody {
             SessionRecovered { .. } => "loopd.session_recovered",
             OutcomeUnknown { .. } => "loopd.outcome_unknown",
             RoomRestarted { .. } => "loopd.room_restarted",
+            RoomStarted { .. } => "loopd.room_started",
             NetworkConnection { .. } => "loopd.network_connection",
             NetworkConnectionsOmitted { .. } => "loopd.network_connections_omitted",
             SessionForked { .. } => "loopd.session_forked",

@@ -310,6 +310,7 @@ impl SessionFold {
             | EventBody::SessionUsage { .. }
             | EventBody::SessionUpdated { .. }
             | EventBody::SessionError { .. }
+            | EventBody::RoomStarted { .. }
             | EventBody::NetworkConnection { .. }
             | EventBody::NetworkConnectionsOmitted { .. }
             | EventBody::SessionForked { .. }

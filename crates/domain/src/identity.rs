@@ -5,6 +5,7 @@
 //! nothing about a key.
 
 use crate::audit::Actor;
+use crate::environment::Isolation;
 use crate::{ApiKeyId, Invalid, Timestamp, WorkspaceId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -271,7 +272,21 @@ impl ApiKey {
 pub struct Workspace {
     pub id: WorkspaceId,
     pub name: String,
+    /// The weakest walls that rooms of its sessions may have.
+    pub require_isolation: Isolation,
     pub created_at: Timestamp,
+}
+
+impl Workspace {
+    /// Refuses a room with weaker walls; `field` is what the caller calls its kind.
+    pub fn allows(&self, field: &str, isolation: Isolation) -> Result<(), Invalid> {
+        if isolation >= self.require_isolation {
+            return Ok(());
+        }
+        let kinds = Isolation::ALL.into_iter().filter(|kind| *kind >= self.require_isolation);
+        let kinds = kinds.map(|kind| format!("`{}`", kind.as_str())).collect::<Vec<_>>().join(" or ");
+        Err(Invalid::new(field, isolation.as_str(), format!("{kinds}, as workspace `{}` requires", self.name)))
+    }
 }
 
 /// Names stand on command lines and in claims of tokens: lower case, digits and what stands between words.
@@ -294,6 +309,24 @@ pub fn check_workspace_name(field: &str, name: &str) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_weaker_room_is_refused_with_what_is_accepted() {
+        let team = |require_isolation| Workspace {
+            id: WorkspaceId::default_workspace(),
+            name: "team".to_owned(),
+            require_isolation,
+            created_at: Timestamp::default(),
+        };
+        for isolation in Isolation::ALL {
+            team(Isolation::Namespaces).allows("isolation", isolation).expect("allowed");
+        }
+        let strict = team(Isolation::Microvm);
+        strict.allows("isolation", Isolation::Microvm).expect("allowed");
+        let fault = strict.allows("config.isolation", Isolation::Namespaces).expect_err("refused");
+        assert_eq!((fault.field.as_str(), fault.value.as_str()), ("config.isolation", "namespaces"));
+        assert_eq!(fault.accepted, "`microvm`, as workspace `team` requires");
+    }
 
     fn scopes(names: &[&str]) -> Scopes {
         Scopes::parse("scopes", names.iter().copied()).expect("known scopes")

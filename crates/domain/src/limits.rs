@@ -97,8 +97,10 @@ pub const CONNECTION_HOST_CHARS_MAX: usize = 255;
 pub const CONNECTION_CREDENTIALS_MAX: usize = 64;
 /// Ports of an environment on which programs that know of no proxy are served.
 pub const NETWORK_PORTS_MAX: usize = 16;
-/// Previews (text deltas) that wait for one follower before it is told to re-read.
-pub const PREVIEWS_PER_FOLLOWER_MAX: usize = 1_024;
+/// Previews (text deltas) and new entries that wait for one follower before it has to read the journal.
+pub const TOLD_PER_FOLLOWER_MAX: usize = 1_024;
+/// Bytes of new entries that are kept for the followers of one session until the slowest has heard them; what is more they read.
+pub const TOLD_BYTES_MAX: usize = 1 << 20;
 /// Appends that wait for the journal's writer, over all sessions.
 pub const APPENDS_QUEUED_MAX: usize = 4_096;
 /// Appends in one commit.

@@ -65,6 +65,8 @@ pub struct Confine {
     pub open_files: u64,
     /// Processes and threads of `user`.
     pub processes: u64,
+    /// Size of a file that it writes.
+    pub file_bytes: u64,
 }
 
 /// What came of it.
@@ -83,7 +85,10 @@ impl Confine {
         out.bytes(&self.program);
         out.list(&self.arguments);
         out.option(self.user.map(u64::from));
-        for number in [u64::from(self.kvm), self.cgroups, self.descriptors, self.open_files, self.processes] {
+        for number in [u64::from(self.kvm), self.cgroups, self.descriptors] {
+            out.number(number);
+        }
+        for number in [self.open_files, self.processes, self.file_bytes] {
             out.number(number);
         }
         out.finish()
@@ -100,6 +105,7 @@ impl Confine {
             descriptors: from.number()?,
             open_files: from.number()?,
             processes: from.number()?,
+            file_bytes: from.number()?,
         };
         from.end(order)
     }
@@ -212,7 +218,7 @@ fn become_program(order: &Confine, descriptors: &[OwnedFd]) -> Result<Infallible
     rustix::system::sethostname(HOST_NAME).while_doing("naming the host")?;
     let group = if order.kvm { kvm_group()? } else { None };
     enter_root(order.kvm)?;
-    walls::limit_monitor(order.open_files, order.user.map(|_| order.processes))?;
+    walls::limit_monitor(order.open_files, order.file_bytes, order.user.map(|_| order.processes))?;
     walls::become_monitor(order.user, group)?;
     // Another user is bound no longer.
     bind_to_parent()?;
@@ -350,6 +356,7 @@ mod tests {
             descriptors: 9,
             open_files: 64,
             processes: 32,
+            file_bytes: 1 << 40,
         }
     }
 

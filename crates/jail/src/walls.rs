@@ -77,8 +77,9 @@ fn forgo(kept: CapabilitySet) -> Result<(), Fault> {
 }
 
 /// Limits of a machine's monitor. `processes`: of its user, where it has one of its own.
-pub(crate) fn limit_monitor(open_files: u64, processes: Option<u64>) -> Result<(), Fault> {
+pub(crate) fn limit_monitor(open_files: u64, file_bytes: u64, processes: Option<u64>) -> Result<(), Fault> {
     limit(Resource::Nofile, open_files).while_doing("limiting open files")?;
+    limit(Resource::Fsize, file_bytes).while_doing("limiting the size of files")?;
     if let Some(most) = processes {
         limit(Resource::Nproc, most).while_doing("limiting processes")?;
     }

@@ -53,7 +53,7 @@ pub enum Command {
     /// Make, list and revoke API keys; rotate the master key of the vaults
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Make and list workspaces: walls between tenants
+    /// Make, change and list workspaces: walls between tenants
     #[command(subcommand)]
     Workspaces(WorkspacesCommand),
     /// Show who did what to which resource, newest first
@@ -86,6 +86,9 @@ pub struct InvokeArgs {
     /// Go on with this session, which has its model, system prompt and tools already
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
+    /// Walls around the room of a new session [default: namespaces]
+    #[arg(long, value_name = "KIND", value_parser = ISOLATIONS, conflicts_with = "session")]
+    pub isolation: Option<String>,
     /// Read the message, or more of it, from standard input
     #[arg(long)]
     pub stdin: bool,
@@ -270,10 +273,26 @@ includes reading). `*` is all of the key's own workspace; other workspaces and t
 The command talks to the server that uses the data directory, as its operator; without one, to the data directory itself; with
 LOOPD_URL, to that server with the key in LOOPD_API_KEY.";
 
+/// Kinds of rooms, the weakest first.
+const ISOLATIONS: [&str; 2] = ["namespaces", "microvm"];
+
 #[derive(Debug, Subcommand)]
 pub enum WorkspacesCommand {
     /// Make a workspace, unless it is there; also the first key of a workspace makes it
-    Create { name: String },
+    Create {
+        name: String,
+        /// Refuse environments with weaker walls [default: namespaces]
+        #[arg(long, value_name = "KIND", value_parser = ISOLATIONS)]
+        require_isolation: Option<String>,
+    },
+    /// Change what a workspace requires of its environments
+    Update {
+        /// Its name or id
+        name: String,
+        /// Refuse environments with weaker walls
+        #[arg(long, value_name = "KIND", value_parser = ISOLATIONS)]
+        require_isolation: String,
+    },
     /// List all workspaces
     List,
 }

@@ -12,16 +12,16 @@ use anyhow::{Context, Result};
 use loopd_broker::egress::Authority;
 use loopd_broker::vault::{KeySource, wanted_keys};
 use loopd_broker::{Trail, TrailParts, Vaults};
-use loopd_domain::environment::Ports;
+use loopd_domain::environment::{Isolation, Ports};
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
 use loopd_images::Images;
 use loopd_models::Registry;
-use loopd_sandbox::{RoomOutlet, Sandbox, SandboxError, namespaces::NamespaceSandbox};
+use loopd_sandbox::{Kinds, MicrovmSandbox, NamespaceSandbox, RoomOutlet, Sandbox, SandboxError};
 use loopd_server::{AuthConfig, Oidc, Rates, ServerState};
 use loopd_session::{ConnectionReports, Parts, SessionService};
 use loopd_store::{Store, sqlite::SqliteStore};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Journal, sessions, agents, environments: one file and what SQLite keeps beside it.
@@ -57,11 +57,7 @@ impl House {
         let roots = settings.images(env)?;
         let authority = Authority::open(data.path(), vaults.as_ref(), clock.now());
         let authority = Arc::new(authority.context("the authority that rooms trust could not be opened")?);
-        let sandbox = NamespaceSandbox::furnished(data.path(), Some(authority.file()), roots.directories.clone())?;
-        let sandbox =
-            sandbox.with_orphan_seconds(settings.room_orphan_seconds).with_waiting_rooms(settings.waiting_rooms);
-        // As a session gets that names no environment.
-        let sandbox = Arc::new(sandbox.with_usual_outlet(RoomOutlet::Open { ports: Ports::default().0 }));
+        let sandbox = Arc::new(kinds(settings, data.path(), authority.file(), &roots.directories)?);
         let images = Images::open(data.path(), roots, clock.clone()).context("images could not be set up")?;
         let host_tools =
             RemoteTools::new(settings.allow_hosts()).context("tools that the host runs could not be set up")?;
@@ -115,9 +111,26 @@ pub fn system_clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 
-/// Rooms whose sessions keep their files below `data`, and that live for so long without a server; to be tried, not to be used.
-pub fn sandbox(data: &Path, orphan_seconds: u64) -> Result<Arc<dyn Sandbox>, SandboxError> {
-    Ok(Arc::new(NamespaceSandbox::new(data)?.with_orphan_seconds(orphan_seconds).with_waiting_rooms(0)))
+/// Every kind of room that an environment can name. Whether this machine can have it shows when it is asked for.
+fn kinds(settings: &Settings, data: &Path, certificate: &Path, directories: &[PathBuf]) -> Result<Kinds, SandboxError> {
+    let namespaces = NamespaceSandbox::furnished(data, Some(certificate), directories.to_vec())?
+        .with_orphan_seconds(settings.room_orphan_seconds)
+        .with_waiting_rooms(settings.waiting_rooms)
+        // As a session gets that names no environment.
+        .with_usual_outlet(RoomOutlet::Open { ports: Ports::default().0 });
+    let microvm = MicrovmSandbox::furnished(data, Some(certificate), directories.to_vec())?
+        .with_orphan_seconds(settings.room_orphan_seconds)
+        .with_waiting_rooms(settings.waiting_machines);
+    let kinds = Kinds::default().with(Isolation::Namespaces, Arc::new(namespaces));
+    Ok(kinds.with(Isolation::Microvm, Arc::new(microvm)))
+}
+
+/// Rooms whose sessions keep their files below `data`; to be tried, not to be used. Machines are tried with the guest image that is there.
+pub fn trial_sandbox(data: &Path) -> Result<Arc<dyn Sandbox>, SandboxError> {
+    let namespaces = NamespaceSandbox::new(data)?.with_waiting_rooms(0);
+    let microvm = MicrovmSandbox::new(data)?.with_waiting_rooms(0);
+    let kinds = Kinds::default().with(Isolation::Namespaces, Arc::new(namespaces));
+    Ok(Arc::new(kinds.with(Isolation::Microvm, Arc::new(microvm))))
 }
 
 pub fn store(data: &DataDir) -> Result<Arc<dyn Store>> {

@@ -40,6 +40,9 @@
 //! extra_roots = "company-ca.pem"   # trusted beside Mozilla's list; from the working directory
 //! hosts = { "git.internal" = "10.0.0.7" }               # addresses of names, without asking anybody
 //!
+//! [microvm]                        # rooms with a kernel of their own
+//! waiting = 2                      # how many machines may live and wait for a session, once such rooms are asked for; 0 to 2
+//!
 //! [limits]                         # of each workspace alike
 //! requests_per_second = 5000
 //! requests_burst = 20000
@@ -99,11 +102,19 @@ pub struct Config {
     pub images: ImagesSection,
     #[serde(default)]
     pub network: NetworkSection,
+    pub microvm: Option<MicrovmSection>,
     #[serde(default)]
     pub limits: LimitsSection,
     #[serde(default)]
     pub audit: AuditSection,
     pub oidc: Option<OidcSection>,
+}
+
+/// Rooms that are virtual machines. That it is there says that they are wanted here.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize)]
+pub struct MicrovmSection {
+    /// How many machines may live and wait for a session.
+    pub waiting: Option<u64>,
 }
 
 /// What one workspace may ask for.
@@ -291,11 +302,13 @@ const TOP_KEYS: &[&str] = &[
     "host_tools",
     "images",
     "network",
+    "microvm",
     "limits",
     "audit",
     "oidc",
 ];
 const LIMITS_KEYS: &[&str] = &["requests_per_second", "requests_burst", "turns", "sessions", "streams"];
+const MICROVM_KEYS: &[&str] = &["waiting"];
 const AUDIT_KEYS: &[&str] = &["retention_days"];
 const OIDC_KEYS: &[&str] = &["issuer", "audience", "workspace_claim", "scope_claim", "scopes"];
 const HOST_TOOLS_KEYS: &[&str] = &["allow_hosts"];
@@ -324,8 +337,13 @@ fn known_keys_only(path: &Path, table: &Table) -> Result<(), ConfigError> {
         })
     };
     check(table, "the top level", TOP_KEYS)?;
-    let sections =
-        [("host_tools", HOST_TOOLS_KEYS), ("limits", LIMITS_KEYS), ("audit", AUDIT_KEYS), ("oidc", OIDC_KEYS)];
+    let sections = [
+        ("host_tools", HOST_TOOLS_KEYS),
+        ("microvm", MICROVM_KEYS),
+        ("limits", LIMITS_KEYS),
+        ("audit", AUDIT_KEYS),
+        ("oidc", OIDC_KEYS),
+    ];
     for (name, known) in sections {
         if let Some(section) = table.get(name).and_then(|v| v.as_table()) {
             check(section, &format!("[{name}]"), known)?;

@@ -29,6 +29,8 @@ pub struct Settings {
     pub room_orphan_seconds: u64,
     /// How many rooms may live and wait for a session.
     pub waiting_rooms: usize,
+    /// How many virtual machines may live and wait for a session.
+    pub waiting_machines: usize,
     /// A holder of the data directory without a sign of life for so long may be replaced. Shorter than the default only for
     /// tests (`LOOPD_LEASE_MS`).
     pub lease: Duration,
@@ -63,6 +65,8 @@ pub enum SettingsError {
     Mirror { name: &'static str, text: String },
     #[error("the number of waiting rooms is `{text}`; accepted: 0 to {}", limits::ROOMS_WAITING_MAX)]
     WaitingRooms { text: String },
+    #[error("configuration: `microvm.waiting` is `{number}`; accepted: 0 to {}", limits::MACHINES_WAITING_MAX)]
+    WaitingMachines { number: u64 },
     #[error("{name} is `{text}`; accepted: a number of seconds")]
     Seconds { name: &'static str, text: String },
     #[error(
@@ -91,6 +95,7 @@ impl Settings {
                 .unwrap_or(limits::ROOM_ORPHAN_SECONDS_DEFAULT)
                 .max(1),
             waiting_rooms: waiting_rooms(env, config.waiting_rooms)?,
+            waiting_machines: waiting_machines(&config)?,
             room_idle_ms: idle_ms.unwrap_or(limits::ROOM_IDLE_MS),
             api_keys: api_keys(env),
             oidc: config.oidc.as_ref().map(oidc).transpose()?,
@@ -209,6 +214,14 @@ fn waiting_rooms(env: Env<'_>, configured: Option<u64>) -> Result<usize, Setting
     };
     let number = text.parse().ok().filter(|number| *number <= limits::ROOMS_WAITING_MAX);
     number.ok_or(SettingsError::WaitingRooms { text })
+}
+
+fn waiting_machines(config: &Config) -> Result<usize, SettingsError> {
+    let Some(number) = config.microvm.as_ref().and_then(|section| section.waiting) else {
+        return Ok(limits::MACHINES_WAITING_MAX);
+    };
+    let most = usize::try_from(number).ok().filter(|number| *number <= limits::MACHINES_WAITING_MAX);
+    most.ok_or(SettingsError::WaitingMachines { number })
 }
 
 fn api_keys(env: Env<'_>) -> Vec<String> {

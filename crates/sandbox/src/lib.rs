@@ -4,14 +4,17 @@
 //! called from its tests.
 
 pub mod conformance;
+pub mod kinds;
 pub mod microvm;
 pub mod namespaces;
 pub mod port;
 pub mod programs;
 mod room;
 
+pub use kinds::Kinds;
 /// A session's files on their way: they have a room of their own, as a guest needs it too.
 pub use loopd_files as files;
+pub use microvm::MicrovmSandbox;
 pub use namespaces::NamespaceSandbox;
 pub use port::{
     Accelerator, Check, CheckVerdict, Found, Outlet, OutletStream, Reached, Room, RoomExit, RoomGuard, RoomMeter,

@@ -2,6 +2,7 @@
 
 use crate::files::{FileSink, FileWriter, FilesRead};
 use async_trait::async_trait;
+pub use loopd_domain::environment::Accelerator;
 use loopd_domain::environment::{Isolation, RoomLimits};
 use loopd_domain::{Epoch, SessionId};
 use std::path::PathBuf;
@@ -83,14 +84,6 @@ pub struct Walls {
 
 impl Walls {
     pub const NAMESPACES: Walls = Walls { isolation: Isolation::Namespaces, accelerator: None };
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accelerator {
-    /// The machine's own, by the kernel's KVM.
-    Kvm,
-    /// In software: slow.
-    Emulation,
 }
 
 /// A living room with a cell in it. Dropping it kills every process of the room; its directory stays.
@@ -254,6 +247,8 @@ pub trait Sandbox: Send + Sync {
     }
     /// Every session that has a room's record or a directory here.
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError>;
+    /// Whether what the session wrote lies here in the form of this kind of room. A quick look; `false` where there is nothing.
+    fn keeps_files(&self, spec: &RoomSpec) -> bool;
     /// Removes what a session wrote and what is recorded of its room; a living room is ended first. Absent is fine.
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError>;
     /// Hands all that a session wrote to `sink`, as it is now. A session that never had a room has nothing. Blocks.

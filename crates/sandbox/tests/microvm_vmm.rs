@@ -88,6 +88,13 @@ async fn copies_of_a_frozen_machine_answer_and_are_strangers_to_each_other() {
     }
     took.sort();
     eprintln!("restored to the first answer: p50 {:?}, longest {:?}", took[took.len() / 2], took[took.len() - 1]);
+    let at_once = tokio::join!(bench.start("a", &begin), bench.start("b", &begin), bench.start("c", &begin));
+    for started in <[_; 3]>::from(at_once) {
+        let mut guest = started.unwrap();
+        let own = guest.name.clone();
+        assert_eq!(guest.ask(&format!("echo {own}")).await, own);
+        guest.kill().await;
+    }
     assert!(before == fs::read(template.join("memory")).unwrap(), "no copy changes the template");
 }
 

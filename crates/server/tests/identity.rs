@@ -169,7 +169,9 @@ async fn what_belongs_to_another_workspace_is_not_there() {
     ];
     let message = json!({"type": "user.message", "content": [{"type": "text", "text": "hi"}]});
     let mut walked = 0;
-    for (method, path) in routes().into_iter().filter(|(_, path)| path.contains('{') && !path.contains("{model_id}")) {
+    // Models are everybody's, and workspaces of whoever may reach beyond his own.
+    let is_of_one = |path: &str| path.contains('{') && !path.contains("{model_id}") && !path.contains("{workspace_id}");
+    for (method, path) in routes().into_iter().filter(|(_, path)| is_of_one(path)) {
         let filled = ids.iter().fold(path.clone(), |path, (name, id)| path.replace(name, id));
         assert!(!filled.contains('{'), "an id of another noun: give this test one for {path}");
         let body = match (method.as_str(), path.as_str()) {
@@ -230,6 +232,59 @@ async fn nobody_gives_what_he_does_not_have() {
     let names: Vec<&str> =
         there.json["data"].as_array().expect("a list").iter().filter_map(|w| w["name"].as_str()).collect();
     assert_eq!(names, ["default", "team-a"], "a refused request makes no workspace");
+}
+
+#[tokio::test]
+async fn a_workspace_that_requires_walls_refuses_weaker_environments() {
+    let house = open().await;
+    let workspace = |body: Value| call_workspaces(&house, "/v1/workspaces", body);
+    let made = workspace(json!({"name": "team-a", "require_isolation": "microvm"})).await;
+    assert_eq!((made.status, &made.json["require_isolation"]), (200, &json!("microvm")), "{}", made.json);
+    let id = made.json["id"].as_str().expect("an id").to_owned();
+    // What was asked for before is the answer, and nothing weaker is taken for it.
+    assert_eq!(workspace(json!({"name": "team-a"})).await.json["require_isolation"], "microvm");
+    let other = workspace(json!({"name": "team-a", "require_isolation": "namespaces"})).await;
+    assert_eq!(other.status, 409);
+    assert!(other.message().contains("requires `microvm`, not `namespaces`"), "{}", other.message());
+    let unknown = workspace(json!({"name": "team-b", "require_isolation": "jail"})).await;
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.message().contains("`namespaces`, `microvm`"), "{}", unknown.message());
+
+    let (tenant, _) = key(&house, OPERATOR, json!({"name": "t", "workspace": "team-a"})).await;
+    let environment = |config: Value| json!({"name": "e", "config": config});
+    let create =
+        async |config: Value| call(&house, &tenant, "POST", "/v1/environments", Some(&environment(config))).await;
+    for config in [json!({}), json!({"isolation": "namespaces"})] {
+        let refused = create(config).await;
+        assert_eq!(refused.status, 400);
+        let told = "`config.isolation` is `namespaces`; accepted: `microvm`, as workspace `team-a` requires";
+        assert_eq!(refused.message(), told);
+    }
+    let strong = create(json!({"isolation": "microvm", "hibernation": "memory"})).await;
+    assert_eq!((strong.status, &strong.json["config"]["hibernation"]), (200, &json!("memory")));
+    let path = format!("/v1/environments/{}", strong.json["id"].as_str().expect("an id"));
+    let weaker = json!({"config": {"isolation": "namespaces", "hibernation": "workspace"}});
+    let refused = call(&house, &tenant, "POST", &path, Some(&weaker)).await;
+    assert!(refused.status == 400 && refused.message().contains("`team-a`"), "{}", refused.json);
+    let body = json!({"model": "builtin/shell", "input": "hi"});
+    let refused = call(&house, &tenant, "POST", "/v1/invoke", Some(&body)).await;
+    assert!(refused.status == 400 && refused.message().contains("`environment.isolation`"), "{}", refused.json);
+
+    // A tenant cannot lower it, the operator can, by name or id, and it is on record.
+    let lower = json!({"require_isolation": "namespaces"});
+    assert_eq!(call(&house, &tenant, "POST", &format!("/v1/workspaces/{id}"), Some(&lower)).await.status, 403);
+    assert_eq!(call_workspaces(&house, "/v1/workspaces/team-x", lower.clone()).await.status, 404);
+    let kept = call_workspaces(&house, "/v1/workspaces/team-a", json!({})).await;
+    assert_eq!(kept.json["require_isolation"], "microvm");
+    let lowered = call_workspaces(&house, "/v1/workspaces/team-a", lower).await;
+    assert_eq!(lowered.json["require_isolation"], "namespaces");
+    assert_eq!(create(json!({})).await.status, 200);
+    let entries = log(&house, OPERATOR, &format!("&action=workspaces.update&resource={id}")).await;
+    assert_eq!(entries.iter().filter(|entry| entry["result"]["type"] == "done").count(), 2, "{entries:?}");
+}
+
+async fn call_workspaces(house: &House, path: &str, body: Value) -> Reply {
+    call(house, OPERATOR, "POST", path, Some(&body)).await
 }
 
 #[tokio::test]

@@ -70,10 +70,10 @@ impl SessionService {
         room: Option<driver::StartingRoom>,
         origin: Origin,
     ) -> mpsc::Sender<Mail> {
-        ledger.enter(&self.0.census);
+        let channel = self.0.hub.channel(&ledger.session.id);
+        ledger.enter(&self.0.census, &channel);
         let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
         **held = Some(sender.clone());
-        let channel = self.0.hub.channel(&ledger.session.id);
         if room.is_some() {
             channel.work_accepted();
         }

@@ -1,9 +1,10 @@
 //! A follower: journal entries, each once and in order, with previews in between.
 //!
-//! The journal is read by seq; the store's watch only says when to look. Previews come by a bounded broadcast that may
-//! lose them; a follower that lost some is silent about that message until the journal has it.
+//! The session's driver hands over what it has just written; what it does not (of before, of another process, too much for a
+//! slow reader, too large to be kept for one) is read from the journal by seq. The store's watch only says when to look. Previews
+//! come the same way, and may be lost; a follower that lost some is silent about that message until the journal has it.
 
-use crate::hub::{Attachment, Preview};
+use crate::hub::{Attachment, Preview, Told};
 use crate::requests::Followed;
 use loopd_domain::event::{Event, EventBody};
 use loopd_domain::{EventId, Seq, SessionId, WorkspaceId};
@@ -25,8 +26,11 @@ pub struct Follower {
     after: Seq,
     hint: watch::Receiver<Seq>,
     attachment: Attachment,
-    events: VecDeque<Event>,
-    preview: Option<Preview>,
+    events: VecDeque<Arc<Event>>,
+    /// What was heard last and is not shown yet.
+    told: Option<Told>,
+    /// The journal may hold more than was told.
+    is_behind: bool,
     /// Messages that were shown whole.
     shown: VecDeque<EventId>,
     /// Messages whose start was previewed on this connection.
@@ -44,9 +48,7 @@ impl Follower {
         attachment: Attachment,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let mut hint = store.journal().watch(&session);
-        // Look once at the start, whatever the hint says.
-        hint.mark_changed();
+        let hint = store.journal().watch(&session);
         Follower {
             store,
             workspace,
@@ -55,7 +57,9 @@ impl Follower {
             hint,
             attachment,
             events: VecDeque::new(),
-            preview: None,
+            told: None,
+            // Look once at the start, whatever was told.
+            is_behind: true,
             shown: VecDeque::new(),
             started: VecDeque::new(),
             stopping,
@@ -68,81 +72,102 @@ impl Follower {
     /// A preview was made before the entry that it previews was written, so it goes before every event after its base.
     pub async fn next(&mut self) -> Option<Result<Followed, StoreError>> {
         while !self.ended {
-            self.take_preview();
+            self.hear();
             let next_seq = self.events.front().map(|e| e.seq);
-            let base = self.preview.as_ref().map(|p| p.base);
-            let is_due = base.is_some_and(|base| next_seq.map_or(base <= self.after, |seq| base < seq));
-            if is_due {
-                if let Some(item) = self.preview.take().and_then(|p| self.admit(p.item)) {
-                    return Some(Ok(item));
+            match self.told.take() {
+                Some(Told::Preview(Preview { base, item }))
+                    if next_seq.map_or(base <= self.after, |seq| base < seq) =>
+                {
+                    if let Some(item) = self.admit(item) {
+                        return Some(Ok(item));
+                    }
                 }
-            } else if let Some(event) = self.events.pop_front() {
-                self.after = event.seq;
-                if event.body.is_public() {
-                    self.note_shown(&event);
-                    return Some(Ok(Followed::Event(event)));
+                // It was read already.
+                Some(Told::Written(written)) if written.seq <= self.events.back().map_or(self.after, |e| e.seq) => {}
+                Some(Told::Written(written)) if next_seq.is_none() => {
+                    let follows = !self.is_behind && written.seq == self.after + 1;
+                    match self.attachment.event(&written).filter(|_| follows) {
+                        Some(event) => self.events.push_back(event),
+                        None => self.is_behind = true,
+                    }
                 }
-            } else if let Err(fault) = self.look().await {
-                return Some(Err(fault));
+                told => {
+                    self.told = told;
+                    if let Some(event) = self.events.pop_front() {
+                        self.after = event.seq;
+                        if event.body.is_public() {
+                            self.note_shown(&event);
+                            return Some(Ok(Followed::Event(event)));
+                        }
+                    } else if let Err(fault) = self.look().await {
+                        return Some(Err(fault));
+                    }
+                }
             }
         }
         None
     }
 
-    fn take_preview(&mut self) {
-        while self.preview.is_none() {
-            match self.attachment.previews.try_recv() {
-                Ok(preview) => self.preview = Some(preview),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => self.started.clear(),
+    fn hear(&mut self) {
+        while self.told.is_none() {
+            match self.attachment.told.try_recv() {
+                Ok(told) => self.heard(told),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => self.missed(),
                 Err(_) => return,
             }
         }
     }
 
+    fn heard(&mut self, told: Told) {
+        match told {
+            Told::Look => self.is_behind = true,
+            told => self.told = Some(told),
+        }
+    }
+
+    fn missed(&mut self) {
+        self.started.clear();
+        self.is_behind = true;
+    }
+
     /// Reads what there is, or waits for it.
     async fn look(&mut self) -> Result<(), StoreError> {
-        let is_behind = self.preview.is_some();
-        if !is_behind && !self.hint.has_changed().unwrap_or(true) {
+        // The entry that a preview follows has not been heard of.
+        let awaits_entry = self.told.is_some();
+        if !awaits_entry && !self.is_behind {
             return self.wait().await;
         }
-        self.hint.mark_unchanged();
-        match self.read().await {
-            Ok(false) if is_behind => {
-                // The entry that the preview follows is not there: the session is gone, and so is what it said.
-                self.preview = None;
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(fault) => {
-                self.hint.mark_changed();
-                Err(fault)
-            }
+        if !self.read().await? && awaits_entry {
+            // It is not there: the session is gone, and so is what it said.
+            self.told = None;
         }
+        Ok(())
     }
 
     /// Waits until there may be something to look at.
     async fn wait(&mut self) -> Result<(), StoreError> {
+        let is_announced = self.attachment.is_announced();
         tokio::select! {
-            preview = self.attachment.previews.recv() => match preview {
-                Ok(preview) => self.preview = Some(preview),
-                Err(broadcast::error::RecvError::Lagged(_)) => self.started.clear(),
+            told = self.attachment.told.recv() => match told {
+                Ok(told) => self.heard(told),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.missed(),
                 Err(broadcast::error::RecvError::Closed) => return Err(StoreError::Closed),
             },
-            changed = self.hint.changed() => {
+            changed = self.hint.changed(), if !is_announced => {
                 if changed.is_err() {
                     // The store drops a watch that it no longer needs; take a new one.
                     self.hint = self.store.journal().watch(&self.session);
                 }
-                self.hint.mark_changed();
+                self.is_behind = true;
             }
             // Whoever waits for what comes would wait for ever.
             () = stopped(&mut self.stopping) => self.ended = true,
             // The hint is of this process only, and a hint: another node may append.
             () = tokio::time::sleep(std::time::Duration::from_secs(2)) => {
                 if self.store.sessions().get(&self.workspace, &self.session).await?.is_none() {
-                    self.preview = Some(Preview { base: 0, item: Followed::Deleted });
+                    self.told = Some(Told::Preview(Preview { base: 0, item: Followed::Deleted }));
                 }
-                self.hint.mark_changed();
+                self.is_behind = true;
             }
         }
         Ok(())
@@ -151,10 +176,8 @@ impl Follower {
     /// Reads what follows. False when there is nothing.
     async fn read(&mut self) -> Result<bool, StoreError> {
         let events = self.store.journal().read(&self.session, self.after, READ_ROWS).await?;
-        if events.len() == READ_ROWS {
-            self.hint.mark_changed();
-        }
-        self.events = events.into();
+        self.is_behind = events.len() == READ_ROWS;
+        self.events = events.into_iter().map(Arc::new).collect();
         Ok(!self.events.is_empty())
     }
 
@@ -191,3 +214,6 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that the service is gone, which is the same.
     drop(stopping.wait_for(|stop| *stop).await);
 }
+
+#[cfg(test)]
+mod tests;

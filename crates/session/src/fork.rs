@@ -4,6 +4,7 @@ use crate::archive;
 use crate::driver;
 use crate::ledger::seal;
 use crate::requests::{OnceKey, ServiceError, once_record};
+use crate::requirement;
 use crate::service::SessionService;
 use loopd_domain::agent::Metadata;
 use loopd_domain::chain::{Entry, GENESIS, Hash, hex};
@@ -62,6 +63,7 @@ impl SessionService {
                 repeated: true,
             });
         }
+        requirement::check(self.parts().store.as_ref(), workspace, "environment", &source.room).await?;
         let past = self.past(&source, fork.event_id.as_ref()).await?;
         let session = self.born_of(&source, &fork);
         // Held until the session is stored, or its files are gone again: until then they look like an orphan's.

@@ -5,6 +5,7 @@
 
 use crate::census::{Census, Presence};
 use crate::connections::Inbox;
+use crate::hub::{Announcer, Channel};
 use loopd_domain::agent::{ResolvedTool, Tool, ToolSpec};
 use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::conversation::{Block, Conversation};
@@ -41,6 +42,8 @@ pub struct Ledger {
     pub specs: Arc<Vec<ToolSpec>>,
     /// Its place among the living.
     presence: Option<Presence>,
+    /// Where what it writes is told of.
+    announcer: Option<Announcer>,
     /// What the next draft tells of as well.
     pub connections: Arc<Inbox>,
 }
@@ -67,6 +70,7 @@ impl Ledger {
             tools: Vec::new(),
             specs: Arc::default(),
             presence: None,
+            announcer: None,
             connections: Arc::default(),
         };
         ledger.resolve_tools();
@@ -112,9 +116,10 @@ impl Ledger {
         Ok(())
     }
 
-    /// From now on the session counts as alive, for as long as this ledger is there.
-    pub fn enter(&mut self, census: &Arc<Census>) {
+    /// From now on the session counts as alive, and its followers hear of what is written, for as long as this ledger is there.
+    pub fn enter(&mut self, census: &Arc<Census>, channel: &Arc<Channel>) {
         self.presence = Some(census.enter(&self.session.workspace, &self.session.fold));
+        self.announcer = Some(channel.announce());
     }
 
     pub fn fold(&self) -> &SessionFold {
@@ -203,6 +208,7 @@ impl Ledger {
         let expected_seq = self.session.fold.last_seq;
         let entries = seal(&self.last_hash, &draft.events)?;
         let last_hash = entries.last().map_or(self.last_hash, |e| e.hash);
+        let sizes: Vec<usize> = entries.iter().map(|e| e.payload.len()).collect();
         let append = Append {
             session: self.session.id.clone(),
             epoch: self.session.epoch,
@@ -213,6 +219,9 @@ impl Ledger {
             once,
         };
         self.store.journal().append(append).await?;
+        if let Some(announcer) = &self.announcer {
+            draft.events.iter().zip(sizes).for_each(|(event, bytes)| announcer.written(event, bytes));
+        }
         self.adopt(draft.fold.clone(), last_hash, &draft.events);
         self.connections.written(&draft.events);
         Ok(())

@@ -7,6 +7,7 @@
 //! - `slots`, `drivers`: how a request finds its session's driver, and what becomes of a driver that ends.
 //! - `admission`: what a client's inputs do to a session in its present state. Pure.
 //! - `driver`: one task, one session: the cell's wishes become journal entries and model calls.
+//! - `requirement`: which rooms a workspace allows.
 //! - `ledger`: the pen: drafts of legal events, written in one transaction.
 //! - [`replay`]: the loop run again over what a journal has.
 //! - `fork`, [`archive`], `verify`: a session copied, carried away and back, and proved.
@@ -39,6 +40,7 @@ pub mod replay;
 mod replaying;
 mod request;
 mod requests;
+mod requirement;
 mod resume;
 mod service;
 mod slots;

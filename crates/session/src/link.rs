@@ -40,6 +40,11 @@ impl Link {
         }
     }
 
+    /// The channel. What was not sent, or not read to its end, is forgotten: a cell says it again to its next host.
+    pub fn into_channel(self) -> UnixStream {
+        self.stream
+    }
+
     /// Queues a frame and sends what the socket takes now; the rest goes out while [`Link::next`] waits.
     pub fn send(&mut self, frame: &ToCell) -> Result<(), LinkError> {
         encode(frame, &mut self.outbox)?;

@@ -139,11 +139,10 @@ pub enum FollowFrom {
 }
 
 /// What a follower is given.
-#[allow(clippy::large_enum_variant, reason = "one at a time, and mostly events")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Followed {
     /// From the journal, each once, in order, no gap. Only public events (`EventBody::is_public`).
-    Event(Event),
+    Event(Arc<Event>),
     /// Previews: never history, may stop at any point; the event with the same id supersedes them.
     MessageStart {
         id: EventId,

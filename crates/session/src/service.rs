@@ -9,7 +9,7 @@ use crate::hub::{Channel, Hub};
 use crate::ledger::{Ledger, seal};
 use crate::requests::*;
 use crate::slots::{Slot, Slots};
-use crate::{admission, keeper, sweep};
+use crate::{admission, keeper, requirement, sweep};
 use loopd_domain::chain::GENESIS;
 use loopd_domain::environment::EnvironmentConfig;
 use loopd_domain::event::EventBody;
@@ -108,8 +108,19 @@ impl SessionService {
         &self.parts().images
     }
 
-    /// Whether rooms of such an environment could be made here, as far as this can be said without fetching anything.
-    pub fn check_root(&self, room: &EnvironmentConfig) -> Result<(), ServiceError> {
+    /// Whether the workspace's sessions may have rooms of such an environment, and they could be made here, as far as this can be said
+    /// without fetching anything. `at`: what the caller calls the environment.
+    pub async fn check_room(
+        &self,
+        workspace: &WorkspaceId,
+        at: &str,
+        room: &EnvironmentConfig,
+    ) -> Result<(), ServiceError> {
+        requirement::check(self.parts().store.as_ref(), workspace, at, room).await?;
+        self.check_root(room)
+    }
+
+    fn check_root(&self, room: &EnvironmentConfig) -> Result<(), ServiceError> {
         let checked = self.parts().images.check(&room.root);
         checked.map_err(|fault| ServiceError::Refused(format!("`config.root` of the environment: {fault}")))
     }
@@ -120,7 +131,7 @@ impl SessionService {
         if let Some(first) = self.first_answer(&new.workspace, once.as_ref()).await? {
             return Ok(first);
         }
-        self.check_root(&new.room)?;
+        self.check_room(&new.workspace, "environment", &new.room).await?;
         let now = parts.clock.now();
         let session = Session {
             id: SessionId::generate(parts.ids.as_ref()),
@@ -196,6 +207,10 @@ impl SessionService {
         }
         let ends = |input: &EventBody| matches!(input, EventBody::UserInterrupt { .. });
         let starts = session.fold.status == Status::Idle && !inputs.iter().all(ends);
+        if starts {
+            // It may require more by now than when the session was made.
+            requirement::check(self.parts().store.as_ref(), workspace, "environment", &session.room).await?;
+        }
         let _share = match starts {
             true => Some(self.0.census.admit(workspace, self.0.slots.find(id).is_none(), true)?),
             false => None,
@@ -277,7 +292,9 @@ impl SessionService {
         if let Err(fault) = parts.sandbox.remove(&spec).await {
             tracing::warn!(session = %session.id, %fault, "the files of a deleted session could not be removed");
         }
-        self.0.hub.channel(&session.id).publish(0, Followed::Deleted);
+        let channel = self.0.hub.channel(&session.id);
+        channel.forget();
+        channel.publish(0, Followed::Deleted);
         Ok(())
     }
 
@@ -316,9 +333,19 @@ impl SessionService {
             FollowFrom::After(seq) => seq,
             FollowFrom::Live => live_start(&session.fold, &channel, self.parts().clock.now()),
         };
+        Ok(self.follower(&session, after, &channel))
+    }
+
+    /// Follows what was just accepted, from its own inputs on.
+    pub fn follow_accepted(&self, accepted: &Accepted) -> Follower {
+        let session = &accepted.session;
+        self.follower(session, accepted.seq, &self.0.hub.channel(&session.id))
+    }
+
+    fn follower(&self, session: &Session, after: Seq, channel: &Arc<Channel>) -> Follower {
         let store = self.parts().store.clone();
-        let stopping = self.0.stopping.subscribe();
-        Ok(Follower::new(store, workspace.clone(), id.clone(), after, channel.attach(), stopping))
+        let (workspace, id) = (session.workspace.clone(), session.id.clone());
+        Follower::new(store, workspace, id, after, channel.attach(), self.0.stopping.subscribe())
     }
 
     /// Lets running sessions go: their turns are taken up at the next start. What becomes of their rooms is `mode`'s.

@@ -3,6 +3,7 @@
 
 mod support;
 
+use loopd_domain::SessionId;
 use loopd_domain::agent::{PermissionPolicy, ToolConfig};
 use loopd_domain::event::{EffectClass, EventBody};
 use loopd_session::{FollowFrom, Followed};
@@ -25,6 +26,38 @@ fn bash_then_done() -> serde_json::Value {
     json!({"steps": [{"tools": [{"name": "bash", "input": {"command": "x"}}]}, {"text": "done"}]})
 }
 
+fn output_of_a_tool(item: &Followed) -> Option<&str> {
+    match item {
+        Followed::ToolOutput { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+fn text_of_a_message(item: &Followed) -> Option<&str> {
+    match item {
+        Followed::MessageText { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// Of what somebody who follows a turn is shown, the texts that are picked, joined.
+async fn shown_of_a_turn(house: &House, id: &SessionId, pick: fn(&Followed) -> Option<&str>) -> String {
+    let mut follower = house.service.follow(&workspace(), id, FollowFrom::After(0)).await.expect("a follower");
+    house.send(id, vec![message("go")]).await.expect("accepted");
+    let mut shown = String::new();
+    let watch = async {
+        while let Some(item) = follower.next().await {
+            let item = item.expect("an item");
+            shown.push_str(pick(&item).unwrap_or_default());
+            if matches!(&item, Followed::Event(event) if matches!(event.body, EventBody::StatusIdle { .. })) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(15), watch).await.expect("the turn ends");
+    shown
+}
+
 #[tokio::test]
 async fn a_result_of_the_room_is_masked_before_anybody_sees_it() {
     let pieces = [&format!("token {}", &SECRET[..7]), &SECRET[7..9], &SECRET[9..], " and more\n"].map(str::to_owned);
@@ -32,19 +65,7 @@ async fn a_result_of_the_room_is_masked_before_anybody_sees_it() {
     let house = house(Arc::new(move |_| Act::Show(pieces.to_vec()))).await;
     let made = house.create(bash_then_done(), toolset(ToolConfig::default()), "").await;
     let id = made.session.id;
-    let mut follower = house.service.follow(&workspace(), &id, FollowFrom::After(0)).await.expect("a follower");
-    house.send(&id, vec![message("go")]).await.expect("accepted");
-    let mut shown = String::new();
-    let watch = async {
-        while let Some(item) = follower.next().await {
-            match item.expect("an item") {
-                Followed::ToolOutput { text, .. } => shown.push_str(&text),
-                Followed::Event(event) if matches!(event.body, EventBody::StatusIdle { .. }) => return,
-                _ => {}
-            }
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(15), watch).await.expect("the turn ends");
+    let shown = shown_of_a_turn(&house, &id, output_of_a_tool).await;
     let masked = whole.replace(SECRET, PLACE);
     assert!(!shown.is_empty() && masked.starts_with(&shown), "{shown:?}");
     let events = house.assert_legal(&id).await;
@@ -69,19 +90,7 @@ async fn a_models_answer_is_masked_with_its_arguments_and_its_previews() {
     let step = json!({"text": format!("it is {SECRET}!"), "tools": [{"name": "bash", "input": {"command": SECRET}}]});
     let made = house.create(json!({"steps": [step, {"text": "done"}]}), toolset(ToolConfig::default()), "").await;
     let id = made.session.id;
-    let mut follower = house.service.follow(&workspace(), &id, FollowFrom::After(0)).await.expect("a follower");
-    house.send(&id, vec![message("go")]).await.expect("accepted");
-    let mut shown = String::new();
-    let watch = async {
-        while let Some(item) = follower.next().await {
-            match item.expect("an item") {
-                Followed::MessageText { text, .. } => shown.push_str(&text),
-                Followed::Event(event) if matches!(event.body, EventBody::StatusIdle { .. }) => return,
-                _ => {}
-            }
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(15), watch).await.expect("the turn ends");
+    let shown = shown_of_a_turn(&house, &id, text_of_a_message).await;
     assert_eq!(shown, format!("it is {PLACE}!done"));
     let events = house.assert_legal(&id).await;
     assert_eq!(results(&events)[0].0, json!({"command": PLACE}).to_string());

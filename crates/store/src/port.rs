@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use loopd_domain::agent::Agent;
 use loopd_domain::audit::AuditRecord;
 use loopd_domain::chain::{Entry, Hash};
-use loopd_domain::environment::Environment;
+use loopd_domain::environment::{Environment, Isolation};
 use loopd_domain::event::{Event, EventBody};
 use loopd_domain::fold::{IllegalEvent, SessionFold};
 use loopd_domain::identity::{ApiKey, KeyDigest, Workspace};
@@ -368,6 +368,8 @@ pub enum MakeError {
 pub trait Workspaces: Send + Sync {
     /// Up to `limits::WORKSPACES_MAX`; names are unique.
     async fn create(&self, workspace: Workspace) -> Result<(), MakeError>;
+    /// From now on no weaker walls than these. `None`: there is no such workspace.
+    async fn require(&self, id: &WorkspaceId, isolation: Isolation) -> Result<Option<Workspace>, StoreError>;
     async fn get(&self, id: &WorkspaceId) -> Result<Option<Workspace>, StoreError>;
     async fn named(&self, name: &str) -> Result<Option<Workspace>, StoreError>;
     /// By name, those after the given one.

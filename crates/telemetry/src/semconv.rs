@@ -81,5 +81,13 @@ pub const LOOPD_NETWORK_BYTES_OUT: &str = "loopd.network.bytes_out";
 pub const LOOPD_NETWORK_BYTES_IN: &str = "loopd.network.bytes_in";
 /// Ids of the credentials that were placed in its requests.
 pub const LOOPD_NETWORK_CREDENTIALS: &str = "loopd.network.credentials";
+/// The walls around the session's room, where they are not namespaces: `microvm`.
+pub const LOOPD_SANDBOX_ISOLATION: &str = "loopd.sandbox.isolation";
+/// How the processor of its machine is made: `kvm`, `emulation`.
+pub const LOOPD_SANDBOX_ACCELERATOR: &str = "loopd.sandbox.accelerator";
+/// Longest time that the turn waited for a room.
+pub const LOOPD_SANDBOX_WAITED_MS: &str = "loopd.sandbox.waited_ms";
+/// The room had been suspended and went on where it was.
+pub const LOOPD_SANDBOX_WOKEN: &str = "loopd.sandbox.woken";
 /// Connections that have no span: more ended in one turn than the journal tells of.
 pub const LOOPD_NETWORK_OMITTED: &str = "loopd.network.connections_omitted";

@@ -3,6 +3,7 @@
 mod journal;
 
 use journal::{Journal, TRACE};
+use loopd_domain::environment::{Accelerator, Isolation};
 use loopd_domain::event::*;
 use loopd_domain::network::ConnectionOutcome;
 use loopd_domain::session::{LimitName, StopReason};
@@ -47,6 +48,60 @@ fn a_turn_with_a_tool() {
             "      └─ anthropic/opus  first token 200ms         500ms    1100      20   $0.003600",
         ],
     );
+}
+
+#[test]
+fn a_room_with_a_kernel_of_its_own_shows_how_slow_it_is() {
+    let room = |accelerator, waited_ms, woken| EventBody::RoomStarted {
+        isolation: Isolation::Microvm,
+        accelerator: Some(accelerator),
+        waited_ms,
+        woken,
+    };
+    let mut j = Journal::new();
+    j.say(0);
+    j.running(0, None);
+    j.put(2_000, room(Accelerator::Emulation, 1_950, false));
+    j.ask(2_000, 1, 1);
+    j.answered(2_500, 1_000, 50, Some(4_500));
+    j.idle(2_510, StopReason::EndTurn);
+    // The second turn is in the same room, the third in it when it has slept.
+    for (at, slept) in [(10_000, false), (20_000, true)] {
+        j.say(at);
+        j.running(at, None);
+        if slept {
+            j.put(at + 60, room(Accelerator::Kvm, 54, true));
+        }
+        j.ask(at + 100, 1, 1);
+        j.answered(at + 600, 1_000, 50, Some(4_500));
+        j.idle(at + 610, StopReason::EndTurn);
+    }
+    assert_tree(
+        &j,
+        &[
+            "session sesn_01TRACE  microvm (kvm)                         3000     150   $0.013500",
+            "├─ turn 1  end_turn  waited for a room 1.95s       2.51s    1000      50   $0.004500",
+            "│  └─ step 1                                       500ms    1000      50   $0.004500",
+            "│     └─ anthropic/opus  first token 200ms         500ms    1000      50   $0.004500",
+            "├─ turn 2  end_turn                                610ms    1000      50   $0.004500",
+            "│  └─ step 1                                       500ms    1000      50   $0.004500",
+            "│     └─ anthropic/opus  first token 200ms         500ms    1000      50   $0.004500",
+            "└─ turn 3  end_turn  room woken                    610ms    1000      50   $0.004500",
+            "   │  waited for a room 54ms",
+            "   └─ step 1                                       500ms    1000      50   $0.004500",
+            "      └─ anthropic/opus  first token 200ms         500ms    1000      50   $0.004500",
+        ],
+    );
+    let trace = j.trace();
+    let turn = |n: usize, name: &str| trace.root.children[n].attributes.get(name).cloned().unwrap_or_default();
+    for (n, accelerator, woken) in [(0, "emulation", false), (1, "emulation", false), (2, "kvm", true)] {
+        assert_eq!(turn(n, semconv::LOOPD_SANDBOX_ISOLATION), "microvm");
+        assert_eq!(turn(n, semconv::LOOPD_SANDBOX_ACCELERATOR), accelerator);
+        assert_eq!(turn(n, semconv::LOOPD_SANDBOX_WOKEN) == true, woken);
+    }
+    let first = Trace::of(&j.events[..6], &j.session);
+    assert!(render_tree(&first, WIDTH, false).contains("session sesn_01TRACE  microvm, emulated: slow"));
+    assert!(render_tree(&first, WIDTH, true).contains("\x1b[33msession"), "it stands out");
 }
 
 /// Connections are told of when they have ended, some of them later than their step.

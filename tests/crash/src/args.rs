@@ -1,6 +1,7 @@
 //! What the harness is told.
 
 use crate::plan::Class;
+use crate::room::Isolation;
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::path::PathBuf;
@@ -34,6 +35,12 @@ pub struct Args {
     /// Only calls of these effect classes.
     #[arg(long, value_delimiter = ',', value_parser = Class::parse, default_values = Class::ALL.map(Class::name))]
     pub classes: Vec<Class>,
+    /// The walls of the sessions' rooms.
+    #[arg(long, value_enum, default_value = "namespaces")]
+    pub isolation: Isolation,
+    /// A data directory with an image of virtual machines, as `loopd image build --data` makes it.
+    #[arg(long, required_if_eq("isolation", "microvm"))]
+    pub guest: Option<PathBuf>,
     /// The round that a lane begins with: its faults are those of that round in a whole run.
     #[arg(long, default_value_t = 0)]
     pub first_round: u64,
@@ -51,6 +58,9 @@ impl Args {
         let name = |path: &PathBuf| format!("`{}`", path.display());
         self.binary = std::path::absolute(&self.binary).with_context(|| name(&self.binary))?;
         self.directory = std::path::absolute(&self.directory).with_context(|| name(&self.directory))?;
+        if let Some(guest) = &mut self.guest {
+            *guest = std::path::absolute(&*guest).with_context(|| name(guest))?;
+        }
         Ok(self)
     }
 }

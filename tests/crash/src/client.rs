@@ -148,7 +148,8 @@ impl Session {
         let text = self.next_text();
         let body = match self.id.is_empty() {
             true => json!({"model": "builtin/script", "system": self.plan.script(), "tools": desk.tools, "input": text,
-                           "on_unknown_outcome": self.plan.on_unknown_outcome, "background": true, "title": self.tag}),
+                           "on_unknown_outcome": self.plan.on_unknown_outcome, "background": true, "title": self.tag,
+                           "environment": desk.environment}),
             false => json!({"session": self.id, "input": text, "background": true}),
         };
         let answer = self.post(desk, "/v1/invoke", &body).await?.acknowledged()?;

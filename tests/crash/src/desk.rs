@@ -16,6 +16,8 @@ pub struct Desk {
     pub http: reqwest::Client,
     pub url: watch::Receiver<String>,
     pub tools: Value,
+    /// Of new sessions; null: the default one.
+    pub environment: Value,
 }
 
 /// What a request came to in the end.

@@ -155,7 +155,7 @@ pub async fn strike(kind: Kind, server: &mut Server, rng: &mut Rng) -> Result<bo
             server.start_plain().await?;
         }
         Kind::CellKilled => {
-            let cells = processes::cells(&processes::living(&pids(server))?, &server.data());
+            let cells = processes::cells(&processes::living(&pids(server))?, &server.data(), server.isolation);
             return Ok(rng.pick(&cells).is_some_and(|cell| processes::signal(cell.pid, Signal::KILL)));
         }
         Kind::LauncherKilled => {
@@ -172,7 +172,7 @@ pub async fn strike(kind: Kind, server: &mut Server, rng: &mut Rng) -> Result<bo
 
 fn kill_room(server: &Server, rng: &mut Rng, which: impl Fn(&[Process]) -> &[Process]) -> Result<bool> {
     let living = processes::living(&pids(server))?;
-    let cells = processes::cells(&living, &server.data());
+    let cells = processes::cells(&living, &server.data(), server.isolation);
     let Some(cell) = rng.pick(&cells) else { return Ok(false) };
     let members = processes::of_room(&living, cell);
     let struck = which(&members).iter().filter(|p| processes::signal(p.pid, Signal::KILL)).count();

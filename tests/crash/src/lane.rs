@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::server::{Server, Started};
-use crate::{evidence, processes, verdict};
+use crate::{evidence, processes, room, verdict};
 use anyhow::{Context, Result, bail};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ impl Lane {
     pub async fn start(args: Args, number: u64) -> Result<Self> {
         processes::adopt_orphans()?;
         let counter = Counter::start().await?;
-        let server = Server::new(args.binary.clone(), PathBuf::new());
+        let server = Server::new(args.binary.clone(), PathBuf::new(), args.isolation);
         let mut lane = Lane {
             args,
             number,
@@ -70,8 +70,11 @@ impl Lane {
         self.directories += 1;
         let root = self.args.directory.join(format!("lane-{}-{}", self.number, self.directories));
         std::fs::create_dir_all(&root).with_context(|| format!("`{}`", root.display()))?;
+        if let Some(guest) = &self.args.guest {
+            room::lend_guest(guest, &root.join("data"))?;
+        }
         self.sessions.clear();
-        self.server = Server::new(self.args.binary.clone(), root);
+        self.server = Server::new(self.args.binary.clone(), root, self.args.isolation);
         self.server.start_plain().await
     }
 
@@ -178,14 +181,17 @@ impl Lane {
     }
 
     fn desk(&self) -> Desk {
-        Desk { http: verdict::http(), url: self.server.url(), tools: verdict::tools(&self.counter, &self.args.classes) }
+        let tools = verdict::tools(&self.counter, &self.args.classes);
+        let environment = self.args.isolation.environment();
+        Desk { http: verdict::http(), url: self.server.url(), tools, environment }
     }
 
     /// In which a fault may strike: until about when half of the sessions are done.
     fn window(&self) -> Duration {
         let mut lasts: Vec<u64> = self.sessions.iter().map(|s| s.plan.lasts_ms(s.turns)).collect();
         lasts.sort_unstable();
-        Duration::from_millis(lasts.get(lasts.len() / 2).copied().unwrap_or(0) + 1)
+        let half = Duration::from_millis(lasts.get(lasts.len() / 2).copied().unwrap_or(0) + 1);
+        self.args.isolation.patience(half)
     }
 
     /// Starts the server with the fail point armed. True: it was hit before the server served.
@@ -274,7 +280,9 @@ impl Lane {
             bail!("the server passed {} before anybody deleted anything", point.name);
         }
         let gone = verdict::delete(&self.server, &session.id).await;
-        let status = timeout_at(Instant::now() + STUCK, self.server.ended()).await.context("it did not abort")??;
+        let status = timeout_at(Instant::now() + self.stuck_after(), self.server.ended())
+            .await
+            .context("it did not abort")??;
         if gone.is_ok() || status.signal() != Some(SIGABRT) {
             bail!("the server ended with {status} at {}, and the deletion came to {gone:?}", point.name);
         }
@@ -308,15 +316,19 @@ impl Lane {
 
     /// Waits until every turn has ended. A server that ends by itself meanwhile is a fault of its own.
     async fn until_quiet(&mut self, turns: &mut Turns, ended: &mut Vec<Session>) -> Result<()> {
-        let deadline = Instant::now() + STUCK;
+        let (patience, deadline) = (self.stuck_after(), Instant::now() + self.stuck_after());
         tokio::select! {
             outcome = finish(turns, ended) => outcome,
             status = self.server.ended() => bail!("the server ended by itself: {}", status?),
             () = sleep_until(deadline) => {
                 turns.abort_all();
-                bail!("{} sessions are stuck {STUCK:?} after the last fault\n{}", turns.len(), self.stuck().await)
+                bail!("{} sessions are stuck {patience:?} after the last fault\n{}", turns.len(), self.stuck().await)
             }
         }
+    }
+
+    fn stuck_after(&self) -> Duration {
+        self.args.isolation.patience(STUCK)
     }
 
     async fn stuck(&self) -> String {

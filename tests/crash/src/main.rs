@@ -6,6 +6,7 @@
 //!
 //! - [`plan`], [`client`], [`desk`], [`counter`]: what sessions do, who talks to them, and the outside world that counts effects.
 //! - [`server`], [`processes`], [`faults`]: what is struck, and how.
+//! - [`room`]: what kind of rooms they have.
 //! - [`lane`], [`verdict`], [`check`]: rounds, evidence, judge. [`report`]: what it came to.
 //!
 //! It deliberately knows of the server only what clients and auditors know: HTTP, the journal's table, process names.
@@ -23,6 +24,7 @@ mod plan;
 mod processes;
 mod report;
 mod rng;
+mod room;
 mod server;
 mod stream;
 mod verdict;

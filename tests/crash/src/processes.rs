@@ -3,6 +3,7 @@
 //! The lane adopts what loses its parent (child subreaper), so everything that a server ever started is below it, whoever was
 //! killed in between; and nothing that is not below it is ever signalled.
 
+use crate::room::Isolation;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreaper, waitpid};
 use std::collections::{HashMap, HashSet};
@@ -49,10 +50,10 @@ pub fn living(except: &[u32]) -> Result<Vec<Process>> {
 }
 
 /// The first processes of rooms of sessions: cells. Those of rooms that wait for one have no place among the records.
-pub fn cells(living: &[Process], data: &Path) -> Vec<Process> {
+pub fn cells(living: &[Process], data: &Path, isolation: Isolation) -> Vec<Process> {
     let places = std::fs::read_dir(data.join("rooms")).into_iter().flatten().flatten();
     let recorded: HashSet<i32> = places.filter_map(|place| first_of(&place.path().join("record"))).collect();
-    let cells = living.iter().filter(|p| p.is_first && p.name == "loopd-cell" && recorded.contains(&p.pid));
+    let cells = living.iter().filter(|p| isolation.is_room(&p.name) && recorded.contains(&p.pid));
     cells.cloned().collect()
 }
 

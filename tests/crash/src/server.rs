@@ -3,6 +3,7 @@
 //! Its address changes with every start; clients learn it from [`Server::url`].
 
 use crate::processes;
+use crate::room::Isolation;
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use std::fs::OpenOptions;
@@ -25,6 +26,7 @@ pub struct Server {
     binary: PathBuf,
     root: PathBuf,
     child: Option<Child>,
+    pub isolation: Isolation,
     url: watch::Sender<String>,
 }
 
@@ -37,8 +39,8 @@ pub enum Started {
 }
 
 impl Server {
-    pub fn new(binary: PathBuf, root: PathBuf) -> Self {
-        Server { binary, root, child: None, url: watch::Sender::new(String::new()) }
+    pub fn new(binary: PathBuf, root: PathBuf, isolation: Isolation) -> Self {
+        Server { binary, root, isolation, child: None, url: watch::Sender::new(String::new()) }
     }
 
     pub fn url(&self) -> watch::Receiver<String> {

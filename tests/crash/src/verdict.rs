@@ -5,6 +5,7 @@ use crate::client::Session;
 use crate::counter::{Counter, Send};
 use crate::plan::{Class, EFFECTS_FILE, TURNS};
 use crate::report::Report;
+use crate::room::{self, Isolation};
 use crate::server::Server;
 use crate::{journal, processes};
 use anyhow::{Context, Result, bail};
@@ -63,11 +64,9 @@ pub async fn session(
     let mut faults = chain::check(&head, &entries);
     faults.extend(history::check(&entries, true));
     faults.extend(told::check(session, &entries, &list(server, &session.id).await?));
-    let workspace = data.join("sessions").join(&session.id).join("workspace");
-    let room = match std::fs::read(workspace.join(EFFECTS_FILE)) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(fault) => return Err(fault).context("the room's file"),
+    let room = match server.isolation {
+        Isolation::Namespaces => on_host(&data, &session.id)?,
+        Isolation::Microvm => in_archive(server, &session.id).await?,
     };
     let world = World { counter, room };
     let least = session.plan.calls(session.turns).count();
@@ -93,6 +92,26 @@ pub async fn session(
         }
     }
     Ok(faults)
+}
+
+/// The room's file of effects, where the host can see it.
+fn on_host(data: &Path, session: &str) -> Result<String> {
+    let workspace = data.join("sessions").join(session).join("workspace");
+    match std::fs::read(workspace.join(EFFECTS_FILE)) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(fault) => Err(fault).context("the room's file"),
+    }
+}
+
+/// The same where it is on a disk that only the session's machine reads.
+async fn in_archive(server: &Server, session: &str) -> Result<String> {
+    let url = format!("{}/v1/sessions/{session}/export", server.url().borrow().clone());
+    let answer = http().get(url).send().await.context("an export was not answered")?;
+    match answer.status().is_success() {
+        true => room::effects_of(&answer.bytes().await.context("an export broke off")?),
+        false => bail!("the export of {session} answered {}: {}", answer.status(), answer.text().await?),
+    }
 }
 
 /// Sessions that do not rest.

@@ -5,7 +5,7 @@
 //! and about a second of mutations with a fixed seed; and guided by coverage, in `libfuzzer/`, a package of its own because
 //! it is built with other flags.
 //!
-//! To add a target: its file in `targets/`, its row in [`TARGETS`], its seeds in `corpus/<name>/`, its line in `tests/short.rs`.
+//! To add a target: its file in `targets/`, its name in [`for_all_targets`], its seeds in `corpus/<name>/`.
 
 pub mod short;
 
@@ -18,6 +18,31 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
+/// The names of all targets, for a macro that makes something of each.
+#[macro_export]
+macro_rules! for_all_targets {
+    ($macro:ident) => {
+        $macro!(
+            archive,
+            aws_signature,
+            bodies,
+            body_replacement,
+            connect,
+            dns,
+            files_stream,
+            frames,
+            hosts,
+            jail_wire,
+            journal,
+            layer,
+            link,
+            proxied,
+            provider_stream,
+            tls_hello,
+        );
+    };
+}
+
 macro_rules! targets {
     ($($name:ident),* $(,)?) => {
         /// All of them, by name.
@@ -25,24 +50,7 @@ macro_rules! targets {
     };
 }
 
-targets!(
-    archive,
-    aws_signature,
-    bodies,
-    body_replacement,
-    connect,
-    dns,
-    files_stream,
-    frames,
-    hosts,
-    jail_wire,
-    journal,
-    layer,
-    link,
-    proxied,
-    provider_stream,
-    tls_hello,
-);
+for_all_targets!(targets);
 
 /// The target of this name.
 pub fn find(name: &str) -> Option<&'static Target> {

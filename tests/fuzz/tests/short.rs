@@ -1,12 +1,10 @@
 //! Every target over its corpus and a second of mutations.
 
-use loopd_fuzz::{TARGETS, Target, find, short};
+use loopd_fuzz::{Target, find, short};
 use std::time::Duration;
 
 macro_rules! short {
     ($($name:ident),* $(,)?) => {
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
-
         $(#[test]
         fn $name() {
             let count = short::run(find(stringify!($name)).expect("a target"), Duration::from_secs(1));
@@ -15,29 +13,7 @@ macro_rules! short {
     };
 }
 
-short!(
-    archive,
-    aws_signature,
-    bodies,
-    body_replacement,
-    connect,
-    dns,
-    files_stream,
-    frames,
-    hosts,
-    jail_wire,
-    journal,
-    layer,
-    link,
-    proxied,
-    provider_stream,
-    tls_hello,
-);
-
-#[test]
-fn every_target_is_run() {
-    assert_eq!(TARGETS.iter().map(|target| target.name).collect::<Vec<_>>(), NAMES);
-}
+loopd_fuzz::for_all_targets!(short);
 
 /// What would find nothing is worthless: a planted fault is found from seeds that do not have it.
 #[test]

@@ -7,6 +7,7 @@ use crate::server::Options;
 use crate::{Http, Server};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Longest that an attack may take, whatever it does.
@@ -24,24 +25,40 @@ pub struct Ground {
     planted: Planted,
     neighbour: String,
     environment: String,
+    /// How much longer things may take than in a room of namespaces.
+    slowness: u32,
 }
 
 impl Ground {
     /// A loopd that this user started: `None`, the one who runs the suite.
     pub async fn new(user: Option<u32>) -> Self {
         let planted = Planted::new();
-        let options = Options { user, ..Options::default() }.env("CANARY", "CANARY-HOST-environment");
-        let server = Server::with(options);
+        Self::of(Server::with(Self::options(user)), planted, "namespaces", 1).await
+    }
+
+    /// One whose rooms have a kernel of their own, in a directory with what machines are made of.
+    pub async fn of_machines(root: TempDir) -> Self {
+        let planted = Planted::new();
+        Self::of(Server::on(root, Self::options(None)), planted, "microvm", 5).await
+    }
+
+    fn options(user: Option<u32>) -> Options {
+        Options { user, ..Options::default() }.env("CANARY", "CANARY-HOST-environment")
+    }
+
+    async fn of(server: Server, planted: Planted, isolation: &str, slowness: u32) -> Self {
         let http = server.http();
         let limits = json!({
             "memory_bytes": 512u64 << 20, "pids": 128, "open_files": 1024, "disk_bytes": DISK_MIB << 20
         });
-        let environment =
-            http.post("/v1/environments", json!({"name": "attacked", "config": {"type": "cloud", "limits": limits}}));
+        let config = json!({"type": "cloud", "isolation": isolation, "limits": limits});
+        let environment = http.post("/v1/environments", json!({"name": "attacked", "config": config}));
         let environment = environment.await.ok()["id"].as_str().expect("an id").to_owned();
-        let neighbour = http.shell(&neighbour_command()).await;
+        let neighbour =
+            json!({"model": "builtin/shell", "environment": environment, "input": fenced(&neighbour_command())});
+        let neighbour = http.invoke(neighbour).await;
         let neighbour = neighbour["session_id"].as_str().expect("a session").to_owned();
-        let ground = Ground { server, http, planted, neighbour, environment };
+        let ground = Ground { server, http, planted, neighbour, environment, slowness };
         let said = last_result(&ground.http, &ground.neighbour).await;
         assert!(said.contains("neighbour ready"), "{said}");
         ground
@@ -80,12 +97,13 @@ impl Ground {
         self.http.post("/v1/invoke", body).await.ok();
         let stubborn = attack.name == "ignore-sigterm";
         if stubborn {
-            sleep(Duration::from_secs(2)).await;
+            sleep(Duration::from_secs(2) * self.slowness).await;
             let stop = json!({"events": [{"type": "user.interrupt"}]});
             self.http.post(&format!("/v1/sessions/{session}/events"), stop).await.ok();
         }
-        if timeout(PATIENCE, rests(&self.http, session)).await.is_err() {
-            return Verdict::Through(format!("its call still runs after {PATIENCE:?}"));
+        let patience = PATIENCE * self.slowness;
+        if timeout(patience, rests(&self.http, session)).await.is_err() {
+            return Verdict::Through(format!("its call still runs after {patience:?}"));
         }
         let said = last_result(&self.http, session).await;
         match attack.verdict(&said) {
@@ -108,7 +126,9 @@ impl Ground {
         loop {
             tries -= 1;
             let asked = self.http.post("/v1/invoke", json!({"session": session, "input": fenced(check)}));
-            let answer = timeout(PATIENCE, asked).await.map_err(|_| "the next call was never answered".to_owned())?;
+            let answer = timeout(PATIENCE * self.slowness, asked)
+                .await
+                .map_err(|_| "the next call was never answered".to_owned())?;
             if !(200..300).contains(&answer.status) {
                 return Err(format!("the next call was refused: {}", answer.text));
             }
@@ -129,7 +149,7 @@ impl Ground {
             let asked = self
                 .http
                 .post("/v1/invoke", json!({"session": self.neighbour, "input": fenced("cat neighbours-secret")}));
-            match timeout(NEIGHBOUR_PATIENCE, asked).await {
+            match timeout(NEIGHBOUR_PATIENCE * self.slowness, asked).await {
                 Ok(answer) if (200..300).contains(&answer.status) => {}
                 Ok(answer) => return Some(format!("the neighbour was refused: {}", answer.text)),
                 Err(_) => return Some(format!("the neighbour waited for {:?}", begun.elapsed())),

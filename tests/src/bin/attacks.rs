@@ -1,10 +1,11 @@
-//! The table of `docs/security.md`: every attack on four grounds. `cargo xtask attacks` runs it.
+//! The table of `docs/security.md`: every attack on five grounds. `cargo xtask attacks` runs it.
 //!
 //! Arguments: the directory of Node modules in which `@anthropic-ai/sandbox-runtime` is.
 
 use loopd_tests::attacks::loopd::Ground;
 use loopd_tests::attacks::peer::{Kind, Peer};
 use loopd_tests::attacks::{self, Attack, Verdict};
+use loopd_tests::guest;
 
 const ORDINARY: u32 = 65534;
 
@@ -12,15 +13,20 @@ const ORDINARY: u32 = 65534;
 async fn main() {
     let modules = std::env::args_os().nth(1).expect("usage: attacks NODE_MODULES");
     let list = attacks::all();
-    let root = on_loopd(None, &list).await;
-    let user = on_loopd(Some(ORDINARY), &list).await;
+    let root = on_loopd(Ground::new(None).await, &list).await;
+    let user = on_loopd(Ground::new(Some(ORDINARY)).await, &list).await;
+    let (machines, _turn) = guest::root().expect("what machines are made of");
+    let machines = on_loopd(Ground::of_machines(machines).await, &list).await;
     let bubblewrap = on_peer(Kind::Bubblewrap, &list);
     let runtime = on_peer(Kind::SandboxRuntime(modules.into()), &list);
-    println!("| class | attack | loopd, by root | loopd, by a user | bubblewrap | sandbox runtime |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| class | attack | loopd, by root | loopd, by a user | loopd, `microvm` | bubblewrap | sandbox runtime |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     let mut notes = Vec::new();
     for (index, attack) in list.iter().enumerate() {
-        let cells = [&root, &user, &bubblewrap, &runtime].map(|verdicts| cell(&verdicts[index], attack, &mut notes));
+        let cells =
+            [&root, &user, &machines, &bubblewrap, &runtime].map(|verdicts| cell(&verdicts[index], attack, &mut notes));
         println!(
             "| {} | [{}](../tests/attacks/{}): {} | {} |",
             attack.class,
@@ -34,12 +40,11 @@ async fn main() {
     notes.iter().for_each(|note| println!("- {note}"));
 }
 
-async fn on_loopd(user: Option<u32>, list: &[Attack]) -> Vec<Verdict> {
-    let ground = Ground::new(user).await;
+async fn on_loopd(ground: Ground, list: &[Attack]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for attack in list {
         verdicts.push(ground.attack(attack).await);
-        eprintln!("loopd {user:?} {}: {:?}", attack.name, verdicts.last());
+        eprintln!("loopd {}: {:?}", attack.name, verdicts.last());
     }
     verdicts
 }

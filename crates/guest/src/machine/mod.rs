@@ -65,6 +65,8 @@ pub struct Machine {
     link: Link,
     control: Control,
     relays: BTreeMap<StreamId, Relay>,
+    /// Hosts that have come.
+    resets: u64,
     signals: OwnedFd,
     jail: OwnedFd,
     cell: OwnedFd,
@@ -114,6 +116,7 @@ impl Machine {
             link: Link::new(Side::Guest),
             control: Control::default(),
             relays: BTreeMap::new(),
+            resets: 0,
             signals,
             jail: ground.jail,
             cell: ground.cell,
@@ -204,7 +207,10 @@ impl Machine {
 
     fn take(&mut self, event: Event) -> Result<(), Fault> {
         match event {
-            Event::Reset { .. } => self.forget_host(),
+            Event::Reset { .. } => {
+                self.resets += 1;
+                self.forget_host();
+            }
             Event::Opened { id, kind: StreamKind::Control } => self.open_control(id),
             Event::Opened { id, kind } => self.open(id, kind),
             Event::Data { id, bytes } if self.control.is(id) => {
@@ -380,10 +386,14 @@ impl Machine {
     fn on_port_change(&mut self) -> Result<(), Fault> {
         self.port.changed()?;
         if !self.port.has_host() {
-            while self.port.may_read() {
+            let resets = self.resets;
+            while self.resets == resets && self.port.may_read() {
                 self.settle()?;
             }
-            self.forget_host();
+            // The next host may have come meanwhile.
+            if self.resets == resets {
+                self.forget_host();
+            }
         }
         Ok(())
     }

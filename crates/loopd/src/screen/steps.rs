@@ -55,6 +55,7 @@ impl StepsView {
             "session.error" => self.error(&event["error"]),
             "loopd.session_recovered" => self.note(Ink::Yellow, &said("recovered", &event["message"])),
             "loopd.outcome_unknown" => self.note(Ink::Yellow, &said("in doubt", &event["message"])),
+            "loopd.room_started" => self.note(Ink::Dim, &room_started(event)),
             "loopd.room_restarted" => self.note(Ink::Dim, &said("room restarted", &event["message"])),
             "loopd.network_connection" => self.connection(event),
             "loopd.output_rejected" => self.note(Ink::Yellow, &said("answer rejected", &event["message"])),
@@ -260,6 +261,19 @@ fn fit(line: &str) -> String {
 fn put_output(screen: &mut Screen, line: &str) -> io::Result<()> {
     screen.put(Ink::Dim, "    │ ")?;
     screen.line(Ink::Plain, line)
+}
+
+/// What stands around the room, how its processor is made, and how long it took.
+fn room_started(event: &Value) -> String {
+    let kind = event["isolation"].as_str().unwrap_or("room");
+    let processor = match event["accelerator"].as_str() {
+        Some("emulation") => ", its processor emulated in software: slow".to_owned(),
+        Some(accelerator) => format!(", {accelerator}"),
+        None => String::new(),
+    };
+    let came = if event["woken"] == true { "woken" } else { "ready" };
+    let waited_ms = event["waited_ms"].as_u64().unwrap_or(0);
+    printable(&format!("{kind}{processor}; {came} after {}.{} s", waited_ms / 1_000, waited_ms % 1_000 / 100))
 }
 
 #[cfg(test)]

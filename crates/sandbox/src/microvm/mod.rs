@@ -216,6 +216,11 @@ impl Sandbox for MicrovmSandbox {
         looked.map_err(|stopped| SandboxError::Machine(format!("looking for rooms: {stopped}")))?
     }
 
+    fn keeps_files(&self, spec: &RoomSpec) -> bool {
+        // A disk that cannot be looked at is one that somebody must not build upon.
+        self.machines.data.locate(spec).is_ok_and(|path| disk::exists(&path).unwrap_or(true))
+    }
+
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
         self.machines.remove(spec).await
     }

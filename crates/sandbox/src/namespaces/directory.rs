@@ -29,6 +29,11 @@ pub(super) const PARTS: [(&str, u32); 5] = [
     ("workspace", AGENT_OFFSET),
 ];
 
+/// Whether it is a directory of ours, made to its end.
+pub(super) fn is_complete(directory: &Path) -> bool {
+    fs::symlink_metadata(directory.join("workspace")).is_ok()
+}
+
 /// The ids of a session whose directory is complete; `None` when there is something to [`prepare`].
 pub(super) fn known(directory: &Path, has_ids: bool) -> io::Result<Option<Option<u32>>> {
     match fs::symlink_metadata(directory.join("workspace")) {

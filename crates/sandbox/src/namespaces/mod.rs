@@ -192,6 +192,10 @@ impl Sandbox for NamespaceSandbox {
         looked.map_err(|stopped| SandboxError::Launcher(format!("looking for rooms: {stopped}")))?
     }
 
+    fn keeps_files(&self, spec: &RoomSpec) -> bool {
+        self.rooms.data.locate(spec).is_ok_and(|path| directory::is_complete(&path))
+    }
+
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
         self.rooms.remove(spec).await
     }

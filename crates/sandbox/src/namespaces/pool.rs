@@ -4,7 +4,7 @@
 //! walls wait for a session's directories, for a session that had a room before and for bursts; and directories and places.
 //!
 //! Making them costs what it hides: so it rests after each claim and while rooms are being started, whose way it would stand
-//! in. A burst empties the pool, and then rooms are made when they are asked for: slower, never stuck.
+//! in; for longer when one of each shape still waits, as a session's first steps are its busiest. A burst empties the pool, and then rooms are made when they are asked for: slower, never stuck.
 
 use super::Rooms;
 use super::running::{Running, Seat};
@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// A room that has just been started is busiest then.
 const REST: Duration = Duration::from_millis(3);
+/// While the next session would find a room, nothing is urgent.
+const PATIENCE: Duration = Duration::from_millis(25);
 /// What has failed fails again for a while.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often to look whether rooms wait in vain.
@@ -51,6 +53,7 @@ impl Drop for Counted<'_> {
 pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
     while !running.is_over() {
         tokio::time::sleep(if running.parking_fault().is_some() { RETRY } else { REST }).await;
+        be_patient(&rooms).await;
         let Some(rooms) = rooms.upgrade() else { return };
         match fill(&rooms, &running).await {
             Ok(true) => {
@@ -65,6 +68,16 @@ pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
             Ok(false) => {}
             Err(fault) => running.note_parking_fault(fault.to_string()),
         }
+    }
+}
+
+/// Until the sessions of just now are past their first steps, or another one has come.
+async fn be_patient(rooms: &Weak<Rooms>) {
+    let rooms = rooms.upgrade().filter(|rooms| rooms.waiting.shelves().has_each());
+    let taken = rooms.map(|rooms| Arc::clone(&rooms.waiting.taken));
+    if let Some(taken) = taken {
+        // Over or not: it goes on.
+        _ = tokio::time::timeout(PATIENCE, taken.notified()).await;
     }
 }
 

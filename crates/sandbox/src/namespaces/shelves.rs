@@ -65,6 +65,11 @@ impl<T> Shelves<T> {
         self.count() >= ROOMS_WAITING_MIN.min(self.most)
     }
 
+    /// At least one waits of each shape that is asked for.
+    pub(super) fn has_each(&self) -> bool {
+        self.all.iter().all(|shelf| !shelf.rooms.is_empty())
+    }
+
     /// One of this shape for a session; the one that has waited longest.
     pub(super) fn take(&mut self, shape: &Shape, now: Instant) -> Option<T> {
         let at = self.all.iter().position(|shelf| shelf.shape == *shape);

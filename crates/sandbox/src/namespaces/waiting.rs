@@ -72,6 +72,7 @@ impl Shape {
 /// Dropping it ends it; see also [`Rooms::retire`].
 pub(super) struct Waiting {
     seat: Seat,
+    counters: Counters,
     ground: Ground,
     /// The host's connection, which keeps the cell waiting.
     channel: UnixStream,
@@ -131,7 +132,10 @@ impl Rooms {
             Err(fault) => Err(fault),
         };
         match entered {
-            Ok((channel, outlet)) => Ok(Waiting { seat, ground, channel, outlet }),
+            Ok((channel, outlet)) => {
+                let counters = Counters::new(&seat.cgroups);
+                Ok(Waiting { seat, counters, ground, channel, outlet })
+            }
             Err(fault) => {
                 self.abandon(seat, ground);
                 Err(fault)
@@ -191,7 +195,7 @@ impl Rooms {
 
     /// The rest of a claim, when the directory is the session's.
     fn hand_over(&self, waiting: Waiting, epoch: Epoch, path: &Path, disk: Disk) -> Result<Option<Room>, SandboxError> {
-        let Waiting { mut seat, ground, channel, outlet } = waiting;
+        let Waiting { mut seat, counters, ground, channel, outlet } = waiting;
         let unusable = |source| SandboxError::Directory { path: path.to_owned(), source };
         ground.place.write(&self.record(epoch, &seat)).map_err(unusable)?;
         let place = match ground.place.settle(path) {
@@ -208,7 +212,7 @@ impl Rooms {
         seat.take();
         let guard = Guard::new(path.to_owned(), epoch, seat.process, Arc::clone(&seat.pidfd));
         drop(place);
-        let meter = Box::new(Meter::new(Counters::new(&seat.cgroups), disk));
+        let meter = Box::new(Meter::new(counters, disk));
         Ok(Some(Room {
             walls: Walls::NAMESPACES,
             channel,

@@ -94,6 +94,7 @@ pub const ROUTES: &[Access] = &[
     posts(Keys, "/v1/keys/{key_id}/revoke", "keys.revoke"),
     reads(Workspaces, "/v1/workspaces", "workspaces.list"),
     posts(Workspaces, "/v1/workspaces", "workspaces.create"),
+    posts(Workspaces, "/v1/workspaces/{workspace_id}", "workspaces.update"),
     reads(Audit, "/v1/audit", "audit.list"),
     reads(Images, "/v1/images", "images.list"),
     posts(Images, "/v1/images", "images.pull"),

@@ -4,7 +4,8 @@ use crate::error::ApiError;
 use crate::fields::{Field, Fields, Kind, Patch, describe, items, may, must, request_body, text, unavailable};
 use crate::wire::metadata;
 use loopd_domain::environment::{
-    Environment as Definition, EnvironmentConfig, Isolation, Networking, Packages, Ports, RoomLimits, RootSource,
+    Environment as Definition, EnvironmentConfig, Hibernation, Isolation, Networking, Packages, Ports, RoomLimits,
+    RootSource,
 };
 use loopd_domain::limits::{
     DESCRIPTION_CHARS_MAX, IMAGE_REFERENCE_CHARS_MAX, NAME_CHARS_MAX, NETWORK_PORTS_MAX, PACKAGE_CHARS_MAX,
@@ -25,7 +26,7 @@ pub const CREATE: &[Field] = &[
     may(
         "config",
         Kind::Object,
-        "{type: \"cloud\", root?, networking?, packages?, isolation?, limits?}; absent: the default room",
+        "{type: \"cloud\", root?, networking?, packages?, isolation?, hibernation?, limits?}; absent: the default room",
     ),
     may("description", Kind::Text, "up to 2,048 characters"),
     may("metadata", Kind::Object, "up to 16 pairs of texts"),
@@ -96,7 +97,8 @@ pub fn patch(body: Value, mut old: Definition) -> Result<Definition, ApiError> {
 
 /// What `value` names, and the rest of `base`.
 pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<EnvironmentConfig, Invalid> {
-    let mut fields = Fields::open(at, value, &["type", "root", "networking", "packages", "isolation", "limits"])?;
+    let names = ["type", "root", "networking", "packages", "isolation", "hibernation", "limits"];
+    let mut fields = Fields::open(at, value, &names)?;
     if let Some("self_hosted") = fields.word("type", &["cloud", "anthropic_cloud", "self_hosted"])? {
         return Err(unavailable(&fields.path("type"), &json!("self_hosted")));
     }
@@ -110,11 +112,19 @@ pub fn read_config(at: &str, value: Value, base: EnvironmentConfig) -> Result<En
     if let Some(value) = fields.given("networking") {
         (config.networking, config.ports) = read_networking(&fields.path("networking"), value)?;
     }
-    if fields.word("isolation", &["namespaces"])?.is_some() {
-        config.isolation = Isolation::Namespaces;
+    if let Some(word) = fields.word("isolation", &Isolation::ALL.map(Isolation::as_str))? {
+        config.isolation = Isolation::parse(word).unwrap_or_default();
+    }
+    if let Some(word) = fields.word("hibernation", &Hibernation::ALL.map(Hibernation::as_str))? {
+        config.hibernation = Hibernation::parse(word).unwrap_or_default();
     }
     if let Some(value) = fields.given("limits") {
         config.limits = read_limits(&fields.path("limits"), value, config.limits)?;
+    }
+    if config.hibernation == Hibernation::Memory && config.isolation != Isolation::Microvm {
+        let accepted =
+            "`workspace`; or `memory` with `isolation` `microvm`, as only a machine of its own can be suspended";
+        return Err(Invalid::new(fields.path("hibernation"), config.hibernation.as_str(), accepted));
     }
     Ok(config)
 }
@@ -318,6 +328,7 @@ pub fn write_config(config: &EnvironmentConfig) -> Value {
             "pip": config.packages.pip,
         },
         "isolation": config.isolation,
+        "hibernation": config.hibernation,
         "limits": config.limits,
     })
 }
@@ -400,11 +411,29 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_kept_of_machines_alone() {
+        let machine = json!({"isolation": "microvm", "hibernation": "memory"});
+        let config = read_config("config", machine, EnvironmentConfig::default()).expect("valid");
+        assert_eq!((config.isolation, config.hibernation), (Isolation::Microvm, Hibernation::Memory));
+        let wire = write_config(&config);
+        assert_eq!((&wire["isolation"], &wire["hibernation"]), (&json!("microvm"), &json!("memory")));
+        assert_eq!(read_config("config", wire, EnvironmentConfig::default()).expect("valid"), config);
+        // What a patch does not name stays, and has to fit.
+        let patch = |patch| read_config("config", patch, config.clone());
+        let fault = patch(json!({"isolation": "namespaces"})).expect_err("refused");
+        assert_eq!((fault.field.as_str(), fault.value.as_str()), ("config.hibernation", "memory"));
+        assert!(fault.accepted.contains("`workspace`") && fault.accepted.contains("`microvm`"), "{}", fault.accepted);
+        assert_eq!(patch(json!({"limits": {"pids": 9}})).expect("valid").hibernation, Hibernation::Memory);
+        let plain = patch(json!({"isolation": "namespaces", "hibernation": "workspace"})).expect("valid");
+        assert_eq!(plain, EnvironmentConfig::default());
+    }
+
+    #[test]
     fn refusals_name_the_place() {
         let cases = [
             (json!({"type": "self_hosted"}), "config.type"),
             (json!({"type": "clowd"}), "config.type"),
-            (json!({"packages": {"gem": ["rails"]}}), "config.packages.gem"),
+            (json!({"packages": {"gem": ["-v"]}}), "config.packages.gem[0]"),
             (json!({"packages": {"pip": "requests"}}), "config.packages.pip"),
             (json!({"packages": {"pip": ["requests", "-r"]}}), "config.packages.pip[1]"),
             (json!({"packages": {"npm": ["https://x.test/y.tgz"]}}), "config.packages.npm[0]"),
@@ -428,7 +457,10 @@ mod tests {
             (json!({"limits": {"output_bytes": 1024}}), "config.limits.output_bytes"),
             (json!({"limits": {"call_seconds": 3_601}}), "config.limits.call_seconds"),
             (json!({"limits": {"swap_bytes": 1}}), "config.limits.swap_bytes"),
-            (json!({"isolation": "microvm"}), "config.isolation"),
+            (json!({"isolation": "jail"}), "config.isolation"),
+            (json!({"isolation": null, "hibernation": "disk"}), "config.hibernation"),
+            (json!({"hibernation": "memory"}), "config.hibernation"),
+            (json!({"hibernation": "memory", "isolation": "namespaces"}), "config.hibernation"),
             (json!({"root": {}}), "config.root.type"),
             (json!({"root": {"type": "floppy"}}), "config.root.type"),
             (json!({"root": {"type": "image"}}), "config.root.reference"),

@@ -102,6 +102,9 @@ fn fields(body: &EventBody) -> Value {
         OutputRejected { message } => json!({"message": message}),
         OutcomeUnknown { tool_use_id, message } => json!({"tool_use_id": tool_use_id, "message": message}),
         RoomRestarted { message } => json!({"message": message}),
+        RoomStarted { isolation, accelerator, waited_ms, woken } => json!({
+            "isolation": isolation, "accelerator": accelerator, "waited_ms": waited_ms, "woken": woken,
+        }),
         NetworkConnection { connection } => json!(connection),
         NetworkConnectionsOmitted { count } => json!({"count": count}),
         SessionForked { from_session_id, at_event_id, source_hash, workspace } => json!({
@@ -131,7 +134,7 @@ fn evaluation(permission: Permission) -> Value {
 }
 
 /// The types that `types[]` takes: those of the wire format, whether or not this version writes them, and our own.
-pub const KINDS: [&str; 49] = [
+pub const KINDS: [&str; 50] = [
     "user.message",
     "user.interrupt",
     "user.tool_confirmation",
@@ -177,6 +180,7 @@ pub const KINDS: [&str; 49] = [
     "loopd.session_recovered",
     "loopd.outcome_unknown",
     "loopd.room_restarted",
+    "loopd.room_started",
     "loopd.network_connection",
     "loopd.network_connections_omitted",
     "loopd.session_forked",

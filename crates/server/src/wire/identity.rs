@@ -12,6 +12,9 @@ pub struct Workspace {
     #[schema(example = "workspace")]
     pub kind: &'static str,
     pub name: String,
+    /// The weakest kind of room that its sessions may have.
+    #[schema(example = "namespaces")]
+    pub require_isolation: &'static str,
     #[schema(value_type = String)]
     pub created_at: Timestamp,
 }
@@ -52,7 +55,8 @@ pub struct NewApiKey {
 
 pub fn write_workspace(stored: &StoredWorkspace) -> Workspace {
     let (id, name) = (stored.id.to_string(), stored.name.clone());
-    Workspace { id, kind: "workspace", name, created_at: stored.created_at }
+    let require_isolation = stored.require_isolation.as_str();
+    Workspace { id, kind: "workspace", name, require_isolation, created_at: stored.created_at }
 }
 
 pub fn write_key(stored: &StoredKey) -> ApiKey {

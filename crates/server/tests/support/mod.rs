@@ -64,6 +64,10 @@ impl Sandbox for NoRooms {
         Ok(Vec::new())
     }
 
+    fn keeps_files(&self, _: &RoomSpec) -> bool {
+        false
+    }
+
     async fn remove(&self, _: &RoomSpec) -> Result<(), SandboxError> {
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::unpack::{Item, Prelude, bounded, refuse};
 use super::{ArchivedSession, End, FORMAT, Manifest, line};
 use crate::driver;
 use crate::requests::{Parts, ServiceError};
+use crate::requirement;
 use crate::service::SessionService;
 use crate::slots::Slot;
 use bytes::Bytes;
@@ -14,8 +15,8 @@ use loopd_domain::fold::SessionFold;
 use loopd_domain::limits::{ARCHIVE_BYTES_MAX, ARCHIVE_MANIFEST_BYTES_MAX, IMPORT_ENTRIES_MAX};
 use loopd_domain::session::Session;
 use loopd_domain::{Epoch, Invalid, WorkspaceId};
-use loopd_sandbox::SandboxError;
 use loopd_sandbox::files::{Content, FileKind, FileWriter};
+use loopd_sandbox::{RoomSpec, SandboxError};
 use loopd_store::{AppendError, Import, ImportError, SealedEntry};
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use tokio::sync::mpsc;
 /// Is what the archive says of the session something that this server would have taken from a caller?
 pub type Check = fn(&ArchivedSession) -> Result<(), Invalid>;
 
+/// Of a session that is made.
+const FIRST: Epoch = Epoch(1);
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const NOT_WHOLE: &str =
     "the archive is not whole; accepted: one as `GET /v1/sessions/{id}/export` gives it, to its end";
@@ -182,6 +185,12 @@ impl Unpacking {
             return Err(ServiceError::Refused(told));
         }
         (self.check)(&manifest.session).map_err(|fault| ServiceError::Refused(format!("`manifest.json`: {fault}")))?;
+        let store = self.parts().store.as_ref();
+        let allowed = requirement::check(store, &self.workspace, "session.room", &manifest.session.room);
+        self.runtime.block_on(allowed).map_err(|refusal| match refusal {
+            requirement::Refusal::Weaker(fault) => ServiceError::Refused(format!("`manifest.json`: {fault}")),
+            requirement::Refusal::Store(fault) => fault.into(),
+        })?;
         let id = &manifest.session.id;
         let slot = self.service.slot(id)?;
         let held = self.runtime.block_on(slot.clone().lock_owned());
@@ -197,6 +206,8 @@ impl Unpacking {
     fn files(&self, session: &ArchivedSession) -> Result<Box<dyn FileWriter>, ServiceError> {
         let spec = driver::spec(self.parts(), &session.id, driver::NOBODYS, &session.room);
         self.runtime.block_on(self.parts().sandbox.remove(&spec)).map_err(no_files)?;
+        // In the name of the session's first owner: a kind of room that puts this on record must obey the next one.
+        let spec = RoomSpec { epoch: FIRST, ..spec };
         self.parts().sandbox.write_files(&spec).map_err(no_files)
     }
 
@@ -222,7 +233,7 @@ impl Unpacking {
             updated_at: from.updated_at,
             archived_at: from.archived_at,
             fold: SessionFold::default(),
-            epoch: Epoch(1),
+            epoch: FIRST,
         }
     }
 

@@ -3,11 +3,13 @@
 use super::room::{ReadyRoom, RoomState};
 use super::{Driver, Halt, Origin};
 use crate::recovery::{self, Takeover};
-use crate::turn;
+use crate::requests::Parts;
+use crate::{requirement, turn};
 use loopd_domain::CallId;
+use loopd_domain::environment::Hibernation;
 use loopd_domain::session::Status;
 use loopd_protocol::{FromCell, VERSION};
-use loopd_sandbox::SandboxError;
+use loopd_sandbox::{RoomSpec, SandboxError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -17,7 +19,13 @@ const HELLO_WAIT: Duration = Duration::from_secs(5);
 impl Driver {
     /// Goes on where the journal stands.
     pub(super) async fn take_up(&mut self, origin: Origin) -> Result<(), Halt> {
-        let room_lives = origin != Origin::Created && self.adopt().await?;
+        let fold = self.ledger.fold();
+        // Who only asks something of a session that rests need not wake its machine.
+        let can_wait = fold.status == Status::Idle
+            && fold.turn.is_none()
+            && self.ledger.session.room.hibernation == Hibernation::Memory;
+        self.room_may_be_there = origin != Origin::Created && can_wait;
+        let room_lives = origin != Origin::Created && !can_wait && self.adopt().await?;
         let mut draft = self.ledger.draft();
         match draft.fold.status {
             Status::Running if origin != Origin::Created => {
@@ -47,7 +55,7 @@ impl Driver {
         self.go_on().await
     }
 
-    /// Takes over the room that an earlier driver left, if it lives.
+    /// Takes over the room that an earlier driver left, if it lives and its workspace still allows it.
     async fn adopt(&mut self) -> Result<bool, Halt> {
         let room = match self.parts.sandbox.adopt(&self.spec()).await {
             Ok(Some(room)) => room,
@@ -60,6 +68,14 @@ impl Driver {
             }
         };
         fail::fail_point!("session::after_adopt");
+        let session = &self.ledger.session;
+        let allowed = requirement::check(self.parts.store.as_ref(), &session.workspace, "environment", &session.room);
+        if let Err(refusal) = allowed.await {
+            tracing::warn!(session = %self.id(), %refusal, "a room that its workspace does not allow ends");
+            self.room = RoomState::Ready(Box::new(ReadyRoom::new(room)));
+            self.end_room().await;
+            return Ok(false);
+        }
         let mut room = ReadyRoom::new(room);
         let known = match room.attach(self.id(), self.epoch()) {
             Ok(()) => greeting(&mut room).await,
@@ -84,12 +100,57 @@ impl Driver {
         }
     }
 
+    /// Ends the room that an earlier driver left, alive or suspended, and waits until it is gone.
+    pub(super) async fn end_earlier_room(&mut self) {
+        match find(&self.parts, &self.spec()).await {
+            Ok(None) => {}
+            Ok(Some(room)) => {
+                self.room = RoomState::Ready(Box::new(room));
+                self.end_room().await;
+            }
+            Err(fault) => {
+                tracing::warn!(session = %self.id(), %fault, "an earlier room could not be ended; it goes with its session")
+            }
+        }
+    }
+
     /// The wait for the model goes on until the time that the journal names.
     fn resume_wait(&mut self) {
         let fold = self.ledger.fold();
         let attempt = fold.turn.as_ref().map_or(1, |turn| turn.attempts + 1);
         let left_ms = fold.retry_at.map_or(0, |at| at.since_ms(self.ledger.now()));
         self.retry = Some((Instant::now() + Duration::from_millis(left_ms), attempt));
+    }
+}
+
+/// The room that an earlier driver of a session left, alive or suspended, if it can be had. One that does not answer ends.
+pub(super) async fn find(parts: &Parts, spec: &RoomSpec) -> Result<Option<ReadyRoom>, SandboxError> {
+    let session = &spec.session;
+    let room = match parts.sandbox.adopt(spec).await {
+        Ok(Some(room)) => room,
+        Ok(None) => return Ok(None),
+        Err(fault @ (SandboxError::Fenced { .. } | SandboxError::Unavailable { .. })) => return Err(fault),
+        Err(fault) => {
+            // If one lives after all, it ends before another one starts.
+            tracing::warn!(%session, %fault, "an earlier room could not be looked for");
+            return Ok(None);
+        }
+    };
+    fail::fail_point!("session::after_adopt");
+    let mut room = ReadyRoom::new(room);
+    let known = match room.attach(session, spec.epoch) {
+        Ok(()) => greeting(&mut room).await,
+        Err(fault) => Err(fault.to_string()),
+    };
+    match known {
+        // The session rests: no call of it is open, whatever results the cell still has.
+        Ok(_) => Ok(Some(room)),
+        Err(reason) => {
+            tracing::warn!(%session, reason, "a room could not be adopted and ends");
+            // Another one may start when this one is gone, which whoever starts it sees to.
+            drop(room);
+            Ok(None)
+        }
     }
 }
 

@@ -74,6 +74,7 @@ impl Driver {
         }
         if after.ask.is_some() {
             self.room_is_fresh = false;
+            self.walls_to_tell = None;
         }
         if after.cancelled {
             self.asking = None;
@@ -200,6 +201,9 @@ impl Driver {
             let waiting = self.waiting_after(draft).into_iter().find(|w| w.id == id);
             let body = waiting.ok_or_else(|| Violation(format!("input `{id}` does not wait")))?.body;
             draft.push_as(id, *body)?;
+        }
+        if let Some(told) = &self.walls_to_tell {
+            draft.push(told.clone())?;
         }
         if self.room_is_fresh && draft.fold.shell_used {
             draft.push(EventBody::RoomRestarted { message: RESTARTED.to_owned() })?;

@@ -14,7 +14,8 @@
 //!
 //! The task ends by itself when the session has been idle for a while (hibernation), when another owner took the session
 //! (fenced: it touches nothing more), when the store fails or the journal moved on without it, when the session was archived
-//! or deleted, or when the service stops. Its room ends with it, unless another driver is to go on with it ([`Halt::leaves_room`]).
+//! or deleted, or when the service stops. Its room ends with it, unless another driver is to go on with it ([`Halt::leaves_room`]), or it is
+//! suspended, as its environment says ([`Driver::suspends`]).
 
 mod adoption;
 mod batch;
@@ -41,6 +42,8 @@ use crate::tokens::SessionTokens;
 use host_calls::{Finished, HostCalls};
 use listing::{Listed, Listing};
 use loopd_broker::Client;
+use loopd_domain::environment::{Hibernation, Isolation};
+use loopd_domain::event::EventBody;
 use loopd_domain::fold::IllegalEvent;
 use loopd_domain::session::Status;
 use loopd_domain::{CallId, EventId, SessionId};
@@ -149,6 +152,10 @@ pub struct Driver {
     image_variables: Vec<(String, String)>,
     /// The room was built after the shell of another one had been used, and the model was not told.
     room_is_fresh: bool,
+    /// An earlier driver may have left the room alive or suspended; nobody has looked yet.
+    room_may_be_there: bool,
+    /// What stands around the room, until the journal has it.
+    walls_to_tell: Option<EventBody>,
     /// The service stops; what is awaited is waited for until then.
     drained_by: Option<Instant>,
     /// As whom the session is known to egress and vaults.
@@ -202,6 +209,8 @@ impl Driver {
             rest_since: Instant::now(),
             image_variables: Vec::new(),
             room_is_fresh: false,
+            room_may_be_there: false,
+            walls_to_tell: None,
             drained_by: None,
         }
     }
@@ -233,10 +242,24 @@ impl Driver {
         if halt.may_write() {
             self.write_last_connections().await;
         }
-        match halt.leaves_room() {
-            true => self.leave_room(),
-            false => self.end_room().await,
+        if self.ledger.fold().status == Status::Terminated && std::mem::take(&mut self.room_may_be_there) {
+            // Nobody will come for what was suspended.
+            self.end_earlier_room().await;
         }
+        match halt {
+            _ if self.suspends(halt) => self.suspend_room().await,
+            _ if halt.leaves_room() => self.leave_room(),
+            _ => self.end_room().await,
+        }
+    }
+
+    /// The session rests, and its environment says that its processes are kept. A room that is left alive would end when nobody comes for a
+    /// while, and they with it.
+    fn suspends(&self, halt: &Halt) -> bool {
+        let room = &self.ledger.session.room;
+        let keeps = room.hibernation == Hibernation::Memory && room.isolation == Isolation::Microvm;
+        let rests = matches!(self.ledger.fold().status, Status::Idle | Status::Rescheduling);
+        keeps && rests && self.dispatched.is_empty() && halt.may_write()
     }
 
     pub fn epoch(&self) -> loopd_domain::Epoch {

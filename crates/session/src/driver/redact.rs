@@ -55,6 +55,7 @@ impl Driver {
                 RedactError::Append(fault) => fault.into(),
                 fault => ServiceError::Refused(format!("`event_id` is `{event_id}`: {fault}")),
             })?;
+            self.channel.forget();
             outcome.entries += 1;
             outcome.purged &= redacted.purged;
         }

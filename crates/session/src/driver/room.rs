@@ -1,24 +1,24 @@
 //! The driver and its room: starting it, telling its loop where the turn stands, and going on when it is lost.
 
-use super::{Driver, HURRY, Halt, Wake, until};
+use super::{Driver, HURRY, Halt, Wake, adoption, until};
 use crate::installing::BuildRooms;
 use crate::ledger::{Draft, Ledger};
 use crate::link::{Link, LinkError};
 use crate::outlet::Serving;
 use crate::requests::Parts;
 use crate::turn;
-use crate::{recovery, resume};
+use crate::{recovery, requirement, resume};
 use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
-use loopd_domain::environment::{EnvironmentConfig, Networking};
-use loopd_domain::event::RunsIn;
+use loopd_domain::environment::{EnvironmentConfig, Isolation, Networking};
+use loopd_domain::event::{EventBody, RunsIn};
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, Seq, SessionId};
 use loopd_images::packages::Installer;
 use loopd_images::{ImageError, ImageErrorKind, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::{Outlet, RoomGuard, RoomMeter, RoomOutlet};
-use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError};
+use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError, Walls};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,6 +47,10 @@ pub type StartingRoom = Pin<Box<dyn Future<Output = Result<StartedRoom, SandboxE
 /// A room that has just been built, or claimed.
 pub struct StartedRoom {
     room: ReadyRoom,
+    /// It is one that an earlier driver had, and knows who its host is.
+    adopted: bool,
+    /// How long somebody waited for it.
+    waited_ms: u64,
     /// What its image sets for the programs in it.
     variables: Vec<(String, String)>,
     /// What its loop was begun with already: everything up to this seq.
@@ -62,6 +66,7 @@ pub enum RoomState {
 }
 
 pub struct ReadyRoom {
+    pub(super) walls: Walls,
     pub(super) link: Link,
     exit: watch::Receiver<Option<RoomExit>>,
     guard: Box<dyn RoomGuard>,
@@ -73,8 +78,14 @@ pub struct ReadyRoom {
 
 impl ReadyRoom {
     pub(super) fn new(room: Room) -> Self {
-        let Room { channel, outlet, exit, meter, guard, walls: _ } = room;
-        ReadyRoom { link: Link::new(channel), exit, guard, meter, outlet, serving: None }
+        let Room { channel, outlet, exit, meter, guard, walls } = room;
+        ReadyRoom { walls, link: Link::new(channel), exit, guard, meter, outlet, serving: None }
+    }
+
+    /// As the sandbox knows it. Its outlet is served no more.
+    pub(super) fn into_room(self) -> Room {
+        let ReadyRoom { walls, link, exit, guard, outlet, meter, serving: _ } = self;
+        Room { walls, channel: link.into_channel(), outlet, exit, meter, guard }
     }
 
     /// Says who we are. The cell answers with `Hello`, or hangs up.
@@ -136,6 +147,7 @@ fn no_root(fault: ImageError) -> SandboxError {
 
 /// Has what the room is to be made of, which can take long the first time, and starts it.
 async fn make(parts: Arc<Parts>, mut spec: RoomSpec, room: EnvironmentConfig) -> Result<StartedRoom, SandboxError> {
+    let since = Instant::now();
     let images = &parts.images;
     let mut resolved = images.resolve(&room.root).await.map_err(no_root)?;
     if !room.packages.is_empty() {
@@ -145,7 +157,21 @@ async fn make(parts: Arc<Parts>, mut spec: RoomSpec, room: EnvironmentConfig) ->
     let Resolved { root, variables } = resolved;
     spec.root = root;
     let room = ReadyRoom::new(parts.sandbox.start(&spec).await?);
-    Ok(StartedRoom { room, variables, begun: None })
+    Ok(StartedRoom { room, variables, adopted: false, waited_ms: since.elapsed().as_millis() as u64, begun: None })
+}
+
+/// The room that an earlier driver of a session left or suspended, or else a new one. A session that rests need not know whether there is
+/// one before it needs it.
+async fn find_or_make(parts: Arc<Parts>, spec: RoomSpec, room: EnvironmentConfig) -> Result<StartedRoom, SandboxError> {
+    let since = Instant::now();
+    match adoption::find(&parts, &spec).await? {
+        None => make(parts, spec, room).await,
+        Some(found) => {
+            let variables = parts.images.variables(&room.root);
+            let waited_ms = since.elapsed().as_millis() as u64;
+            Ok(StartedRoom { room: found, variables, adopted: true, waited_ms, begun: None })
+        }
+    }
 }
 
 /// No server has to be asked for its tools before, and no vault for what is in the environment.
@@ -167,13 +193,26 @@ pub fn spec(parts: &Parts, session: &SessionId, epoch: Epoch, room: &Environment
         Networking::None => RoomOutlet::Closed,
         Networking::Unrestricted | Networking::Limited { .. } => RoomOutlet::Open { ports: room.ports.0.clone() },
     };
-    RoomSpec { limits: room.limits, outlet, ..RoomSpec::plain(session.clone(), epoch, directory) }
+    RoomSpec {
+        isolation: room.isolation,
+        limits: room.limits,
+        outlet,
+        ..RoomSpec::plain(session.clone(), epoch, directory)
+    }
 }
 
 impl Driver {
     pub(super) fn start_room(&mut self) {
-        let made = make(Arc::clone(&self.parts), self.spec(), self.ledger.session.room.clone());
-        self.room = RoomState::Starting(Box::pin(made));
+        let (parts, spec, session) = (Arc::clone(&self.parts), self.spec(), &self.ledger.session);
+        let (workspace, room) = (session.workspace.clone(), session.room.clone());
+        let may_be_there = std::mem::take(&mut self.room_may_be_there);
+        self.room = RoomState::Starting(Box::pin(async move {
+            requirement::check(parts.store.as_ref(), &workspace, "environment", &room).await?;
+            match may_be_there {
+                true => find_or_make(parts, spec, room).await,
+                false => make(parts, spec, room).await,
+            }
+        }));
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
@@ -182,14 +221,15 @@ impl Driver {
 
     pub(super) async fn on_room(&mut self, outcome: Result<StartedRoom, SandboxError>) -> Result<(), Halt> {
         match outcome {
-            Ok(StartedRoom { mut room, variables, begun }) => {
+            Ok(StartedRoom { mut room, variables, adopted, waited_ms, begun }) => {
                 self.image_variables = variables;
                 let attached = match &begun {
-                    None => room.attach(self.id(), self.epoch()),
-                    Some(_) => Ok(()),
+                    None if !adopted => room.attach(self.id(), self.epoch()),
+                    _ => Ok(()),
                 };
+                self.walls_to_tell = walls_to_tell(room.walls, waited_ms, adopted);
                 self.room = RoomState::Ready(Box::new(room));
-                self.room_is_fresh = true;
+                self.room_is_fresh = !adopted;
                 self.serve_outlet();
                 match (attached, begun) {
                     (Ok(()), None) => self.begin().await,
@@ -406,6 +446,31 @@ impl Driver {
         }
     }
 
+    /// Puts the room to sleep with all that lives in it; the next driver of the session wakes it. Where that cannot be done the room ends.
+    pub(super) async fn suspend_room(&mut self) {
+        let room = match std::mem::replace(&mut self.room, RoomState::None) {
+            RoomState::Ready(room) => room,
+            other => {
+                self.room = other;
+                return self.end_room().await;
+            }
+        };
+        let mut exit = room.exit.clone();
+        let since = Instant::now();
+        match self.parts.sandbox.suspend(&self.spec(), room.into_room()).await {
+            Ok(()) => {
+                tracing::info!(session = %self.id(), ms = since.elapsed().as_millis() as u64, "a room was suspended");
+            }
+            Err(fault) => {
+                tracing::warn!(session = %self.id(), %fault, "a room could not be suspended and ends; its files stay");
+                let gone = tokio::time::timeout(EXIT_WAIT, exit.wait_for(Option::is_some)).await;
+                if gone.is_err() {
+                    tracing::warn!(session = %self.id(), "a killed room is still not gone");
+                }
+            }
+        }
+    }
+
     /// Kills the room and waits until it is gone: two rooms must never share a directory.
     pub(super) async fn end_room(&mut self) {
         let (mut exit, guard) = match std::mem::replace(&mut self.room, RoomState::None) {
@@ -484,6 +549,12 @@ impl Driver {
         // A turn that is to end needs no other room for that.
         Box::pin(self.begin()).await
     }
+}
+
+/// What the journal is told of a room's walls; of namespaces nothing, as they are what is usual.
+fn walls_to_tell(walls: Walls, waited_ms: u64, woken: bool) -> Option<EventBody> {
+    let Walls { isolation, accelerator } = walls;
+    (isolation != Isolation::Namespaces).then_some(EventBody::RoomStarted { isolation, accelerator, waited_ms, woken })
 }
 
 /// Why a room whose channel ended is gone.

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use loopd_agent_loop::{AgentLoop, Call, Command, Input};
 use loopd_domain::agent::{AgentSpec, Metadata, ModelRef, Tool, ToolConfig};
 use loopd_domain::content::ContentBlock;
-use loopd_domain::environment::EnvironmentConfig;
+use loopd_domain::environment::{Accelerator, EnvironmentConfig, Isolation};
 use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
@@ -25,7 +25,7 @@ use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
 use loopd_sandbox::port::{Outlet, OutletStream, Reached, RoomGuard, RoomMeter, RoomOutlet};
-use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError};
+use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError, Walls};
 use loopd_session::replay::Replayer;
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
@@ -74,6 +74,7 @@ pub struct Mishaps {
     pub start_lag_ms: AtomicU64,
     /// Starts that fail, and starts that panic, from now on.
     pub failing_starts: AtomicUsize,
+    pub failing_suspensions: AtomicUsize,
     pub panicking_starts: AtomicUsize,
     /// What a cell sends, uninvited, the next time that it has asked for the model.
     pub intrusion: Mutex<Vec<Command>>,
@@ -160,22 +161,15 @@ impl Outlet for Wishes {
     }
 }
 
-#[async_trait]
-impl Sandbox for OpenRoom {
-    fn kind(&self) -> &'static str {
-        "open"
-    }
+/// Where a room that was suspended waits to be woken.
+fn asleep(spec: &RoomSpec) -> std::path::PathBuf {
+    spec.directory.join("asleep")
+}
 
-    async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError> {
-        self.started.fetch_add(1, Ordering::Relaxed);
-        if self.mishaps.no_rooms.load(Ordering::Relaxed) {
-            return Err(SandboxError::Environment("package `nosuch` does not install".to_owned()));
-        }
-        if Mishaps::takes_one(&self.mishaps.failing_starts) {
-            return Err(SandboxError::Launcher("the test wants it so".to_owned()));
-        }
-        assert!(!Mishaps::takes_one(&self.mishaps.panicking_starts), "the test wants it so");
-        tokio::time::sleep(Duration::from_millis(self.mishaps.start_lag_ms.load(Ordering::Relaxed))).await;
+impl OpenRoom {
+    fn build(&self, spec: &RoomSpec) -> Room {
+        let accelerator = (spec.isolation == Isolation::Microvm).then_some(Accelerator::Emulation);
+        let walls = Walls { isolation: spec.isolation, accelerator };
         let (host, cell) = UnixStream::pair().expect("a socket pair");
         let (exit, exited) = watch::channel(None);
         let kill = watch::Sender::new(false);
@@ -200,18 +194,43 @@ impl Sandbox for OpenRoom {
             }
         };
         let meter = Box::new(DiskGauge(self.mishaps.disk.subscribe()));
-        Ok(Room {
-            walls: loopd_sandbox::Walls::NAMESPACES,
-            channel: host,
-            outlet,
-            exit: exited,
-            meter,
-            guard: Box::new(Guard(kill)),
-        })
+        Room { walls, channel: host, outlet, exit: exited, meter, guard: Box::new(Guard(kill)) }
+    }
+}
+
+#[async_trait]
+impl Sandbox for OpenRoom {
+    fn kind(&self) -> &'static str {
+        "open"
     }
 
-    async fn adopt(&self, _spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
-        Ok(None)
+    async fn start(&self, spec: &RoomSpec) -> Result<Room, SandboxError> {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        if self.mishaps.no_rooms.load(Ordering::Relaxed) {
+            return Err(SandboxError::Environment("package `nosuch` does not install".to_owned()));
+        }
+        if Mishaps::takes_one(&self.mishaps.failing_starts) {
+            return Err(SandboxError::Launcher("the test wants it so".to_owned()));
+        }
+        assert!(!Mishaps::takes_one(&self.mishaps.panicking_starts), "the test wants it so");
+        tokio::time::sleep(Duration::from_millis(self.mishaps.start_lag_ms.load(Ordering::Relaxed))).await;
+        // A new room begins with files alone.
+        let _ = std::fs::remove_file(asleep(spec));
+        Ok(self.build(spec))
+    }
+
+    async fn adopt(&self, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        Ok(std::fs::remove_file(asleep(spec)).is_ok().then(|| self.build(spec)))
+    }
+
+    async fn suspend(&self, spec: &RoomSpec, room: Room) -> Result<(), SandboxError> {
+        assert_eq!(room.walls.isolation, Isolation::Microvm, "only such rooms can");
+        if Mishaps::takes_one(&self.mishaps.failing_suspensions) {
+            return Err(SandboxError::Launcher("the test wants it so".to_owned()));
+        }
+        std::fs::create_dir_all(&spec.directory).expect("a directory");
+        std::fs::write(asleep(spec), "").expect("written");
+        Ok(())
     }
 
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
@@ -219,6 +238,10 @@ impl Sandbox for OpenRoom {
         let names = sessions.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
         let session = |name: String| SessionId::parse("session", &name).expect("a session's");
         Ok(names.map(|name| Found { session: session(name), room: false, files: true, layers: Vec::new() }).collect())
+    }
+
+    fn keeps_files(&self, spec: &RoomSpec) -> bool {
+        spec.directory.is_dir()
     }
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
@@ -540,7 +563,7 @@ impl House {
             while let Some(item) = follower.next().await {
                 if let Followed::Event(event) = item.expect("an item") {
                     let done = last(&event.body);
-                    events.push(event);
+                    events.push(Event::clone(&event));
                     if done {
                         return;
                     }

@@ -4,12 +4,14 @@ use super::Backend;
 use super::sample::{Ids, at, other_workspace, workspace};
 use crate::{ListFilter, MakeError, Store, TimeRange};
 use loopd_domain::audit::Actor;
+use loopd_domain::environment::Isolation;
 use loopd_domain::identity::{ApiKey, NewKey, Scopes, Workspace};
 use loopd_domain::{ApiKeyId, IdSource, Timestamp, WorkspaceId};
 use std::sync::Arc;
 
 fn team(name: &str) -> Workspace {
-    Workspace { id: WorkspaceId::generate(&Ids), name: name.to_owned(), created_at: at(0) }
+    let (id, require_isolation) = (WorkspaceId::generate(&Ids), Isolation::Namespaces);
+    Workspace { id, name: name.to_owned(), require_isolation, created_at: at(0) }
 }
 
 fn key(workspace: WorkspaceId, created: Timestamp) -> ApiKey {
@@ -46,6 +48,26 @@ pub async fn workspaces_have_names_of_their_own(backend: &dyn Backend) {
     let first = store.workspaces().list(None, 2).await.expect("listed");
     assert_eq!(first, [a, b]);
     assert_eq!(store.workspaces().list(Some("b".to_owned()), 2).await.expect("listed"), [default]);
+}
+
+pub async fn what_a_workspace_requires_outlives_its_store(backend: &dyn Backend) {
+    let (a, strict) = (team("a"), Workspace { require_isolation: Isolation::Microvm, ..team("b") });
+    {
+        let store = backend.open().await;
+        store.workspaces().create(a.clone()).await.expect("made");
+        store.workspaces().create(strict.clone()).await.expect("made");
+        let raised = store.workspaces().require(&a.id, Isolation::Microvm).await.expect("written");
+        assert_eq!(raised, Some(Workspace { require_isolation: Isolation::Microvm, ..a.clone() }));
+        assert_eq!(store.workspaces().require(&other_workspace(), Isolation::Microvm).await.expect("answered"), None);
+    }
+    let store = backend.open().await;
+    assert_eq!(store.workspaces().named("b").await.expect("readable"), Some(strict));
+    let found = store.workspaces().get(&a.id).await.expect("readable").expect("there");
+    assert_eq!(found.require_isolation, Isolation::Microvm);
+    let lowered = store.workspaces().require(&a.id, Isolation::Namespaces).await.expect("written");
+    assert_eq!(lowered, Some(a));
+    let untouched = store.workspaces().named("default").await.expect("readable").expect("there");
+    assert_eq!(untouched.require_isolation, Isolation::Namespaces);
 }
 
 pub async fn a_key_is_found_by_its_digest(backend: &dyn Backend) {

@@ -68,7 +68,7 @@ macro_rules! conformance_suite {
             ],
             environments: [are_created_read_changed_and_deleted, environments_are_listed_in_pages, environments_are_created_once],
             identity: [
-                workspaces_have_names_of_their_own, a_key_is_found_by_its_digest,
+                workspaces_have_names_of_their_own, what_a_workspace_requires_outlives_its_store, a_key_is_found_by_its_digest,
                 revoking_is_for_good_and_keeps_the_first_time, the_last_use_never_goes_back,
                 keys_are_listed_in_pages_of_their_workspace
             ],

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_due.sql"),
     include_str!("migrations/0003_vaults.sql"),
     include_str!("migrations/0004_keys_audit.sql"),
+    include_str!("migrations/0005_required_isolation.sql"),
 ];
 
 /// Applies what is missing. Reads first and writes only to a file that is empty or ours.
@@ -135,6 +136,19 @@ mod tests {
         let holders: String =
             db.query_row("SELECT group_concat(owner) FROM leases", [], |row| row.get(0)).expect("one");
         assert_eq!(holders, "own_a");
+    }
+
+    #[test]
+    fn workspaces_that_were_there_require_no_more_than_before() {
+        let db = memory();
+        let path = Path::new("a.db");
+        migrate_with(&db, path, &MIGRATIONS[..4]).expect("the first four");
+        db.execute("INSERT INTO workspaces (id, name, created_at) VALUES ('wrkspc_1', 'team', 7)", []).expect("a row");
+        migrate(&db, path).expect("brought up to date");
+        let required = db
+            .prepare("SELECT DISTINCT require_isolation FROM workspaces")
+            .and_then(|mut query| query.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>());
+        assert_eq!(required.expect("readable"), ["namespaces"]);
     }
 
     #[test]

@@ -5,14 +5,30 @@ use super::columns::{int, read_id, read_time};
 use crate::port::{MakeError, StoreError, Workspaces};
 use async_trait::async_trait;
 use loopd_domain::WorkspaceId;
+use loopd_domain::environment::Isolation;
 use loopd_domain::identity::Workspace;
 use loopd_domain::limits::WORKSPACES_MAX;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-const COLUMNS: &str = "id, name, created_at";
+const COLUMNS: &str = "id, name, created_at, require_isolation";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Workspace> {
-    Ok(Workspace { id: read_id(row, 0, WorkspaceId::parse)?, name: row.get(1)?, created_at: read_time(row, 2)? })
+    Ok(Workspace {
+        id: read_id(row, 0, WorkspaceId::parse)?,
+        name: row.get(1)?,
+        created_at: read_time(row, 2)?,
+        require_isolation: read_isolation(row, 3)?,
+    })
+}
+
+/// A kind that this program does not know is not taken for a weaker one.
+fn read_isolation(row: &Row<'_>, at: usize) -> rusqlite::Result<Isolation> {
+    let word: String = row.get(at)?;
+    let unknown = || {
+        let told = format!("`{word}` is no kind of room");
+        rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, told.into())
+    };
+    Isolation::parse(&word).ok_or_else(unknown)
 }
 
 fn by_name(db: &Connection, name: &str) -> Result<Option<Workspace>, StoreError> {
@@ -33,12 +49,20 @@ fn create(db: &Connection, workspace: &Workspace) -> Result<Result<(), MakeError
     if count >= int(WORKSPACES_MAX) {
         return Ok(Err(MakeError::Full { max: WORKSPACES_MAX }));
     }
-    db.prepare_cached("INSERT INTO workspaces (id, name, created_at) VALUES (?1, ?2, ?3)")?.execute(params![
-        workspace.id.as_str(),
-        workspace.name,
-        workspace.created_at.micros()
-    ])?;
+    db.prepare_cached("INSERT INTO workspaces (id, name, created_at, require_isolation) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            workspace.id.as_str(),
+            workspace.name,
+            workspace.created_at.micros(),
+            workspace.require_isolation.as_str()
+        ])?;
     Ok(Ok(()))
+}
+
+fn require(db: &Connection, id: &WorkspaceId, isolation: Isolation) -> Result<Option<Workspace>, StoreError> {
+    let mut change = db.prepare_cached("UPDATE workspaces SET require_isolation = ?2 WHERE id = ?1")?;
+    change.execute(params![id.as_str(), isolation.as_str()])?;
+    by_id(db, id)
 }
 
 fn list(db: &Connection, after: Option<&str>, limit: usize) -> Result<Vec<Workspace>, StoreError> {
@@ -53,6 +77,11 @@ fn list(db: &Connection, after: Option<&str>, limit: usize) -> Result<Vec<Worksp
 impl Workspaces for SqliteStore {
     async fn create(&self, workspace: Workspace) -> Result<(), MakeError> {
         self.writer.write(move |db| create(db, &workspace)).await?
+    }
+
+    async fn require(&self, id: &WorkspaceId, isolation: Isolation) -> Result<Option<Workspace>, StoreError> {
+        let id = id.clone();
+        self.writer.write_always(move |db| require(db, &id, isolation)).await
     }
 
     async fn get(&self, id: &WorkspaceId) -> Result<Option<Workspace>, StoreError> {

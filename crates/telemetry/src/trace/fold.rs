@@ -9,6 +9,7 @@ use super::spans;
 use super::step::OpenStep;
 use super::{Span, SpanKind, SpanStatus, Trace};
 use crate::semconv;
+use loopd_domain::environment::{Accelerator, Isolation};
 use loopd_domain::event::{Event, EventBody, RetryStatus};
 use loopd_domain::network::Connection;
 use loopd_domain::session::{StopReason, TurnSettings};
@@ -22,6 +23,8 @@ pub struct TraceFold {
     root: Span,
     turn: Option<OpenTurn>,
     agent_name: Option<String>,
+    /// Of the room that the session has had last, where they are not namespaces.
+    walls: Option<(Isolation, Option<Accelerator>)>,
     /// Inputs that wait, and since when.
     queued: Vec<(EventId, Timestamp)>,
     /// Longest wait of the inputs that the next step takes up.
@@ -42,7 +45,15 @@ impl TraceFold {
         root.trace_id = ids::trace_id(session);
         root.set(semconv::CONVERSATION_ID, session.as_str());
         let session = session.clone();
-        TraceFold { session, root, turn: None, agent_name: None, queued: Vec::new(), queue_waited_ms: None }
+        TraceFold {
+            session,
+            root,
+            turn: None,
+            agent_name: None,
+            walls: None,
+            queued: Vec::new(),
+            queue_waited_ms: None,
+        }
     }
 
     /// What is known so far.
@@ -86,6 +97,17 @@ impl TraceFold {
             EventBody::StatusRunning { turn, settings } => self.run(event, *turn, settings),
             EventBody::StatusIdle { stop_reason, .. } => self.rest(event, stop_reason),
             EventBody::StatusTerminated { reason } => self.terminate(event.at, reason),
+            EventBody::RoomStarted { isolation, accelerator, waited_ms, woken } => {
+                self.walls = Some((*isolation, *accelerator));
+                self.name_walls();
+                if let Some(turn) = &mut self.turn {
+                    let before = turn.span.attributes.get(semconv::LOOPD_SANDBOX_WAITED_MS).and_then(|v| v.as_u64());
+                    turn.span.set(semconv::LOOPD_SANDBOX_WAITED_MS, before.unwrap_or(0).max(*waited_ms));
+                    if *woken {
+                        turn.span.set(semconv::LOOPD_SANDBOX_WOKEN, true);
+                    }
+                }
+            }
             EventBody::NetworkConnection { connection } => self.connect(event, connection),
             EventBody::NetworkConnectionsOmitted { count } => self.omit_connections(*count),
             _ => self.apply_to_turn(event),
@@ -138,6 +160,18 @@ impl TraceFold {
         span.set(semconv::LOOPD_TURN, number);
         self.turn = Some(OpenTurn { span, step: None, interrupted: false });
         self.name_turn();
+        self.name_walls();
+    }
+
+    fn name_walls(&mut self) {
+        let Some((isolation, accelerator)) = self.walls else { return };
+        let turn = self.turn.as_mut().map(|turn| &mut turn.span);
+        for span in turn.into_iter().chain([&mut self.root]) {
+            span.set(semconv::LOOPD_SANDBOX_ISOLATION, isolation.as_str());
+            if let Some(accelerator) = accelerator {
+                span.set(semconv::LOOPD_SANDBOX_ACCELERATOR, accelerator.as_str());
+            }
+        }
     }
 
     fn name_turn(&mut self) {

@@ -3,6 +3,7 @@
 
 use super::{Span, SpanKind, SpanStatus, Trace};
 use crate::semconv;
+use loopd_domain::environment::Accelerator;
 use loopd_domain::usage::MicroUsd;
 use serde_json::Value;
 
@@ -106,6 +107,7 @@ fn paint(span: &Span) -> Paint {
     match (span.status, span.kind) {
         (SpanStatus::Error, _) => Paint::Red,
         (SpanStatus::Interrupted | SpanStatus::Unknown, _) | (_, SpanKind::Recovery) => Paint::Yellow,
+        (_, SpanKind::Session) if is_emulated(span) => Paint::Yellow,
         (_, SpanKind::Session | SpanKind::Turn) => Paint::Bold,
         (SpanStatus::Open, _) => Paint::Cyan,
         (SpanStatus::Ok, _) => Paint::Plain,
@@ -127,6 +129,10 @@ fn label(span: &Span) -> String {
         }
         SpanKind::Step | SpanKind::ClientWait | SpanKind::RetryWait | SpanKind::Recovery => span.name.clone(),
     }
+}
+
+fn is_emulated(span: &Span) -> bool {
+    text(span, semconv::LOOPD_SANDBOX_ACCELERATOR) == Some(Accelerator::Emulation.as_str())
 }
 
 /// What is unusual about a span, most important first.
@@ -155,7 +161,18 @@ fn notes(span: &Span) -> Vec<String> {
     if let Some(verdict) = text(span, semconv::LOOPD_CALL_VERDICT) {
         notes.push(format!("client: {verdict}"));
     }
+    if let Some(isolation) = text(span, semconv::LOOPD_SANDBOX_ISOLATION).filter(|_| span.kind == SpanKind::Session) {
+        notes.push(match text(span, semconv::LOOPD_SANDBOX_ACCELERATOR) {
+            _ if is_emulated(span) => format!("{isolation}, emulated: slow"),
+            Some(accelerator) => format!("{isolation} ({accelerator})"),
+            None => isolation.to_owned(),
+        });
+    }
+    if span.attributes.contains_key(semconv::LOOPD_SANDBOX_WOKEN) {
+        notes.push("room woken".to_owned());
+    }
     let waits = [
+        (semconv::LOOPD_SANDBOX_WAITED_MS, "waited for a room"),
         (semconv::LOOPD_QUEUE_WAITED_MS, "input queued"),
         (semconv::LOOPD_CALL_WAITED_MS, "waited"),
         (semconv::LOOPD_FIRST_TOKEN_MS, "first token"),

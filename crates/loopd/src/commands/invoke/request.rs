@@ -68,6 +68,7 @@ fn body(
     put("model", model.filter(|_| is_new).map(|id| json!(id)));
     put("system", system.map(|text| json!(text)));
     put("tools", tools(&args.tools, is_new)?);
+    put("environment", args.isolation.as_ref().map(|kind| json!({"isolation": kind})));
     put("limits", args.max_steps.map(|steps| json!({"steps": steps})));
     put("output_schema", schema);
     Ok(Value::Object(body))
@@ -119,6 +120,16 @@ mod tests {
             body,
             json!({"stream": true, "event_deltas": previews, "input": "more", "session": "sesn_1", "limits": {"steps": 3}})
         );
+    }
+
+    #[test]
+    fn walls_are_asked_for_with_a_new_session() {
+        let body = of(&["--model", "m", "--isolation", "microvm", "x"]).expect("fine");
+        assert_eq!(body["environment"], json!({"isolation": "microvm"}));
+        assert!(of(&["--model", "m", "x"]).expect("fine").get("environment").is_none(), "the server's default");
+        for line in [["--session", "s", "--isolation", "microvm", "x"], ["--model", "m", "--isolation", "jail", "x"]] {
+            assert!(Cli::try_parse_from([&["loopd", "invoke"], line.as_slice()].concat()).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -38,16 +38,21 @@ pub async fn run(place: &Place, command: &KeysCommand) -> Result<Exit> {
 pub async fn workspaces(place: &Place, command: &WorkspacesCommand) -> Result<Exit> {
     let connection = Connection::operator(place).await?;
     let done = match command {
-        WorkspacesCommand::Create { name } => {
-            let made = connection.client.post(&["v1", "workspaces"], &json!({"name": name})).await;
-            made.map(|made| vec![made])
+        WorkspacesCommand::Create { name, require_isolation } => {
+            let body = json!({"name": name, "require_isolation": require_isolation});
+            connection.client.post(&["v1", "workspaces"], &body).await.map(|made| vec![made])
+        }
+        WorkspacesCommand::Update { name, require_isolation } => {
+            let body = json!({"require_isolation": require_isolation});
+            connection.client.post(&["v1", "workspaces", name], &body).await.map(|changed| vec![changed])
         }
         WorkspacesCommand::List => connection.client.list(&["v1", "workspaces"], &[], usize::MAX).await,
     };
     connection.close().await;
     let mut out = std::io::stdout().lock();
     for row in done? {
-        writeln!(out, "{:<34} {}", text(&row["id"], 64), text(&row["name"], 64))?;
+        let (id, name) = (text(&row["id"], 64), text(&row["name"], 64));
+        writeln!(out, "{id:<34} {name:<24} requires {}", text(&row["require_isolation"], 64))?;
     }
     Ok(Exit::Success)
 }

@@ -33,6 +33,8 @@ pub(super) struct Start {
     pub user: Option<u32>,
     pub kvm: bool,
     pub cgroups: Vec<OwnedFd>,
+    /// Of a file that it writes.
+    pub file_bytes: u64,
 }
 
 impl Jail {
@@ -66,6 +68,7 @@ impl Jail {
             descriptors: all.len() as u64,
             open_files: MACHINE_OPEN_FILES,
             processes: MACHINE_THREADS_MAX,
+            file_bytes: start.file_bytes,
         };
         let (here, there) = channel::pair().map_err(|errno| failed(format!("making a socket: {errno}")))?;
         let deadline = Some(Duration::from_millis(MACHINE_STARTS_MS));
@@ -126,6 +129,7 @@ mod tests {
             user: rustix::process::geteuid().is_root().then_some(USER),
             kvm: false,
             cgroups: Vec::new(),
+            file_bytes: 8 << 20,
         };
         let shell = Path::new("/bin/bash").canonicalize().unwrap();
         let (process, _) = Jail::new(&shell).unwrap().start(start).await.unwrap();
@@ -166,7 +170,7 @@ mod tests {
             unshare -U true 2>/dev/null && echo made a namespace
             (ulimit -c 1) 2>/dev/null && echo cores
             kill -9 -1 2>/dev/null; kill -9 2 2>/dev/null && echo killed
-            grep -E '^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status; ulimit -n";
+            grep -E '^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/self/status; ulimit -n; ulimit -f";
         let said = inside(script, Vec::new()).await;
         let fields: Vec<Vec<_>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
         let own = if rustix::process::geteuid().is_root() { USER.to_string() } else { "0".to_owned() };
@@ -179,7 +183,7 @@ mod tests {
         for set in &fields[3..8] {
             assert_eq!(set[1], "0000000000000000", "{said}");
         }
-        assert_eq!(fields[8..], [vec!["NoNewPrivs:", "1"], vec!["Seccomp:", "2"], vec!["256"]], "{said}");
+        assert_eq!(fields[8..], [vec!["NoNewPrivs:", "1"], vec!["Seccomp:", "2"], vec!["256"], vec!["8192"]], "{said}");
     }
 
     #[tokio::test]
@@ -221,6 +225,7 @@ mod tests {
             user,
             kvm: false,
             cgroups: Vec::new(),
+            file_bytes: 8 << 20,
         };
         let jail = Jail::new(Path::new("/usr/bin/no-such-program")).unwrap();
         let told = jail.start(start(user)).await.unwrap_err().to_string();
@@ -243,6 +248,7 @@ mod tests {
             user: rustix::process::geteuid().is_root().then_some(USER),
             kvm: false,
             cgroups: vec![procs],
+            file_bytes: 8 << 20,
         };
         let shell = Path::new("/bin/sh").canonicalize().unwrap();
         Jail::new(&shell).unwrap().start(start).await.unwrap();

@@ -9,12 +9,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+
+/// Between two looks at what a machine has said.
+const BETWEEN_WORDS: Duration = Duration::from_millis(20);
 
 /// What a machine says besides its link, as far as this server hears it.
 pub(super) struct Voices {
@@ -74,10 +78,12 @@ struct Tail(VecDeque<u8>);
 
 impl Tail {
     async fn hear(&mut self, stream: &mut (impl AsyncRead + Unpin)) {
-        let mut chunk = [0; 4 << 10];
+        let mut chunk = [0; 16 << 10];
         // A stream that cannot be read has nothing more to say.
         while let Ok(count @ 1..) = stream.read(&mut chunk).await {
             self.add(&chunk[..count]);
+            // A guest's serial port speaks byte by byte: one that floods it must not wake this process for each.
+            tokio::time::sleep(BETWEEN_WORDS).await;
         }
     }
 

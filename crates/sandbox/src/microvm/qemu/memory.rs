@@ -13,10 +13,11 @@ use std::os::unix::fs::FileExt;
 const PAGE: usize = 4 << 10;
 const CHUNK: usize = 1 << 20;
 
-/// Memory that holds nothing yet.
+/// Memory that holds nothing yet, and stays as large as it is.
 pub(super) fn empty(bytes: u64) -> io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     rustix::fs::ftruncate(&file, bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
     Ok(file)
 }
 
@@ -63,7 +64,7 @@ fn write_pages(to: &File, bytes: &[u8], at: u64) -> io::Result<()> {
 pub(super) fn load(file: &File) -> io::Result<OwnedFd> {
     let memory = File::from(empty(file.metadata()?.len())?);
     copy(file, &memory)?;
-    rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::SEAL)?;
     Ok(memory.into())
 }
 

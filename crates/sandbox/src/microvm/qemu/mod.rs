@@ -152,7 +152,7 @@ impl Qemu {
 
     /// Starts a process, and opens the monitor that is there for its beginning.
     async fn launch(&self, command: Command, launch: Launch) -> Result<(Machine, Qmp), VmmError> {
-        let Launch { birth, console, errors, user, cgroups } = launch;
+        let Launch { birth, console, errors, user, cgroups, file_bytes } = launch;
         let (hear_errors, errors_there) = errors;
         let start = Start {
             arguments: command.arguments,
@@ -161,6 +161,7 @@ impl Qemu {
             user,
             kvm: self.accelerator == Accelerator::Kvm,
             cgroups,
+            file_bytes,
         };
         let (process, pid) = self.jail.start(start).await?;
         let process = Arc::new(process);
@@ -199,6 +200,7 @@ struct Launch {
     errors: (pipe::Receiver, OwnedFd),
     user: Option<u32>,
     cgroups: Vec<OwnedFd>,
+    file_bytes: u64,
 }
 
 #[async_trait]
@@ -238,7 +240,8 @@ impl Vmm for Qemu {
             }
         };
         let errors = error_output().map_err(failed(STARTING))?;
-        let launch = Launch { birth, console, errors, user: order.user, cgroups: order.cgroups };
+        let file_bytes = file_bytes(&order.shape);
+        let launch = Launch { birth, console, errors, user: order.user, cgroups: order.cgroups, file_bytes };
         let (mut machine, mut qmp) = self.launch(command, launch).await?;
         machine.memory = own_memory;
         let Some((state, ignore_shared)) = incoming else { return Ok(machine) };
@@ -380,6 +383,12 @@ async fn end(machine: &Machine) {
     if let Err(fault) = machine::end(&machine.process).await {
         tracing::error!(pid = machine.pid, %fault, "waiting for a machine to end");
     }
+}
+
+/// The largest file that a machine has reason to write: its disk, or itself when it is suspended, with what stands around its memory.
+fn file_bytes(shape: &Shape) -> u64 {
+    const AROUND: u64 = 64 << 20;
+    shape.disk_bytes.max(shape.memory_bytes + shape.memory_bytes / 8 + AROUND)
 }
 
 /// A connected pair, the second end for QEMU.

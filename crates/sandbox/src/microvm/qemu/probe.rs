@@ -162,7 +162,7 @@ pub(super) async fn trial(
     command.kernel(Kernel { kernel: kernel.into(), initramfs: None }, qemu.tsc_khz);
     let errors = error_output().map_err(failed(STARTING))?;
     let user = rustix::process::geteuid().is_root().then_some(NOBODY);
-    let launch = Launch { birth, console, errors, user, cgroups: Vec::new() };
+    let launch = Launch { birth, console, errors, user, cgroups: Vec::new(), file_bytes: TRIAL_MEMORY_BYTES };
     let (mut machine, qmp) = match qemu.launch(command, launch).await {
         Ok(launched) => launched,
         Err(fault) => return Ok(Some(fault.to_string())),

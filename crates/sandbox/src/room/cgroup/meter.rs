@@ -1,12 +1,18 @@
 //! What a room's cgroups say about limits that were reached: counters that only rise.
+//!
+//! Their files stay open: they are read with every result, and to find and open them costs several times what reading does.
 
 use crate::port::Reached;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 /// File, and the name of its counter: memory in both versions, then processes.
 const KILLS: [(&str, &str); 2] = [("memory.events", "oom_kill"), ("memory.oom_control", "oom_kill")];
 const REFUSALS: [(&str, &str); 1] = [("pids.events", "max")];
+
+/// Bytes of such a file: a few short lines.
+const COUNTERS_BYTES_MAX: usize = 1_024;
 
 /// The counters of one room.
 #[derive(Debug, Default)]
@@ -18,7 +24,7 @@ pub(crate) struct Counters {
 #[derive(Debug, Default)]
 struct Counter {
     /// `None` where nothing counts.
-    of: Option<(PathBuf, &'static str)>,
+    of: Option<(File, &'static str)>,
     seen: u64,
 }
 
@@ -43,8 +49,8 @@ impl Counters {
 
 impl Counter {
     fn find(cgroups: &[PathBuf], names: &[(&str, &'static str)]) -> Self {
-        let files = cgroups.iter().flat_map(|cgroup| names.iter().map(|(file, key)| (cgroup.join(file), *key)));
-        Counter { of: files.into_iter().find(|(file, _)| file.exists()), seen: 0 }
+        let mut files = cgroups.iter().flat_map(|cgroup| names.iter().map(|(file, key)| (cgroup.join(file), *key)));
+        Counter { of: files.find_map(|(file, key)| Some((File::open(file).ok()?, key))), seen: 0 }
     }
 
     fn rose(&mut self) -> bool {
@@ -55,14 +61,17 @@ impl Counter {
 }
 
 /// The value of `key` among lines of "key value". `None` where the room is gone, or an old kernel does not count.
-fn count(file: &Path, key: &str) -> Option<u64> {
-    let text = fs::read_to_string(file).ok()?;
+fn count(file: &File, key: &str) -> Option<u64> {
+    let mut bytes = [0; COUNTERS_BYTES_MAX];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    let text = str::from_utf8(&bytes[..length]).ok()?;
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn what_rises_is_told_once() {

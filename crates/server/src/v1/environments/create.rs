@@ -25,7 +25,7 @@ pub async fn create(
 ) -> Answer<Json<Environment>> {
     let request = Request::of("environments.create", &state, &caller, &headers, &body.digest)?;
     let read = environment::read_new(body.value)?;
-    state.sessions.check_root(&read.config)?;
+    state.sessions.check_room(&caller.workspace, "config", &read.config).await?;
     let now = state.clock.now();
     let new = Definition {
         id: EnvironmentId::generate(state.ids.as_ref()),

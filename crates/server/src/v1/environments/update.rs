@@ -24,7 +24,7 @@ pub async fn update(
     if new == old {
         return Ok(Json(environment::write(&old)));
     }
-    state.sessions.check_root(&new.config)?;
+    state.sessions.check_room(&caller.workspace, "config", &new.config).await?;
     let new = Definition { updated_at: state.clock.now(), ..new };
     match state.store.environments().update(new.clone()).await? {
         true => Ok(Json(environment::write(&new))),

@@ -52,9 +52,10 @@ pub async fn invoke(
     };
     let accepted = accept(&state, &caller, &request, invocation, &settings).await?;
     caller.made(&accepted.session.id);
+    // Nobody sees what happens in the background.
+    let follower = (!matches!(mode, Mode::Background)).then(|| state.sessions.follow_accepted(&accepted));
     let place = Place {
         workspace: caller.workspace,
-        before: accepted.seq,
         head: Head {
             trace_id: turn_trace_id(&accepted.session.id, settings.traceparent.as_deref()),
             session: accepted.session.id,
@@ -62,11 +63,13 @@ pub async fn invoke(
             output_schema: settings.output_schema,
         },
     };
-    match (mode, open) {
-        (Mode::Wait, _) => Ok(Json(run::wait(&state, &place).await?).into_response()),
-        (Mode::Stream(previews), Some(open)) => run::stream(state, place, open, previews, seen).await,
-        (Mode::Stream(_), None) => Err(ApiError::internal("a stream without a place")),
-        (Mode::Background, _) => {
+    match (mode, follower, open) {
+        (Mode::Stream(previews), Some(follower), Some(open)) => {
+            Ok(run::stream(state, place, follower, open, previews, seen))
+        }
+        (Mode::Stream(_), ..) => Err(ApiError::internal("a stream without a place")),
+        (_, Some(follower), _) => Ok(Json(run::wait(&state, &place, follower).await?).into_response()),
+        (_, None, _) => {
             let answer = AnswerFold::new(place.head).answer();
             Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
         }

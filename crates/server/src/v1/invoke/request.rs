@@ -43,7 +43,11 @@ pub const FIELDS: &[Field] = &[
         "an agent id, or {id, version?}; `model`, `system`, `tools` and `mcp_servers` beside it override it for this session",
     ),
     may("session", Kind::Text, "go on in this session; otherwise a new one is made"),
-    may("environment", Kind::Any, "an environment id, or {networking?, isolation?, limits?}; for a new session"),
+    may(
+        "environment",
+        Kind::Any,
+        "an environment id, or {root?, networking?, isolation?, hibernation?, limits?}; for a new session",
+    ),
     may(
         "on_unknown_outcome",
         Kind::Text,

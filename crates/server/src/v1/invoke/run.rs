@@ -8,7 +8,7 @@ use crate::state::ServerState;
 use axum::response::Response;
 use loopd_domain::limits::PAGE_ROWS_MAX;
 use loopd_domain::{Seq, WorkspaceId};
-use loopd_session::{EventQuery, FollowFrom, Followed, Follower};
+use loopd_session::{EventQuery, Followed, Follower};
 use loopd_store::TimeRange;
 use serde_json::json;
 
@@ -16,21 +16,11 @@ use serde_json::json;
 #[derive(Clone)]
 pub struct Place {
     pub workspace: WorkspaceId,
-    /// The last seq before anything that it did.
-    pub before: Seq,
     pub head: Head,
 }
 
-impl Place {
-    async fn follow(&self, state: &ServerState) -> Answer<Follower> {
-        let from = FollowFrom::After(self.before);
-        Ok(state.sessions.follow(&self.workspace, &self.head.session, from).await?)
-    }
-}
-
 /// The answer, once the session rests.
-pub async fn wait(state: &ServerState, place: &Place) -> Answer<InvokeAnswer> {
-    let mut follower = place.follow(state).await?;
+pub async fn wait(state: &ServerState, place: &Place, mut follower: Follower) -> Answer<InvokeAnswer> {
     let mut fold = AnswerFold::new(place.head.clone());
     loop {
         match follower.next().await {
@@ -65,17 +55,17 @@ async fn complete(state: &ServerState, place: &Place, mut fold: AnswerFold) -> A
 }
 
 /// The turn's events as they come, then the answer as `loopd.invoke_result`. `seen`: the reader has these already.
-pub async fn stream(
+pub fn stream(
     state: ServerState,
     place: Place,
+    follower: Follower,
     open: StreamPlace,
     previews: Previews,
     seen: Option<Seq>,
-) -> Answer<Response> {
-    let follower = place.follow(&state).await?;
+) -> Response {
     let (outlet, response) = sse::open(open);
     tokio::spawn(pump(state, place, follower, outlet, previews, seen.unwrap_or(0)));
-    Ok(response)
+    response
 }
 
 async fn pump(
