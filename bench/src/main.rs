@@ -3,7 +3,7 @@
 //! Every benchmark measures loopd and its peers in one run, in turn, through the doors that a user has: the release binary,
 //! its HTTP interface, its default settings. Nothing in loopd knows that it is being measured.
 //!
-//! - [`step`], [`many`], [`start`], [`room`], [`rooms`], [`recover`], [`rest`], [`barrier`], [`egress`] (with [`outlet`]), [`build`]: one benchmark each, and its targets.
+//! - [`step`], [`many`], [`start`], [`room`], [`rooms`], [`recover`], [`rest`], [`barrier`], [`egress`] (with [`outlet`]), [`machines`], [`build`]: one benchmark each, and its targets.
 //! - [`ours`], [`python`], [`restate`], [`crun`]: what is compared; [`subject`] is their common face and the order of turns.
 //! - [`way`], [`site`]: connections out, through proxies and without, and what they lead to.
 //! - [`fake`]: the model without think time. [`floor`]: what no start can be faster than. [`stats`], [`report`], [`publish`]: from samples to docs/benchmarks.md.
@@ -17,6 +17,7 @@ mod floor;
 mod http;
 mod loopd;
 mod machine;
+mod machines;
 mod many;
 mod ours;
 mod outlet;
@@ -70,6 +71,7 @@ enum Which {
     Rest,
     Barrier,
     Egress,
+    Machines,
     Build,
     All,
 }
@@ -84,6 +86,7 @@ enum Benchmark {
     Rest,
     Barrier,
     Egress,
+    Machines,
     Build,
 }
 
@@ -100,8 +103,9 @@ impl Which {
             Which::Rest => &[Rest],
             Which::Barrier => &[Barrier],
             Which::Egress => &[Egress],
+            Which::Machines => &[Machines],
             Which::Build => &[Build],
-            Which::All => &[Start, Room, Rooms, Egress, Step, Many, Barrier, Rest, Recover],
+            Which::All => &[Start, Room, Rooms, Egress, Machines, Step, Many, Barrier, Rest, Recover],
         }
     }
 }
@@ -139,6 +143,7 @@ impl Benchmark {
             Benchmark::Rest => rest::run(place).await,
             Benchmark::Barrier => barrier::run(place).await,
             Benchmark::Egress => egress::run(place).await,
+            Benchmark::Machines => machines::run(place).await,
             Benchmark::Build => build::run(place).await,
         }
     }
