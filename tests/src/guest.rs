@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// Names the kernel's Debian package; `cargo xtask test` fetches it.
-const KERNEL: &str = "LOOPD_TEST_KERNEL";
+const KERNEL: &str = "E2E_KERNEL";
 /// Small, with what the tests of rooms run.
 const PACKAGES: &str = "bash,coreutils,curl,findutils,grep,iproute2,procps,python3,sed,tar,util-linux";
 

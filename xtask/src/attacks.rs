@@ -22,7 +22,7 @@ pub fn run() -> Result<()> {
     place::run(place::cargo().args(["build", "--profile", "ci", "--package", "loopd"]))?;
     let mut suite = place::cargo();
     suite.args(["run", "--profile", "ci", "--package", "loopd-tests", "--bin", "attacks", "--"]).arg(modules);
-    suite.env("E2E_BINARY", place::target().join("ci/loopd")).env("LOOPD_TEST_KERNEL", kernel);
+    suite.env("E2E_BINARY", place::target().join("ci/loopd")).env("E2E_KERNEL", kernel);
     let table = place::output(&mut suite)?;
     println!("{table}");
     let page = place::root().join(PAGE);

@@ -66,7 +66,7 @@ fn rust(loopd: &Path, skips: &Path, kernel: Option<&Path>) -> Result<Tally> {
         false => command.args(["test", "--workspace", "--profile", "ci", "--no-fail-fast"]),
     };
     command.env("E2E_BINARY", loopd).env("E2E_SKIPS", skips);
-    command.envs(kernel.map(|package| ("LOOPD_TEST_KERNEL", package)));
+    command.envs(kernel.map(|package| ("E2E_KERNEL", package)));
     let count = if with_nextest { Tally::of_nextest } else { Tally::of_libtest };
     let (mut tally, text) = streamed(&mut command, count)?;
     for name in tally::unsteady(&text) {

@@ -229,8 +229,8 @@ fn a_whole_image_of_this_host() {
     if !has_e2fsprogs() {
         return;
     }
-    let Some(package) = std::env::var_os("LOOPD_TEST_KERNEL").map(PathBuf::from).or_else(fetched) else {
-        return skip("no kernel's package is here: `cargo xtask test` fetches it, or LOOPD_TEST_KERNEL names it");
+    let Some(package) = std::env::var_os("E2E_KERNEL").map(PathBuf::from).or_else(fetched) else {
+        return skip("no kernel's package is here: `cargo xtask test` fetches it, or E2E_KERNEL names it");
     };
     let directory = tempfile::tempdir().unwrap();
     let images = GuestImages::new(directory.path());

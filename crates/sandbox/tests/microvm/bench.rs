@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A file with a kernel as Debian packs it.
-const KERNEL: &str = "LOOPD_TEST_KERNEL";
+const KERNEL: &str = "E2E_KERNEL";
 const MEMORY_BYTES: u64 = 128 << 20;
 const DISK_BYTES: u64 = 16 << 20;
 /// A host id of nobody.

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// A file with the guests' kernel (a Debian package), for machines that cannot fetch one.
-const KERNEL: &str = "LOOPD_TEST_KERNEL";
+const KERNEL: &str = "E2E_KERNEL";
 
 /// What rules of the suite are tried with, besides the small base's packages.
 const MORE: [&str; 3] = ["mount", "openssl", "python3"];

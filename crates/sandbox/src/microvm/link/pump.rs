@@ -64,6 +64,8 @@ async fn pump(socket: &UnixStream, shared: &Shared, silence: Duration) -> Result
         };
         if ready.is_writable() {
             send(socket, &mut shared.state().link)?;
+            // Whoever waited for space has it now, and no word of the guest's may come to say so.
+            shared.notice()?;
         }
         if ready.is_readable() {
             let bytes = receive(socket, &mut buffer)?;

@@ -128,6 +128,11 @@ impl Shared {
         (state.is_held, state.heard) = (is_held, Instant::now());
     }
 
+    /// What came of sending.
+    pub(super) fn notice(&self) -> Result<(), LinkDead> {
+        self.state().take_events(&self.wish)
+    }
+
     /// What was read of the machine's socket.
     pub(super) fn hear(&self, bytes: &[u8]) -> Result<(), LinkDead> {
         let mut state = self.state();
