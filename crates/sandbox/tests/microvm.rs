@@ -23,7 +23,7 @@ use tokio::io::AsyncReadExt;
 
 /// How many copies of one machine draw, when nobody names a number.
 const COPIES: usize = 20;
-const COPIES_NAMED: &str = "LOOPD_TEST_COPIES";
+const COPIES_NAMED: &str = "E2E_COPIES";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conforms() {
