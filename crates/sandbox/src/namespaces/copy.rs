@@ -1,9 +1,10 @@
 //! A session's directory as files that come and go: which parts it has, and whose each of them is.
 
-use super::directory::{PARTS, prepare};
+use super::directory::prepare;
 use crate::SandboxError;
 use crate::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
 use crate::room::ids::Ids;
+use loopd_jail::ids::PARTS;
 use std::io;
 use std::path::Path;
 

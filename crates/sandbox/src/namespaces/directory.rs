@@ -14,20 +14,11 @@
 //! was written by a stranger and is never followed.
 
 use crate::room::ids::{self, Ids};
-use loopd_jail::ids::{AGENT_OFFSET, CELL_OFFSET};
+use loopd_jail::ids::PARTS;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
-
-/// Name, and whose it is, counted from the session's first id. The workspace comes last: it is the sign that all is done.
-pub(super) const PARTS: [(&str, u32); 5] = [
-    ("home", AGENT_OFFSET),
-    ("outputs", AGENT_OFFSET),
-    ("uploads", CELL_OFFSET),
-    ("memory", CELL_OFFSET),
-    ("workspace", AGENT_OFFSET),
-];
 
 /// Whether it is a directory of ours, made to its end.
 pub(super) fn is_complete(directory: &Path) -> bool {
@@ -84,6 +75,7 @@ fn give(path: &Path, owner: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loopd_jail::ids::AGENT_OFFSET;
 
     #[test]
     fn a_session_keeps_its_ids() {

@@ -3,8 +3,8 @@
 //! What is in there was written by a stranger and may be changing: nothing is followed, nothing is opened but directories, and
 //! what goes away meanwhile is not counted.
 
-use super::directory::PARTS;
 use loopd_domain::limits::{DISK_LOOK_ENTRIES_MAX, FILE_DEPTH_MAX};
+use loopd_jail::ids::PARTS;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result};
 use std::collections::HashSet;

@@ -4,15 +4,14 @@
 //! is added; at last a whole room is started, and its cell must be heard.
 
 use super::{NamespaceSandbox, Rooms, disk};
-use crate::{Check, CheckVerdict, Room, RoomSpec, Sandbox};
+use crate::room::trial::{broken, degraded, hear, works};
+use crate::{Check, RoomSpec, Sandbox};
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{DISK_LOOK_EVERY_MS, ROOMS_PARKED_MAX, ROOMS_WAITING_MIN};
 use loopd_domain::{Epoch, SessionId};
-use loopd_protocol::{ToCell, VERSION, codec};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 /// A room that says nothing for so long is not going to.
@@ -149,7 +148,7 @@ async fn whole_room(sandbox: &NamespaceSandbox) -> Check {
     let spec = RoomSpec::plain(session, Epoch(1), directory);
     let begun = Instant::now();
     let heard = match sandbox.start(&spec).await {
-        Ok(room) => hear(room, &spec, begun).await,
+        Ok(room) => hear(room, &spec, begun, PATIENCE).await,
         Err(fault) => Err(fault.to_string()),
     };
     let removed = sandbox.remove(&spec).await;
@@ -192,46 +191,10 @@ async fn parked_rooms(sandbox: &NamespaceSandbox) -> Check {
     }
 }
 
-/// Says to the cell who asks, as a host does; waits for its first byte, then for the room's end. Answers how long the first took.
-async fn hear(room: Room, spec: &RoomSpec, begun: Instant) -> Result<Duration, String> {
-    let Room { mut channel, mut exit, guard, .. } = room;
-    let attach = ToCell::Attach { version: VERSION, session: spec.session.clone(), epoch: spec.epoch };
-    let mut frame = Vec::new();
-    codec::encode(&attach, &mut frame).map_err(|fault| fault.to_string())?;
-    let heard = tokio::time::timeout(PATIENCE, async {
-        channel.write_all(&frame).await?;
-        channel.read(&mut [0]).await
-    })
-    .await;
-    let took = begun.elapsed();
-    guard.kill();
-    let ended = tokio::time::timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
-    match (heard, ended) {
-        (_, Err(_)) => Err(format!("it was killed and did not end in {PATIENCE:?}")),
-        (Ok(Ok(1..)), _) => Ok(took),
-        (Err(_), _) => Err(format!("its cell said nothing in {PATIENCE:?}")),
-        (Ok(_), Ok(exit)) => Err(match exit.ok().and_then(|exit| exit.clone()) {
-            Some(crate::RoomExit::Failed(cause)) => cause,
-            other => format!("its cell said nothing before it ended: {other:?}"),
-        }),
-    }
-}
-
-fn works(name: &str, detail: String) -> Check {
-    Check { name: name.to_owned(), verdict: CheckVerdict::Works, detail, remedy: String::new() }
-}
-
-fn degraded(name: &str, detail: String, remedy: &str) -> Check {
-    Check { name: name.to_owned(), verdict: CheckVerdict::Degraded, detail, remedy: remedy.to_owned() }
-}
-
-fn broken(name: &str, detail: String, remedy: &str) -> Check {
-    Check { name: name.to_owned(), verdict: CheckVerdict::Broken, detail, remedy: remedy.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CheckVerdict;
 
     #[test]
     fn a_line_that_failed_comes_with_a_remedy() {

@@ -2,7 +2,7 @@
 //! the host's kernel, ids. It knows no backend.
 //!
 //! Whose a room is, from one server to the next, is in [`place`] and [`record`]; what it may use in [`cgroup`]; whose ids a
-//! session has in [`ids`]; how it ends in [`ending`] and [`guard`].
+//! session has in [`ids`]; how it ends in [`ending`] and [`guard`]; how it is tried in [`trial`].
 
 pub(crate) mod cgroup;
 pub(crate) mod data;
@@ -14,3 +14,4 @@ pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod removal;
 pub(crate) mod root;
+pub(crate) mod trial;
