@@ -20,6 +20,7 @@
 mod adoption;
 mod batch;
 mod broker;
+mod holding;
 mod host_calls;
 mod limits;
 mod listing;
@@ -156,6 +157,8 @@ pub struct Driver {
     room_may_be_there: bool,
     /// What stands around the room, until the journal has it.
     walls_to_tell: Option<EventBody>,
+    /// When what the ledger holds is written at the latest.
+    held_until: Option<Instant>,
     /// The service stops; what is awaited is waited for until then.
     drained_by: Option<Instant>,
     /// As whom the session is known to egress and vaults.
@@ -179,6 +182,8 @@ enum Wake {
     TimeUp,
     Hurry,
     Idle,
+    /// What is held has waited for long enough.
+    Held,
     Drained,
     /// Connections have ended that nothing else has written.
     Connections,
@@ -211,6 +216,7 @@ impl Driver {
             room_is_fresh: false,
             room_may_be_there: false,
             walls_to_tell: None,
+            held_until: None,
             drained_by: None,
         }
     }
@@ -269,7 +275,12 @@ impl Driver {
     async fn live(&mut self, origin: Origin) -> Result<std::convert::Infallible, Halt> {
         self.take_up(origin).await?;
         loop {
-            match self.wake().await {
+            let wake = self.wake().await;
+            if !matches!(wake, Wake::Frame(Ok(FromCell::Batch { .. }))) {
+                // Only the loop's next word is what it was held for.
+                self.write_held().await?;
+            }
+            match wake {
                 Wake::Mail(None) => return Err(Halt::Stopping(StopMode::HandOver)),
                 Wake::Mail(Some(mail)) => self.on_mail(mail).await?,
                 Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
@@ -287,10 +298,12 @@ impl Driver {
                 Wake::TimeUp => self.on_time_up().await?,
                 Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
                 Wake::Idle => return Err(Halt::Hibernate),
+                Wake::Held => {}
                 Wake::Connections => self.write_connections().await?,
                 Wake::Drained => return Err(Halt::Stopping(StopMode::HandOver)),
             }
             if self.drained_by.is_some() && !self.awaits() {
+                self.write_held().await?;
                 return Err(Halt::Stopping(StopMode::HandOver));
             }
         }
@@ -324,6 +337,7 @@ impl Driver {
             () = until(time_up_at) => Wake::TimeUp,
             () = until(self.hurry_by) => Wake::Hurry,
             () = until(idle_at) => Wake::Idle,
+            () = until(self.held_until) => Wake::Held,
             () = until(self.drained_by) => Wake::Drained,
             () = connections.due(turn, in_turn) => Wake::Connections,
         }
@@ -369,7 +383,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Writes what the session itself does. Patient with a store that is not available for a moment.
+    /// Writes what the session itself does, and what is held. Patient with a store that is not available for a moment.
     async fn commit(&mut self, draft: &Draft) -> Result<(), Halt> {
         let mut pause = WRITE_PAUSE;
         for _ in 1..WRITE_TRIES {
@@ -379,10 +393,17 @@ impl Driver {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                outcome => return outcome.map_err(halt),
+                outcome => return self.written(outcome),
             }
         }
-        self.ledger.commit(draft, None).await.map_err(halt)
+        let outcome = self.ledger.commit(draft, None).await;
+        self.written(outcome)
+    }
+
+    fn written(&mut self, outcome: Result<(), AppendError>) -> Result<(), Halt> {
+        outcome.map_err(halt)?;
+        self.held_until = None;
+        Ok(())
     }
 
     async fn on_time_up(&mut self) -> Result<(), Halt> {
