@@ -46,8 +46,7 @@ async fn found_by_calls(names: &[&str]) -> Vec<bool> {
     house.send(&made.session.id, vec![message("go")]).await.expect("taken");
     house.until_idle(&made.session.id, 0).await;
     house.assert_legal(&made.session.id).await;
-    let found = found.lock().clone();
-    found
+    found.lock().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
