@@ -5,6 +5,7 @@
 
 use crate::digest::Digest;
 use crate::document::{Config, Manifest, parse};
+use crate::telling::Count;
 use crate::{ImageError, Settings};
 use loopd_domain::limits::{IMAGE_DOCUMENT_BYTES_MAX, IMAGE_PACKED_BYTES_MAX, REGISTRY_SILENCE_MS};
 use oci_client::client::{ClientConfig, ClientProtocol, current_platform_resolver};
@@ -95,9 +96,10 @@ impl Connection {
         digest: &Digest,
         size: u64,
         into: &Path,
+        count: Count,
     ) -> Result<(), ImageError> {
         let file = tokio::fs::File::create(into).await.map_err(|fault| ImageError::disk(into, fault))?;
-        let mut file = Announced { file, left: size };
+        let mut file = Announced { file, left: size, count };
         // By digest alone: a descriptor could name other addresses to fetch from.
         self.client.pull_blob(reference, digest.as_str(), &mut file).await.map_err(told)?;
         match file.left {
@@ -116,6 +118,7 @@ struct Bounded {
 struct Announced {
     file: tokio::fs::File,
     left: u64,
+    count: Count,
 }
 
 fn too_long() -> io::Error {
@@ -147,6 +150,7 @@ impl AsyncWrite for Announced {
         }
         let written = std::task::ready!(Pin::new(&mut self.file).poll_write(context, bytes))?;
         self.left -= written as u64;
+        self.count.add(written as u64);
         Poll::Ready(Ok(written))
     }
 

@@ -8,6 +8,7 @@ use loopd_domain::environment::RootSource;
 use loopd_domain::limits::{IMAGE_UNUSED_MS, LAYER_GRACE_MS};
 use loopd_images::{ImageErrorKind, Images, Resolved, Settings};
 use loopd_sandbox::RoomRoot;
+use loopd_sandbox::progress::Teller;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::{Host, Image, Server, layer};
@@ -25,12 +26,12 @@ fn read(path: &Path) -> String {
 
 async fn resolve(host: &Host, reference: &str) -> Result<Resolved, String> {
     let source = RootSource::Image { reference: reference.to_owned() };
-    host.images.resolve(&source).await.map_err(|fault| fault.to_string())
+    host.images.resolve(&source, &Teller::silent()).await.map_err(|fault| fault.to_string())
 }
 
 async fn archive(host: &Host, name: &str) -> Result<Resolved, String> {
     let source = RootSource::Archive { path: host.allowed.join(name).to_str().unwrap().to_owned() };
-    host.images.resolve(&source).await.map_err(|fault| fault.to_string())
+    host.images.resolve(&source, &Teller::silent()).await.map_err(|fault| fault.to_string())
 }
 
 fn two_layers() -> Image {
@@ -161,7 +162,7 @@ async fn only_registries_and_directories_that_are_allowed_are_asked() {
     std::os::unix::fs::symlink("root", host.allowed.join("alias")).unwrap();
     let directory = async |path: &str| {
         let source = RootSource::Directory { path: path.to_owned() };
-        host.images.resolve(&source).await.map_err(|fault| (fault.kind(), fault.to_string()))
+        host.images.resolve(&source, &Teller::silent()).await.map_err(|fault| (fault.kind(), fault.to_string()))
     };
     let at = |name: &str| host.allowed.join(name).to_str().unwrap().to_owned();
     assert_eq!(paths(&directory(&at("alias")).await.unwrap()), std::slice::from_ref(&root));

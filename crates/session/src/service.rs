@@ -165,7 +165,7 @@ impl SessionService {
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
         // Ahead of the disk: a session that does not arrive there takes its ledger along.
         ledger.adopt(draft.fold, last_hash, &draft.events);
-        let room = starts.then(|| tokio::spawn(driver::start(parts, &ledger)));
+        let room = starts.then(|| driver::start(parts, &ledger).spawned());
         // A session that only rests is nobody's.
         let lease = starts.then(|| Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) });
         fail::fail_point!("session::before_create");
@@ -181,10 +181,6 @@ impl SessionService {
         }
         let accepted = Accepted { session: stored, inputs: admitted.inputs, seq: 0, repeated: false };
         if let Some(room) = room {
-            let room: driver::StartingRoom = Box::pin(async move {
-                let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
-                room.await.map_err(lost)?
-            });
             self.spawn(&mut held, ledger, Some(room), Origin::Created);
         }
         drop(held);

@@ -27,10 +27,12 @@ mod mail;
 mod model;
 mod redact;
 mod room;
+mod starting;
 
 pub use mail::{Mail, Sent};
 pub use model::{session_error, spent};
-pub use room::{NOBODYS, StartedRoom, StartingRoom, spec, start};
+pub use room::{NOBODYS, StartedRoom, spec, start};
+pub use starting::{RoomProgress, StartingRoom};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
@@ -168,7 +170,9 @@ pub struct Driver {
 enum Wake {
     Mail(Option<Mail>),
     Frame(Result<FromCell, crate::link::LinkError>),
-    Room(Result<StartedRoom, SandboxError>),
+    Room(Box<Result<StartedRoom, SandboxError>>),
+    /// The room is so far.
+    Progress(RoomProgress),
     /// So many bytes are more than the session may have on disk.
     DiskFull(u64),
     Restart,
@@ -217,7 +221,7 @@ impl Driver {
 
     /// A room that was started while the session was being written.
     pub fn with_room(mut self, room: StartingRoom) -> Self {
-        self.room = RoomState::Starting(room);
+        self.room = RoomState::Starting(Box::new(room));
         self
     }
 
@@ -274,7 +278,8 @@ impl Driver {
                 Wake::Mail(Some(mail)) => self.on_mail(mail).await?,
                 Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
                 Wake::Frame(Err(fault)) => self.on_link_fault(fault).await?,
-                Wake::Room(outcome) => self.on_room(outcome).await?,
+                Wake::Room(outcome) => self.on_room(*outcome).await?,
+                Wake::Progress(progress) => self.on_progress(progress),
                 Wake::DiskFull(bytes) => self.on_disk_full(bytes).await?,
                 Wake::Restart => {
                     self.room = RoomState::None;
