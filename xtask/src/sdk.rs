@@ -18,6 +18,8 @@ pub fn run(loopd: &Path) -> Result<Tally> {
     let mut tally = Tally::default();
 
     let mut unittest = server.client(&python.program);
+    // Some tests want a server with a configuration of its own.
+    unittest.env("LOOPD_BINARY", loopd);
     unittest.args(["-m", "unittest", "discover", "-v", "-s", "tests/sdk/python", "-p", "test_*.py"]);
     tally += shown(&mut unittest, Tally::of_unittest)?;
 
