@@ -327,6 +327,11 @@ pub const ROOT_PATH_CHARS_MAX: usize = 4_096;
 pub const IMAGE_PINS_MAX: usize = 1_024;
 /// Images that are fetched or unpacked at the same time; more wait.
 pub const IMAGES_AT_WORK_MAX: usize = 2;
+/// How long a registry may take for one document, in milliseconds; bytes of a token or an error that it gives; and addresses to which it
+/// sends on, one after the other.
+pub const IMAGE_DOCUMENT_MS: u64 = 300_000;
+pub const REGISTRY_WORDS_BYTES_MAX: usize = 64 << 10;
+pub const REGISTRY_REDIRECTS_MAX: usize = 10;
 /// A registry that sends no byte for this long is given up, in milliseconds.
 pub const REGISTRY_SILENCE_MS: u64 = 60_000;
 /// How long a layer stays that nothing refers to, so that whoever was just given it can start a room; and how long an image stays

@@ -42,7 +42,7 @@ use loopd_domain::progress::{Progress, Stage};
 use loopd_domain::{Clock, Timestamp};
 use loopd_sandbox::RoomRoot;
 use loopd_sandbox::progress::Teller;
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 use parking_lot::Mutex;
 use pins::Pins;
 use registry::Registry;
@@ -277,13 +277,13 @@ impl Inner {
             return Ok(resolved);
         }
         let name = reference.whole();
-        let auth = registry::credentials(self.settings.docker_config.as_deref(), reference.registry())?;
+        let login = registry::credentials(self.settings.docker_config.as_deref(), reference.registry())?;
         // What was pinned and has been removed from the cache comes back as what it was.
         let known = if anew { None } else { self.pins.lock().all().get(&name).map(|pin| pin.digest.clone()) };
         let asked = known.map_or_else(|| reference.clone(), |digest| reference.clone_with_digest(digest.to_string()));
         tracing::info!(image = %asked, "asking a registry for an image");
         teller.say(Progress::of(Stage::Find, &what));
-        let registry = self.registry.connect(auth);
+        let registry = self.registry.connect(reference, login)?;
         let found = registry.find(&asked).await?;
         let (mut left, parts) = (self.limits.bytes, found.packed.len());
         for (number, (digest, (packed, size))) in found.config.layers.iter().zip(&found.packed).enumerate() {
@@ -299,7 +299,7 @@ impl Inner {
             let file = work.path().join("packed");
             let progress = |stage| Progress::of(stage, &what).part(number + 1, parts);
             let count = Count::new(teller.clone(), progress(Stage::Pull), Some(*size));
-            registry.fetch(reference, packed, *size, &file, count).await?;
+            registry.fetch(packed, *size, &file, count).await?;
             let count = Count::new(teller.clone(), progress(Stage::Unpack), Some(*size));
             let (inner, digest, limits) = (Arc::clone(&self), digest.clone(), Limits { bytes: left, ..self.limits });
             let added = blocking(move || {
