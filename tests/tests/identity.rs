@@ -70,7 +70,7 @@ async fn keys_are_made_listed_and_revoked_while_a_server_runs_and_it_is_written_
     assert_eq!(of_ci.next().expect("made")["action"], "keys.create");
     let denied = rows(root, &["audit", "--actor", id]);
     assert!(
-        denied.iter().any(|row| row["action"] == "agents.create" && row["result"]["type"] == "denied"),
+        denied.iter().any(|row| row["action"] == "agents.create" && row["result"]["type"] == "refused"),
         "{denied:?}"
     );
     let of_deploy =

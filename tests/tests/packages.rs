@@ -85,13 +85,13 @@ files = {
     "main.rs": 'fn main() { println!("hello from a crate"); }\n',
 }
 os.makedirs("index/gr/ee"), os.makedirs("crates")
-with tarfile.open("crates/greeting.crate", "w:gz") as packed:
+with tarfile.open(f"crates/{name}.crate", "w:gz") as packed:
     for path, text in files.items():
         entry = tarfile.TarInfo(f"{name}-1.0.0/{path}")
         entry.size, entry.mode = len(text), 0o644
         packed.addfile(entry, io.BytesIO(text.encode()))
-cksum = hashlib.sha256(open("crates/greeting.crate", "rb").read()).hexdigest()
-json.dump({"dl": f"{at}/crates/greeting.crate"}, open("index/config.json", "w"))
+cksum = hashlib.sha256(open(f"crates/{name}.crate", "rb").read()).hexdigest()
+json.dump({"dl": f"{at}/crates/{{crate}}.crate"}, open("index/config.json", "w"))
 json.dump({"name": name, "vers": "1.0.0", "deps": [], "cksum": cksum, "features": {}, "yanked": False}, open(f"index/gr/ee/{name}", "w"))
 "#;
 
