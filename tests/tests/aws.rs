@@ -132,7 +132,7 @@ async fn boto3_puts_and_gets_with_a_placeholder_for_its_key() {
     assert!(said.ends_with("all done\n"), "{said}\n{came:#?}\n{answer}");
     assert!(said.contains("listed 5\nabsent NoSuchKey\nrefused "), "{said}");
     // boto3 shows the status alone; the reason stands in the session's events.
-    let is_told = |frame: &Frame| frame.data["outcome"]["type"] == "violation";
+    let is_told = |frame: &Frame| frame.data["outcome"]["type"] == "refused";
     let told = http.follow(&session, 0).await.until(is_told).await.pop().expect("it is told").data;
     let reason = told["outcome"]["reason"].as_str().expect("a reason");
     assert!(reason.contains("was not made with the placeholder as secret key"), "{told}");

@@ -228,13 +228,17 @@ struct Printed {
 impl Printed {
     /// What there is to be told, if a line has ended.
     fn push(&mut self, text: &str) -> Option<Progress> {
-        let (ended, rest) = text.rsplit_once('\n')?;
-        let mut last = std::mem::replace(&mut self.rest, rest.chars().take(LINE_CHARS_MAX).collect());
-        last.push_str(ended);
-        self.lines += 1 + ended.matches('\n').count() as u64;
+        let Some((ended, rest)) = text.rsplit_once('\n') else {
+            let left = LINE_CHARS_MAX.saturating_sub(self.rest.chars().count());
+            self.rest.extend(text.chars().take(left));
+            return None;
+        };
+        let last = std::mem::take(&mut self.rest) + ended;
+        self.rest = rest.chars().take(LINE_CHARS_MAX).collect();
+        self.lines += last.split('\n').count() as u64;
         let shown = last.lines().rev().find(|line| !line.trim().is_empty());
-        let shown =
-            shown.map(|line| line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LINE_CHARS_MAX).collect());
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let shown = shown.map(|line| line.chars().map(plain).take(LINE_CHARS_MAX).collect());
         Some(self.progress.clone().lines(self.lines, shown))
     }
 }
@@ -323,5 +327,23 @@ impl FileSink for Outputs {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_and_the_last_one_is_shown() {
+        let mut printed = Printed { progress: Progress::of(Stage::Install, "x"), lines: 0, rest: String::new() };
+        let shown =
+            |progress: Option<Progress>| progress.map(|p| (p.amount.map_or(0, |a| a.done), p.line.unwrap_or_default()));
+        assert_eq!(shown(printed.push("Collec")), None);
+        assert_eq!(shown(printed.push("ting a\n\n")), Some((2, "Collecting a".to_owned())));
+        assert_eq!(shown(printed.push("one\ntwo\u{1b}[2J\nthr")), Some((4, "two [2J".to_owned())));
+        assert_eq!(shown(printed.push(&"e".repeat(1_000))), None);
+        let (lines, line) = shown(printed.push("!\n")).expect("a line has ended");
+        assert_eq!((lines, line.chars().count()), (5, LINE_CHARS_MAX));
     }
 }

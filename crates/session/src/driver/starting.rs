@@ -18,7 +18,7 @@ pub struct StartingRoom {
     made: Pin<Box<dyn Future<Output = Outcome> + Send>>,
     heard: Heard,
     since: Instant,
-    /// Nothing is told before; and then the last word again, even when there is no new one.
+    /// Nothing is told before, as most rooms are there by then; and then the last word again, even when there is no new one.
     next: Instant,
     again: Instant,
     /// From the first word on.
@@ -44,7 +44,8 @@ impl StartingRoom {
         let (teller, heard) = Teller::new();
         let since = Instant::now();
         let again = since + Duration::from_millis(ROOM_PROGRESS_QUIET_MS);
-        StartingRoom { made: Box::pin(make(teller)), heard, since, next: since, again, showing: None }
+        let next = since + Duration::from_millis(ROOM_PROGRESS_MS);
+        StartingRoom { made: Box::pin(make(teller)), heard, since, next, again, showing: None }
     }
 
     /// The same room, made in a task of its own from now on: also while nobody asks how far it is.
