@@ -237,6 +237,15 @@ async fn layers_may_lie_elsewhere_and_not_everywhere() {
     }
     server.send_on(Some(format!("http://{}/elsewhere/", server.address)));
     assert_eq!(paths(&resolve(&host, &reference).await.unwrap()).len(), 2);
+    // Who sends layers is not told who we are, whatever it asks for.
+    let thief = Server::start().await;
+    thief.demand_token("loopd", "open sesame");
+    host.docker_login(&server.address, "loopd", "open sesame");
+    let reference = server.publish("app:2", &Image::new(vec![layer(&[("etc/a", "another")])]));
+    server.send_on(Some(format!("http://{}/v2/x/blobs/", thief.address)));
+    let fault = resolve(&host, &reference).await.unwrap_err();
+    assert!(fault.contains("answered 401"), "{fault}");
+    assert_eq!(thief.requests(), 1, "no token was asked for");
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ class Flow(Case):
                 if event.type == "session.status_idle":
                     break
         told = [event for event in seen if event.type == "loopd.room_progress"]
-        self.assertTrue(all(event.stage for event in told), told)
+        self.assertEqual({(event.stage, event.what) for event in told}, {("install", "packages by pip")})
         order = [kind for kind in kinds(seen) if kind in ("user.message", "session.error", "session.status_idle")]
         self.assertEqual(order, ["user.message", "session.error", "session.status_idle"])
         self.assertEqual(seen[-1].stop_reason.type, "retries_exhausted")

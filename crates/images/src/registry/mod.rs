@@ -198,7 +198,9 @@ impl Connection {
     async fn ask(&self, path: &str) -> Result<Response, ImageError> {
         let known = self.authorization.lock().clone();
         let mut response = self.send(path, known).await?;
+        // Whoever the registry sends on to is not asked where our credentials are to go.
         if response.status() == StatusCode::UNAUTHORIZED
+            && response.url().as_str().starts_with(&self.base)
             && let Some(new) = self.authorize(response.headers()).await?
         {
             *self.authorization.lock() = Some(new.clone());
