@@ -19,9 +19,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// How long something may wait to be written: longer than a small read takes in a busy room, too short for anybody to notice.
-const HELD_AT_MOST: Duration = Duration::from_millis(10);
-
 /// Is told what became of a session's first commit.
 pub type Born = oneshot::Sender<Result<(), AppendError>>;
 
@@ -29,7 +26,7 @@ impl Driver {
     /// Makes the session with its first commit, and says so. `waits`: with what the room asks, rather than before all else.
     pub fn unborn(mut self, born: Born, waits: bool) -> Self {
         self.born = Some(born);
-        self.held_until = waits.then(|| Instant::now() + HELD_AT_MOST);
+        self.held_until = waits.then(|| self.hold_until());
         self
     }
 
@@ -63,8 +60,12 @@ impl Driver {
             return self.commit(draft).await;
         }
         self.ledger.hold(draft).map_err(super::halt)?;
-        self.held_until.get_or_insert(Instant::now() + HELD_AT_MOST);
+        self.held_until = Some(self.hold_until());
         Ok(())
+    }
+
+    fn hold_until(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.parts.held_ms)
     }
 
     pub(super) async fn write_held(&mut self) -> Result<(), Halt> {
