@@ -92,10 +92,10 @@ mod tests {
     fn words_are_for_people() {
         let pull = json!({"stage": "pull", "what": "image `a`", "part": 2, "parts": 5, "done": 1_048_576, "total": 4_194_304,
                           "unit": "bytes", "waited_ms": 5_300});
-        assert_eq!(words(&pull), "fetching image `a`, 2 of 5: 1 MiB of 4 MiB, 5.3 s");
+        assert_eq!(words(&pull), "fetching image `a`, 2 of 5: 1 MiB of 4 MiB, 5.30 s");
         let install = json!({"stage": "install", "what": "packages by pip", "done": 3, "unit": "lines", "line": "Collecting x\u{1b}[2J",
                              "waited_ms": 2_000});
-        assert_eq!(words(&install), "installing packages by pip: 3 lines, 2.0 s · Collecting x");
-        assert_eq!(words(&json!({"stage": "start", "waited_ms": 1_000})), "starting the room, 1.0 s");
+        assert_eq!(words(&install), "installing packages by pip: 3 lines, 2.00 s · Collecting x");
+        assert_eq!(words(&json!({"stage": "start", "waited_ms": 1_000})), "starting the room, 1.00 s");
     }
 }

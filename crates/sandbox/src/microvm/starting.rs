@@ -39,11 +39,14 @@ impl Machines {
         let files = self.data.locate(spec)?;
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
-        if !spec.root.layers().is_empty() {
-            spec.teller.say(Progress::of(Stage::Disk, "the machine's disks"));
+        let boots = || spec.teller.say(Progress::of(Stage::Boot, "the machine"));
+        match spec.root.layers() {
+            // The first time it is tried what kind of machine works here.
+            [] => boots(),
+            _ => spec.teller.say(Progress::of(Stage::Disk, "the machine's disks")),
         }
         let form = self.form(&spec.limits, &spec.root).await?;
-        spec.teller.say(Progress::of(Stage::Boot, "the machine"));
+        boots();
         // What takes long comes before the lock. That there is none is dealt with later.
         drop(self.template(&form).await);
         let found = Place::find(&path).await.map_err(unusable)?;
