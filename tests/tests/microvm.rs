@@ -153,6 +153,27 @@ async fn without_its_memory_a_session_keeps_its_files_and_the_model_is_told() {
     assert_eq!(told(&http.events(&session).await, "loopd.room_restarted").len(), 1);
 }
 
+/// A filler gets no further than its disk, is told so, and whoever deletes what it wrote goes on. With one large file, as no more than one
+/// word of the cell waits for the disk meanwhile, and with many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_an_error_of_the_call_and_the_session_goes_on() {
+    let Some((root, _turn)) = guest::root() else { return };
+    let server = Server::on(root, Options::default());
+    let http = server.http();
+    let limits = json!({"memory_bytes": 256u64 << 20, "disk_bytes": 128u64 << 20, "cpu_millis": 1_000});
+    let environment = machine(json!({"limits": limits}));
+    let fill = "head -c 200M /dev/zero > large; echo \"large: $?\"";
+    let (session, said) = begin(&http, environment, fill).await;
+    assert!(said.contains("No space left on device"), "{said}");
+    let many = "rm -f large; for n in $(seq 40); do head -c 4M /dev/zero > many-$n || break; sleep 0.1; done; echo \"stopped at $n\"";
+    let said = go_on(&http, &session, many).await;
+    assert!(said.contains("No space left on device") && said.contains("stopped at"), "{said}");
+    let said = go_on(&http, &session, "rm -f many-*; echo x > small && cat small && echo \"fine $((40 + 2))\"").await;
+    assert!(said.contains("fine 42"), "{said}");
+    let events = http.events(&session).await;
+    assert_eq!(told(&events, "loopd.room_started").len(), 1, "its machine is the one that it was: {events:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_way_out_of_a_machine_is_the_one_of_every_room() {
     let Some((root, _turn)) = guest::root() else { return };

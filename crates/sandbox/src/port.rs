@@ -155,6 +155,8 @@ pub enum RoomExit {
     Gone,
     /// The walls could not be built, or the backend lost sight of the room.
     Failed(String),
+    /// It lived, and what was around it went: a machine that crashed, was switched off, or stopped answering. Says what is known.
+    Lost(String),
 }
 
 #[derive(Debug, thiserror::Error)]
