@@ -1,7 +1,10 @@
 //! The pen of one session: plans entries against the fold, then writes them in one transaction.
 //!
-//! A [`Draft`] is a set of events that are legal one after the other. Nothing of it is visible, to this process or any
-//! other, until [`Ledger::commit`] has it on disk. There is one ledger per living session, and only its driver holds it.
+//! A [`Draft`] is a set of events that are legal one after the other. Nothing of it is visible to anybody else until
+//! [`Ledger::commit`] has it on disk. There is one ledger per living session, and only its driver holds it.
+//!
+//! What nobody outside could have noticed yet may be *held* ([`Ledger::hold`]): the ledger goes on from it, and the next
+//! commit writes it together with what follows from it (ADR 9).
 
 use crate::census::{Census, Presence};
 use crate::connections::Inbox;
@@ -14,7 +17,7 @@ use loopd_domain::fold::{IllegalEvent, SessionFold};
 use loopd_domain::mcp::{McpListings, McpServer, McpTool};
 use loopd_domain::session::Session;
 use loopd_domain::{CallId, Clock, EventId, IdSource, Seq, Timestamp};
-use loopd_store::{Append, AppendError, Claim, OnceRecord, SessionChange, Store, StoreError};
+use loopd_store::{Append, AppendError, Claim, Lease, OnceRecord, SessionChange, Store, StoreError};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,9 +29,13 @@ pub struct Ledger {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    /// Its fold is that of the journal as written.
+    /// Its fold is that of the journal as written, and of what is held.
     pub session: Session,
     last_hash: Hash,
+    /// Not written yet, ready to be: the last events that the fold has.
+    held: Vec<(Event, Entry)>,
+    /// The session itself is not written yet: the first commit makes it.
+    birth: Option<Birth>,
     pub conversation: Conversation,
     /// Bodies of the inputs that wait, oldest first.
     pub waiting: Vec<QueuedInput>,
@@ -63,6 +70,8 @@ impl Ledger {
             ids,
             session,
             last_hash,
+            held: Vec::new(),
+            birth: None,
             conversation: Conversation::default(),
             waiting: Vec::new(),
             arguments: HashMap::new(),
@@ -199,35 +208,69 @@ impl Ledger {
         Ok(())
     }
 
+    /// Goes on from a draft that is not on disk yet. It must not be shown to anybody, nor acted on outside the room, and it tells of
+    /// no connections: those are taken off their list when they are on disk.
+    pub fn hold(&mut self, draft: &Draft) -> Result<(), AppendError> {
+        let entries = seal(&self.last_hash, &draft.events)?;
+        let last_hash = entries.last().map_or(self.last_hash, |e| e.hash);
+        self.held.extend(draft.events.iter().cloned().zip(entries));
+        self.adopt(draft.fold.clone(), last_hash, &draft.events);
+        Ok(())
+    }
+
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The session is made by the first commit, with what is held then.
+    pub fn be_born(&mut self, birth: Birth) {
+        self.birth = Some(birth);
+    }
+
+    pub fn is_unborn(&self) -> bool {
+        self.birth.is_some()
+    }
+
     async fn write(
         &mut self,
         draft: &Draft,
         change: Option<SessionChange>,
         once: Option<OnceRecord>,
     ) -> Result<(), AppendError> {
-        let expected_seq = self.session.fold.last_seq;
-        let entries = seal(&self.last_hash, &draft.events)?;
-        let last_hash = entries.last().map_or(self.last_hash, |e| e.hash);
+        let expected_seq = self.session.fold.last_seq - self.held.len() as Seq;
+        let drafted = seal(&self.last_hash, &draft.events)?;
+        let last_hash = drafted.last().map_or(self.last_hash, |e| e.hash);
+        let entries: Vec<Entry> = self.held.iter().map(|(_, entry)| entry.clone()).chain(drafted).collect();
         let sizes: Vec<usize> = entries.iter().map(|e| e.payload.len()).collect();
-        let append = Append {
-            session: self.session.id.clone(),
-            epoch: self.session.epoch,
-            expected_seq,
-            entries,
-            fold: draft.fold.clone(),
-            change,
-            once,
-        };
-        self.store.journal().append(append).await?;
+        match self.birth.take() {
+            Some(Birth { lease, once }) => {
+                let session = Session { fold: draft.fold.clone(), ..self.session.clone() };
+                self.store.journal().create(session, entries, Some(lease), once).await?;
+            }
+            None => {
+                let append = Append {
+                    session: self.session.id.clone(),
+                    epoch: self.session.epoch,
+                    expected_seq,
+                    entries,
+                    fold: draft.fold.clone(),
+                    change,
+                    once,
+                };
+                self.store.journal().append(append).await?;
+            }
+        }
+        let held = std::mem::take(&mut self.held);
+        let events = held.iter().map(|(event, _)| event).chain(&draft.events);
         if let Some(announcer) = &self.announcer {
-            draft.events.iter().zip(sizes).for_each(|(event, bytes)| announcer.written(event, bytes));
+            events.zip(sizes).for_each(|(event, bytes)| announcer.written(event, bytes));
         }
         self.adopt(draft.fold.clone(), last_hash, &draft.events);
         self.connections.written(&draft.events);
         Ok(())
     }
 
-    /// Takes over what has been written already, as `create` does.
+    /// Takes over what is written, or is about to be, as `create` does.
     pub fn adopt(&mut self, fold: SessionFold, last_hash: Hash, events: &[Event]) {
         self.session.fold = fold;
         self.last_hash = last_hash;
@@ -256,6 +299,12 @@ impl Ledger {
             }
         }
     }
+}
+
+/// What a session is written with for the first time, beside its events.
+pub struct Birth {
+    pub lease: Lease,
+    pub once: Option<OnceRecord>,
 }
 
 /// Serialises events and links them.

@@ -61,6 +61,7 @@ impl Driver {
             Ok(after) => after,
             Err(Violation(reason)) => {
                 self.host.forget_held_back();
+                self.write_held().await?;
                 return self.on_room_lost(&format!("the cell asked for what cannot be: {reason}")).await;
             }
         };
@@ -70,6 +71,7 @@ impl Driver {
             self.commit(&draft).await?;
             fail::fail_point!("session::after_results");
         } else if !after.dispatch.is_empty() {
+            self.write_held().await?;
             self.check_journal().await?;
         }
         if after.ask.is_some() {

@@ -20,6 +20,7 @@
 mod adoption;
 mod batch;
 mod broker;
+mod holding;
 mod host_calls;
 mod limits;
 mod listing;
@@ -28,9 +29,10 @@ mod model;
 mod redact;
 mod room;
 
+pub use holding::Born;
 pub use mail::{Mail, Sent};
 pub use model::{session_error, spent};
-pub use room::{NOBODYS, StartedRoom, StartingRoom, spec, start};
+pub use room::{NOBODYS, StartingRoom, begins_at_once, spec, start};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
@@ -50,7 +52,7 @@ use loopd_domain::{CallId, EventId, SessionId};
 use loopd_protocol::FromCell;
 use loopd_sandbox::SandboxError;
 use loopd_store::{AppendError, StoreError};
-use room::RoomState;
+use room::{RoomState, StartedRoom};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +99,9 @@ pub enum Halt {
     Broken(IllegalEvent),
     #[error("the session was deleted")]
     Deleted,
+    /// Nobody but the one who asked for it has heard of it.
+    #[error("the session could not be made")]
+    Unborn,
     #[error("the service stops")]
     Stopping(StopMode),
 }
@@ -105,7 +110,7 @@ impl Halt {
     /// The next driver of the session, here or elsewhere, finds its room and goes on with it.
     fn leaves_room(&self) -> bool {
         match self {
-            Halt::Hibernate | Halt::Deleted | Halt::Stopping(StopMode::End) => false,
+            Halt::Hibernate | Halt::Deleted | Halt::Unborn | Halt::Stopping(StopMode::End) => false,
             Halt::Stopping(StopMode::HandOver) | Halt::Fenced => true,
             Halt::Overtaken | Halt::Store(_) | Halt::Broken(_) => true,
         }
@@ -156,6 +161,10 @@ pub struct Driver {
     room_may_be_there: bool,
     /// What stands around the room, until the journal has it.
     walls_to_tell: Option<EventBody>,
+    /// Waits to hear that the session is on disk.
+    born: Option<Born>,
+    /// When what the ledger holds is written at the latest.
+    held_until: Option<Instant>,
     /// The service stops; what is awaited is waited for until then.
     drained_by: Option<Instant>,
     /// As whom the session is known to egress and vaults.
@@ -179,6 +188,8 @@ enum Wake {
     TimeUp,
     Hurry,
     Idle,
+    /// What is held has waited for long enough.
+    Held,
     Drained,
     /// Connections have ended that nothing else has written.
     Connections,
@@ -211,12 +222,15 @@ impl Driver {
             room_is_fresh: false,
             room_may_be_there: false,
             walls_to_tell: None,
+            born: None,
+            held_until: None,
             drained_by: None,
         }
     }
 
-    /// A room that was started while the session was being written.
+    /// With work, and with a room for it that was begun while the session was being made.
     pub fn with_room(mut self, room: StartingRoom) -> Self {
+        self.channel.work_accepted();
         self.room = RoomState::Starting(room);
         self
     }
@@ -267,9 +281,16 @@ impl Driver {
     }
 
     async fn live(&mut self, origin: Origin) -> Result<std::convert::Infallible, Halt> {
+        if self.held_until.is_none() {
+            self.write_held().await?;
+        }
         self.take_up(origin).await?;
         loop {
-            match self.wake().await {
+            let wake = self.wake().await;
+            if !self.is_held_for(&wake) {
+                self.write_held().await?;
+            }
+            match wake {
                 Wake::Mail(None) => return Err(Halt::Stopping(StopMode::HandOver)),
                 Wake::Mail(Some(mail)) => self.on_mail(mail).await?,
                 Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
@@ -287,10 +308,12 @@ impl Driver {
                 Wake::TimeUp => self.on_time_up().await?,
                 Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
                 Wake::Idle => return Err(Halt::Hibernate),
+                Wake::Held => {}
                 Wake::Connections => self.write_connections().await?,
                 Wake::Drained => return Err(Halt::Stopping(StopMode::HandOver)),
             }
             if self.drained_by.is_some() && !self.awaits() {
+                self.write_held().await?;
                 return Err(Halt::Stopping(StopMode::HandOver));
             }
         }
@@ -324,6 +347,7 @@ impl Driver {
             () = until(time_up_at) => Wake::TimeUp,
             () = until(self.hurry_by) => Wake::Hurry,
             () = until(idle_at) => Wake::Idle,
+            () = until(self.held_until) => Wake::Held,
             () = until(self.drained_by) => Wake::Drained,
             () = connections.due(turn, in_turn) => Wake::Connections,
         }
@@ -369,8 +393,11 @@ impl Driver {
         Ok(())
     }
 
-    /// Writes what the session itself does. Patient with a store that is not available for a moment.
+    /// Writes what the session itself does, and what is held. Patient with a store that is not available for a moment.
     async fn commit(&mut self, draft: &Draft) -> Result<(), Halt> {
+        if self.ledger.is_unborn() {
+            return self.make_session(draft).await;
+        }
         let mut pause = WRITE_PAUSE;
         for _ in 1..WRITE_TRIES {
             match self.ledger.commit(draft, None).await {
@@ -379,10 +406,17 @@ impl Driver {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                outcome => return outcome.map_err(halt),
+                outcome => return self.written(outcome),
             }
         }
-        self.ledger.commit(draft, None).await.map_err(halt)
+        let outcome = self.ledger.commit(draft, None).await;
+        self.written(outcome)
+    }
+
+    fn written(&mut self, outcome: Result<(), AppendError>) -> Result<(), Halt> {
+        outcome.map_err(halt)?;
+        self.held_until = None;
+        Ok(())
     }
 
     async fn on_time_up(&mut self) -> Result<(), Halt> {

@@ -100,7 +100,7 @@ impl Driver {
         let outcome = RequestOutcome::Answered { stop: answer.stop, stop_details: answer.stop_details.clone() };
         let cost = self.end_request(&mut draft, &asking, outcome, answer.usage, first_token_ms, Some(&answer))?;
         fail::fail_point!("session::before_intents");
-        self.commit(&draft).await?;
+        self.take_answer(&draft).await?;
         fail::fail_point!("session::after_intents");
         self.rooms_lost = 0;
         if !self.begun {

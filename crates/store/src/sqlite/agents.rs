@@ -148,7 +148,7 @@ impl Agents for SqliteStore {
         version: Option<u64>,
     ) -> Result<Option<Agent>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.readers.read(move |db| get(db, &workspace, &id, version)).await
+        self.readers.row(move |db| get(db, &workspace, &id, version)).await
     }
 
     async fn update(&self, agent: Agent, expected: u64) -> Result<(), UpdateError> {

@@ -111,12 +111,12 @@ impl ApiKeys for SqliteStore {
 
     async fn find(&self, digest: &KeyDigest) -> Result<Option<ApiKey>, StoreError> {
         let digest = *digest;
-        self.readers.read(move |db| find(db, &digest)).await
+        self.readers.row(move |db| find(db, &digest)).await
     }
 
     async fn get(&self, workspace: &WorkspaceId, id: &ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.readers.read(move |db| get(db, &workspace, &id)).await
+        self.readers.row(move |db| get(db, &workspace, &id)).await
     }
 
     async fn list(&self, filter: ListFilter) -> Result<Vec<ApiKey>, StoreError> {

@@ -92,7 +92,7 @@ impl Environments for SqliteStore {
 
     async fn get(&self, workspace: &WorkspaceId, id: &EnvironmentId) -> Result<Option<Environment>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.readers.read(move |db| get(db, &workspace, &id)).await
+        self.readers.row(move |db| get(db, &workspace, &id)).await
     }
 
     async fn update(&self, environment: Environment) -> Result<bool, StoreError> {

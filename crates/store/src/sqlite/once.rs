@@ -56,7 +56,7 @@ impl Once for SqliteStore {
         not_before: Timestamp,
     ) -> Result<Option<OnceRecord>, StoreError> {
         let (workspace, key) = (workspace.clone(), key.to_owned());
-        let found = self.readers.read(move |db| find(db, &workspace, &key)).await?;
+        let found = self.readers.row(move |db| find(db, &workspace, &key)).await?;
         Ok(found.filter(|record| record.at >= not_before))
     }
 

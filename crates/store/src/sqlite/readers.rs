@@ -22,6 +22,21 @@ impl Readers {
         Ok(Readers { idle: Arc::new(Mutex::new(connections)), permits: Arc::new(Semaphore::new(CONNECTIONS)) })
     }
 
+    /// Reads a row by its key, here and now. That takes some microseconds, where handing it to another thread and back takes a hundred;
+    /// a page that nobody has read lately costs one read of the disk. When all connections are in use it waits like any other.
+    pub async fn row<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else { return self.read(work).await };
+        let db = self.idle.lock().pop().ok_or(StoreError::Closed)?;
+        let result = work(&db);
+        self.idle.lock().push(db);
+        drop(permit);
+        result
+    }
+
     /// Runs `work` on a thread that may block. What it reads with one statement is one moment of the store.
     pub async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where

@@ -141,7 +141,7 @@ fn delete(db: &Connection, workspace: &WorkspaceId, id: &SessionId) -> Result<bo
 impl Sessions for SqliteStore {
     async fn get(&self, workspace: &WorkspaceId, id: &SessionId) -> Result<Option<Session>, StoreError> {
         let (workspace, id) = (workspace.clone(), id.clone());
-        self.readers.read(move |db| get(db, &workspace, &id)).await
+        self.readers.row(move |db| get(db, &workspace, &id)).await
     }
 
     async fn list(&self, filter: SessionFilter) -> Result<Vec<Session>, StoreError> {

@@ -86,7 +86,7 @@ impl Workspaces for SqliteStore {
 
     async fn get(&self, id: &WorkspaceId) -> Result<Option<Workspace>, StoreError> {
         let id = id.clone();
-        self.readers.read(move |db| by_id(db, &id)).await
+        self.readers.row(move |db| by_id(db, &id)).await
     }
 
     async fn named(&self, name: &str) -> Result<Option<Workspace>, StoreError> {
