@@ -5,6 +5,8 @@
 
 #[path = "microvm/images.rs"]
 mod images;
+#[path = "microvm/killed.rs"]
+mod killed;
 #[path = "microvm/rogue.rs"]
 mod rogue;
 #[path = "microvm/support.rs"]

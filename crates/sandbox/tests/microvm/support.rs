@@ -82,6 +82,13 @@ impl Ground {
         MicrovmSandbox::with_vmm(self.data(), self.programs(), vmm).unwrap().with_waiting_rooms(0)
     }
 
+    /// Of another process, on a ground's data, with the test cell.
+    pub fn sandbox_on(data: &Path) -> MicrovmSandbox {
+        let cell = std::fs::read(env!("CARGO_BIN_EXE_loopd-test-cell")).unwrap();
+        let programs = Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &cell };
+        MicrovmSandbox::with_programs(data, programs).unwrap().with_waiting_rooms(0)
+    }
+
     pub fn subject(&self) -> Subject {
         self.subject_with_waiting(0)
     }
