@@ -227,6 +227,10 @@ impl Sandbox for MicrovmSandbox {
         self.machines.data.locate(spec).is_ok_and(|path| disk::exists(&path).unwrap_or(true))
     }
 
+    fn sleeps(&self, spec: &RoomSpec) -> bool {
+        self.machines.data.locate(spec).is_ok_and(|files| suspending::sleeps(&files))
+    }
+
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {
         self.machines.remove(spec).await
     }
