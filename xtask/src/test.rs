@@ -20,7 +20,7 @@ pub fn run() -> Result<()> {
     let skips = place::target().join("skips.txt");
     fs::write(&skips, "").with_context(|| format!("`{}`", skips.display()))?;
     let mut tally = rust(&loopd, &skips, kernel.as_deref())?;
-    tally += sdk::run(&loopd)?;
+    tally += sdk::run(&loopd, kernel.as_deref())?;
     tally += crash::run_short(&striking, kernel.as_deref())?;
     close(tally)
 }
@@ -38,7 +38,7 @@ fn guest_kernel() -> Result<Option<PathBuf>> {
 }
 
 pub fn run_sdk() -> Result<()> {
-    close(sdk::run(&build()?)?)
+    close(sdk::run(&build()?, guest_kernel()?.as_deref())?)
 }
 
 fn close(tally: Tally) -> Result<()> {
