@@ -15,6 +15,7 @@
 //! One file of tests: `cargo test -p loopd-tests --test invoke`. Tests that cannot run where they stand say so through
 //! [`skip`]: there is no silent pass.
 
+pub mod archive;
 pub mod attacks;
 pub mod binary;
 pub mod cli;
