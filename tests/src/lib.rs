@@ -7,6 +7,7 @@
 //! - [`cli`]: the command line, run to its end or signalled on its way.
 //! - [`effects`]: a service outside that counts what tools do to it.
 //! - [`guest`]: what virtual machines are made of.
+//! - [`linux`]: a plain Linux host of its own, for what depends on the kernel's settings.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`site`]: a web site that rooms want to reach.
 //! - [`script`]: system prompts for `builtin/script`.
@@ -17,9 +18,11 @@
 pub mod attacks;
 pub mod binary;
 pub mod cli;
+mod clock;
 pub mod effects;
 pub mod guest;
 pub mod http;
+pub mod linux;
 pub mod provider;
 pub mod script;
 pub mod server;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 13] = [
+const PROGRAMS: [(&str, &str, &str); 14] = [
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
@@ -23,6 +23,8 @@ const PROGRAMS: [(&str, &str, &str); 13] = [
     ("qemu-system-x86_64", "--version", "qemu-system-x86"),
     ("mke2fs", "-V", "e2fsprogs"),
     ("cpio", "--version", "cpio"),
+    // The first program of a machine that is a plain host.
+    ("busybox", "--help", "busybox-static"),
 ];
 
 /// The kernel that rooms with one of their own have in tests: a package that depends on the newest.
