@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 pub const TOP: &str = "/sys/fs/cgroup";
 const MIB: u64 = 1 << 20;
 /// What limits a room here, like those of no other room.
-const MEMORY: u64 = 96 * MIB;
+const MEMORY: u64 = 48 * MIB;
 const RATE: u64 = 4 * MIB;
 
 /// A cgroup below the top, made with all that is above it.
@@ -184,7 +184,7 @@ impl Limited {
         }
         // `tail` keeps its whole input, which has no line end.
         let said = self.runs("head -c 1000000000 /dev/zero | tail -n 1 | wc -c").await;
-        assert!(said.contains("memory limit of 96 MiB was reached"), "{said}\n{}", self.file("memory.events"));
+        assert!(said.contains("memory limit of 48 MiB was reached"), "{said}\n{}", self.file("memory.events"));
         assert!(!self.file("memory.events").contains("oom_kill 0"), "{}", self.file("memory.events"));
         let said = self.runs("echo it goes on").await;
         assert!(said.contains("it goes on") && !said.contains("limit"), "{said}");

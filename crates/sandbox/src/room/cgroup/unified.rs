@@ -6,6 +6,8 @@ use std::path::Path;
 
 /// In a single tree, the child cgroup that a server moves into so that its own can have children.
 pub(super) const LEAF: &str = "loopd-server";
+/// How many of those that are in the way are named.
+const NAMED: usize = 4;
 
 /// Makes the directory in a single tree and hands the controllers down to it and to its rooms.
 pub(super) fn open(
@@ -52,7 +54,9 @@ fn leave(files: &dyn Files, cgroup: &Path) -> io::Result<bool> {
         Err(fault) if fault.kind() != io::ErrorKind::AlreadyExists => return Err(fault),
         _ => {}
     }
-    files.write(&leaf.join("cgroup.procs"), &own)?;
+    files.write(&leaf.join("cgroup.procs"), &own).inspect_err(|_| {
+        let _ = files.remove(&leaf);
+    })?;
     match inside(files).and_then(|others| alone(&others)) {
         Ok(()) => Ok(true),
         Err(fault) => {
@@ -70,16 +74,15 @@ fn go_back(files: &dyn Files, cgroup: &Path) {
 
 /// `processes`: those that are in a cgroup that is to have children.
 fn alone(processes: &str) -> io::Result<()> {
-    match processes.trim() {
-        "" => Ok(()),
-        others => Err(io::Error::new(
-            io::ErrorKind::ResourceBusy,
-            format!(
-                "other processes are in it ({}), and a cgroup has processes or children",
-                others.replace('\n', ", ")
-            ),
-        )),
+    let others: Vec<&str> = processes.lines().collect();
+    if others.is_empty() {
+        return Ok(());
     }
+    let (named, more) = others.split_at(others.len().min(NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    let told =
+        format!("other processes are in it ({}{more}), and a cgroup has processes or children", named.join(", "));
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, told))
 }
 
 /// Enables what can be enabled for the children of a cgroup.
@@ -307,10 +310,21 @@ pub(super) mod tests {
     #[test]
     fn one_that_has_others_and_no_server_is_left_alone() {
         let kernel = Fake::new("shared/own", &["memory", "pids"]);
-        kernel.state.borrow_mut().others.insert("/c/shared".into(), 2);
-        let fault = kernel.open("shared").unwrap_err();
-        assert!(fault.to_string().contains("(0, 1)"), "{fault}");
+        for (count, told) in [(2, "(0, 1)"), (7, "(0, 1, 2, 3 and 3 more)")] {
+            kernel.state.borrow_mut().others.insert("/c/shared".into(), count);
+            let fault = kernel.open("shared").unwrap_err();
+            assert!(fault.to_string().contains(told), "{fault}");
+        }
         assert_eq!(kernel.written(), [""; 0]);
+    }
+
+    #[test]
+    fn one_that_it_cannot_move_within_is_left_as_it_was() {
+        let kernel = Fake::new("half", &["memory"]);
+        kernel.state.borrow_mut().closed = vec![Path::new("/c/half").join(LEAF).join("cgroup.procs")];
+        assert_eq!(kernel.open("half").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        let state = kernel.state.borrow();
+        assert_eq!(state.cgroups.keys().collect::<Vec<_>>(), [Path::new("/c"), Path::new("/c/half")]);
     }
 
     #[test]
