@@ -114,6 +114,9 @@ pub const PAGE_ROWS_DEFAULT: usize = 20;
 pub const EVENT_PAGE_ROWS_DEFAULT: usize = 1_000;
 /// How long a claim on a session lasts without renewal, in milliseconds.
 pub const LEASE_MS: u64 = 10_000;
+/// How long an answer that sets nothing off waits to be written with what follows from it, in milliseconds: longer than a small read
+/// takes in a busy room, too short for anybody to notice.
+pub const HELD_MS: u64 = 10;
 /// How long an idle session keeps its room, in milliseconds.
 pub const ROOM_IDLE_MS: u64 = 300_000;
 /// Window in which a repeated POST (same key, or an SDK's retry with the same body) gets the first answer, in milliseconds.

@@ -2,7 +2,7 @@
 //!
 //! Which requests need a driver is `service`'s; what a driver does while it lives is `driver`'s.
 
-use crate::driver::{self, Driver, Halt, Mail, Origin};
+use crate::driver::{self, Born, Driver, Halt, Mail, Origin};
 use crate::ledger::Ledger;
 use crate::requests::ServiceError;
 use crate::service::SessionService;
@@ -46,7 +46,7 @@ impl SessionService {
         let epoch = claim.session.epoch;
         let origin = if claim.handed_over { Origin::Released } else { Origin::Lost };
         match Ledger::load(parts.store.clone(), parts.clock.clone(), parts.ids.clone(), claim).await {
-            Ok(ledger) => Ok(self.spawn(held, ledger, None, origin)),
+            Ok(ledger) => Ok(self.spawn(held, ledger, origin, |driver| driver)),
             Err(fault) => {
                 self.give_back(id, epoch).await;
                 Err(fault.into())
@@ -63,24 +63,31 @@ impl SessionService {
         }
     }
 
-    pub(crate) fn spawn(
+    /// The driver of a new session, with the room that was begun for it. `waits`: its loop asks at once, and the session may
+    /// wait for that to be made.
+    pub(crate) fn spawn_new(
+        &self,
+        held: &mut HeldSlot<'_>,
+        ledger: Ledger,
+        room: driver::StartingRoom,
+        born: Born,
+        waits: bool,
+    ) {
+        self.spawn(held, ledger, Origin::Created, |driver| driver.with_room(room).unborn(born, waits));
+    }
+
+    fn spawn(
         &self,
         held: &mut HeldSlot<'_>,
         mut ledger: Ledger,
-        room: Option<driver::StartingRoom>,
         origin: Origin,
+        furnish: impl FnOnce(Driver) -> Driver,
     ) -> mpsc::Sender<Mail> {
         let channel = self.0.hub.channel(&ledger.session.id);
         ledger.enter(&self.0.census, &channel);
         let (sender, mailbox) = mpsc::channel(MAILBOX_MAX);
         **held = Some(sender.clone());
-        if room.is_some() {
-            channel.work_accepted();
-        }
-        let mut driver = Driver::new(self.parts().clone(), ledger, channel, mailbox);
-        if let Some(room) = room {
-            driver = driver.with_room(room);
-        }
+        let driver = furnish(Driver::new(self.parts().clone(), ledger, channel, mailbox));
         tokio::spawn(survive(self.clone(), driver, origin));
         sender
     }
@@ -107,7 +114,9 @@ async fn live(service: SessionService, mut driver: Driver, origin: Origin) {
     };
     driver.close(&halt).await;
     match &halt {
-        Halt::Hibernate | Halt::Stopping(_) | Halt::Deleted => tracing::debug!(session = %id, %halt, "a driver ends"),
+        Halt::Hibernate | Halt::Stopping(_) | Halt::Deleted | Halt::Unborn => {
+            tracing::debug!(session = %id, %halt, "a driver ends")
+        }
         Halt::Fenced => tracing::warn!(session = %id, %halt, "a driver ends"),
         Halt::Broken(_) | Halt::Store(_) | Halt::Overtaken => {
             tracing::error!(session = %id, %halt, "a session was given up; it will be taken up again");
@@ -115,7 +124,7 @@ async fn live(service: SessionService, mut driver: Driver, origin: Origin) {
         }
     }
     // One that broke on its session keeps the lease, as if it had died: whoever takes that up next counts it.
-    if !matches!(halt, Halt::Fenced | Halt::Deleted | Halt::Broken(_)) {
+    if !matches!(halt, Halt::Fenced | Halt::Deleted | Halt::Unborn | Halt::Broken(_)) {
         service.give_back(&id, driver.epoch()).await;
     }
     if let Some(held) = held.as_mut() {

@@ -17,7 +17,7 @@ use loopd_domain::fold::{IllegalEvent, SessionFold};
 use loopd_domain::mcp::{McpListings, McpServer, McpTool};
 use loopd_domain::session::Session;
 use loopd_domain::{CallId, Clock, EventId, IdSource, Seq, Timestamp};
-use loopd_store::{Append, AppendError, Claim, OnceRecord, SessionChange, Store, StoreError};
+use loopd_store::{Append, AppendError, Claim, Lease, OnceRecord, SessionChange, Store, StoreError};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub struct Ledger {
     last_hash: Hash,
     /// Not written yet, ready to be: the last events that the fold has.
     held: Vec<(Event, Entry)>,
+    /// The session itself is not written yet: the first commit makes it.
+    birth: Option<Birth>,
     pub conversation: Conversation,
     /// Bodies of the inputs that wait, oldest first.
     pub waiting: Vec<QueuedInput>,
@@ -69,6 +71,7 @@ impl Ledger {
             session,
             last_hash,
             held: Vec::new(),
+            birth: None,
             conversation: Conversation::default(),
             waiting: Vec::new(),
             arguments: HashMap::new(),
@@ -219,6 +222,15 @@ impl Ledger {
         !self.held.is_empty()
     }
 
+    /// The session is made by the first commit, with what is held then.
+    pub fn be_born(&mut self, birth: Birth) {
+        self.birth = Some(birth);
+    }
+
+    pub fn is_unborn(&self) -> bool {
+        self.birth.is_some()
+    }
+
     async fn write(
         &mut self,
         draft: &Draft,
@@ -230,16 +242,24 @@ impl Ledger {
         let last_hash = drafted.last().map_or(self.last_hash, |e| e.hash);
         let entries: Vec<Entry> = self.held.iter().map(|(_, entry)| entry.clone()).chain(drafted).collect();
         let sizes: Vec<usize> = entries.iter().map(|e| e.payload.len()).collect();
-        let append = Append {
-            session: self.session.id.clone(),
-            epoch: self.session.epoch,
-            expected_seq,
-            entries,
-            fold: draft.fold.clone(),
-            change,
-            once,
-        };
-        self.store.journal().append(append).await?;
+        match self.birth.take() {
+            Some(Birth { lease, once }) => {
+                let session = Session { fold: draft.fold.clone(), ..self.session.clone() };
+                self.store.journal().create(session, entries, Some(lease), once).await?;
+            }
+            None => {
+                let append = Append {
+                    session: self.session.id.clone(),
+                    epoch: self.session.epoch,
+                    expected_seq,
+                    entries,
+                    fold: draft.fold.clone(),
+                    change,
+                    once,
+                };
+                self.store.journal().append(append).await?;
+            }
+        }
         let held = std::mem::take(&mut self.held);
         let events = held.iter().map(|(event, _)| event).chain(&draft.events);
         if let Some(announcer) = &self.announcer {
@@ -279,6 +299,12 @@ impl Ledger {
             }
         }
     }
+}
+
+/// What a session is written with for the first time, beside its events.
+pub struct Birth {
+    pub lease: Lease,
+    pub once: Option<OnceRecord>,
 }
 
 /// Serialises events and links them.

@@ -41,6 +41,8 @@ pub struct Parts {
     pub takes_up: bool,
     /// How long an idle session keeps its room, in milliseconds.
     pub room_idle_ms: u64,
+    /// How long what is held waits to be written (ADR 9).
+    pub held_ms: u64,
 }
 
 /// A session to be made.

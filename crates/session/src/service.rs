@@ -3,10 +3,10 @@
 //! How a driver is found, started and put away is `drivers`'s.
 
 use crate::census::{Census, Share};
-use crate::driver::{self, Mail, Origin, Sent};
+use crate::driver::{self, Mail, Sent};
 use crate::follow::Follower;
 use crate::hub::{Channel, Hub};
-use crate::ledger::{Ledger, seal};
+use crate::ledger::{Birth, Ledger, seal};
 use crate::requests::*;
 use crate::slots::{Slot, Slots};
 use crate::{admission, keeper, requirement, sweep};
@@ -18,7 +18,7 @@ use loopd_domain::limits::{IDEMPOTENCY_WINDOW_MS, LEASE_MS};
 use loopd_domain::session::{Session, Status, TurnSettings};
 use loopd_domain::{Epoch, EventId, Seq, SessionId, Timestamp, WorkspaceId, ids};
 use loopd_images::Images;
-use loopd_store::{AppendError, Lease, OnceRecord, OwnerId, SessionFilter};
+use loopd_store::{AppendError, Lease, OnceRecord, OwnerId, SessionFilter, StoreError};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,43 +153,40 @@ impl SessionService {
         let starts = !new.inputs.is_empty();
         let admitted = admission::admit(&mut draft, &ledger.session, &[], new.inputs, &new.settings)?;
         // Until the driver is counted by itself.
-        let _share = starts.then(|| self.0.census.admit(&ledger.session.workspace, true, true)).transpose()?;
+        let share = starts.then(|| self.0.census.admit(&ledger.session.workspace, true, true)).transpose()?;
         let slot = self.slot(&ledger.session.id)?;
         let mut held = slot.lock().await;
         self.refuse_when_stopping()?;
         let digest = once.as_ref().map(|o| o.request_digest.clone());
-        let entries = seal(&GENESIS, &draft.events)?;
-        let last_hash = entries.last().map_or(GENESIS, |e| e.hash);
         let once =
             once.map(|key| once_record(&ledger.session.workspace, key, &ledger.session.id, &admitted.inputs, 0, now));
         let stored = Session { fold: draft.fold.clone(), ..ledger.session.clone() };
-        // Ahead of the disk: a session that does not arrive there takes its ledger along.
-        ledger.adopt(draft.fold, last_hash, &draft.events);
-        let room = starts.then(|| tokio::spawn(driver::start(parts, &ledger)));
-        // A session that only rests is nobody's.
-        let lease = starts.then(|| Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) });
-        fail::fail_point!("session::before_create");
-        let created = parts.store.journal().create(stored.clone(), entries, lease, once).await;
-        fail::fail_point!("session::after_create");
-        if let Err(fault) = created {
-            drop(held);
-            self.0.slots.forget(&stored.id, slot);
-            return match fault {
-                AppendError::Repeated(record) => self.repeated(record, digest.as_ref()).await,
-                fault => Err(fault.into()),
-            };
-        }
-        let accepted = Accepted { session: stored, inputs: admitted.inputs, seq: 0, repeated: false };
-        if let Some(room) = room {
-            let room: driver::StartingRoom = Box::pin(async move {
-                let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
-                room.await.map_err(lost)?
-            });
-            self.spawn(&mut held, ledger, Some(room), Origin::Created);
-        }
+        let made = match starts {
+            // A session that only rests is nobody's.
+            false => parts.store.journal().create(stored.clone(), seal(&GENESIS, &draft.events)?, None, once).await,
+            true => {
+                // Ahead of the disk: a session that does not arrive there takes its ledger along.
+                ledger.hold(&draft)?;
+                ledger.be_born(Birth { lease: Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) }, once });
+                let begins = driver::begins_at_once(&ledger);
+                let room = tokio::spawn(driver::start(parts, &ledger));
+                let room: driver::StartingRoom = Box::pin(async move {
+                    let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
+                    room.await.map_err(lost)?
+                });
+                let (born, made) = oneshot::channel();
+                self.spawn_new(&mut held, ledger, room, born, begins);
+                drop(share);
+                made.await.unwrap_or(Err(AppendError::Store(StoreError::Closed)))
+            }
+        };
         drop(held);
-        self.0.slots.forget(&accepted.session.id, slot);
-        Ok(accepted)
+        self.0.slots.forget(&stored.id, slot);
+        match made {
+            Ok(()) => Ok(Accepted { session: stored, inputs: admitted.inputs, seq: 0, repeated: false }),
+            Err(AppendError::Repeated(record)) => self.repeated(record, digest.as_ref()).await,
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// Accepts inputs (client kinds of `EventBody`), all or none.

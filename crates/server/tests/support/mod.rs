@@ -145,6 +145,7 @@ impl House {
             sole_owner: true,
             takes_up: true,
             room_idle_ms: 1,
+            held_ms: loopd_domain::limits::HELD_MS,
         });
         let state = ServerState {
             sessions: sessions.await.expect("a service"),

@@ -29,9 +29,10 @@ mod model;
 mod redact;
 mod room;
 
+pub use holding::Born;
 pub use mail::{Mail, Sent};
 pub use model::{session_error, spent};
-pub use room::{NOBODYS, StartedRoom, StartingRoom, spec, start};
+pub use room::{NOBODYS, StartingRoom, begins_at_once, spec, start};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
@@ -51,7 +52,7 @@ use loopd_domain::{CallId, EventId, SessionId};
 use loopd_protocol::FromCell;
 use loopd_sandbox::SandboxError;
 use loopd_store::{AppendError, StoreError};
-use room::RoomState;
+use room::{RoomState, StartedRoom};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,9 @@ pub enum Halt {
     Broken(IllegalEvent),
     #[error("the session was deleted")]
     Deleted,
+    /// Nobody but the one who asked for it has heard of it.
+    #[error("the session could not be made")]
+    Unborn,
     #[error("the service stops")]
     Stopping(StopMode),
 }
@@ -106,7 +110,7 @@ impl Halt {
     /// The next driver of the session, here or elsewhere, finds its room and goes on with it.
     fn leaves_room(&self) -> bool {
         match self {
-            Halt::Hibernate | Halt::Deleted | Halt::Stopping(StopMode::End) => false,
+            Halt::Hibernate | Halt::Deleted | Halt::Unborn | Halt::Stopping(StopMode::End) => false,
             Halt::Stopping(StopMode::HandOver) | Halt::Fenced => true,
             Halt::Overtaken | Halt::Store(_) | Halt::Broken(_) => true,
         }
@@ -157,6 +161,8 @@ pub struct Driver {
     room_may_be_there: bool,
     /// What stands around the room, until the journal has it.
     walls_to_tell: Option<EventBody>,
+    /// Waits to hear that the session is on disk.
+    born: Option<Born>,
     /// When what the ledger holds is written at the latest.
     held_until: Option<Instant>,
     /// The service stops; what is awaited is waited for until then.
@@ -216,13 +222,15 @@ impl Driver {
             room_is_fresh: false,
             room_may_be_there: false,
             walls_to_tell: None,
+            born: None,
             held_until: None,
             drained_by: None,
         }
     }
 
-    /// A room that was started while the session was being written.
+    /// With work, and with a room for it that was begun while the session was being made.
     pub fn with_room(mut self, room: StartingRoom) -> Self {
+        self.channel.work_accepted();
         self.room = RoomState::Starting(room);
         self
     }
@@ -273,11 +281,13 @@ impl Driver {
     }
 
     async fn live(&mut self, origin: Origin) -> Result<std::convert::Infallible, Halt> {
+        if self.held_until.is_none() {
+            self.write_held().await?;
+        }
         self.take_up(origin).await?;
         loop {
             let wake = self.wake().await;
-            if !matches!(wake, Wake::Frame(Ok(FromCell::Batch { .. }))) {
-                // Only the loop's next word is what it was held for.
+            if !self.is_held_for(&wake) {
                 self.write_held().await?;
             }
             match wake {
@@ -385,6 +395,9 @@ impl Driver {
 
     /// Writes what the session itself does, and what is held. Patient with a store that is not available for a moment.
     async fn commit(&mut self, draft: &Draft) -> Result<(), Halt> {
+        if self.ledger.is_unborn() {
+            return self.make_session(draft).await;
+        }
         let mut pause = WRITE_PAUSE;
         for _ in 1..WRITE_TRIES {
             match self.ledger.commit(draft, None).await {

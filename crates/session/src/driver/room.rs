@@ -175,7 +175,7 @@ async fn find_or_make(parts: Arc<Parts>, spec: RoomSpec, room: EnvironmentConfig
 }
 
 /// No server has to be asked for its tools before, and no vault for what is in the environment.
-fn begins_at_once(ledger: &Ledger) -> bool {
+pub fn begins_at_once(ledger: &Ledger) -> bool {
     ledger.session.agent.spec.mcp_servers.is_empty() && ledger.session.vaults.is_empty()
 }
 

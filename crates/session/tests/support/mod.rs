@@ -18,6 +18,7 @@ use loopd_domain::content::ContentBlock;
 use loopd_domain::environment::{Accelerator, EnvironmentConfig, Isolation};
 use loopd_domain::event::{Event, EventBody, Outcome, RunsIn};
 use loopd_domain::fold::SessionFold;
+use loopd_domain::limits::HELD_MS;
 use loopd_domain::session::{Session, SessionAgent, StopReason, TurnSettings};
 use loopd_domain::{CallId, Clock, Epoch, IdSource, SessionId, Timestamp, WorkspaceId};
 use loopd_images::Images;
@@ -447,17 +448,25 @@ impl House {
     pub async fn open(tools: Tools) -> House {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let store = loopd_store::sqlite::SqliteStore::open(&directory.path().join("loopd.db")).expect("a store");
-        House::on(Arc::new(store), directory, tools, true, Arc::default()).await
+        House::on(Arc::new(store), directory, tools, true, Arc::default(), HELD_MS).await
+    }
+
+    /// A house whose store fails as the test wants, and whose answers are held for so long.
+    pub async fn open_with(tools: Tools, faults: loopd_store::sqlite::Faults, held_ms: u64) -> House {
+        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+        let path = directory.path().join("loopd.db");
+        let store = loopd_store::sqlite::SqliteStore::open_with(&path, faults).expect("a store");
+        House::on(Arc::new(store), directory, tools, true, Arc::default(), held_ms).await
     }
 
     /// Another process on the same store; the one before is taken for dead.
     pub async fn reopen(&self, tools: Tools) -> House {
-        House::on(self.store.clone(), self.directory.clone(), tools, true, self.errands.clone()).await
+        House::on(self.store.clone(), self.directory.clone(), tools, true, self.errands.clone(), HELD_MS).await
     }
 
     /// Another process that is only there for a moment.
     pub async fn visit(&self, tools: Tools) -> House {
-        House::on(self.store.clone(), self.directory.clone(), tools, false, self.errands.clone()).await
+        House::on(self.store.clone(), self.directory.clone(), tools, false, self.errands.clone(), HELD_MS).await
     }
 
     async fn on(
@@ -466,6 +475,7 @@ impl House {
         tools: Tools,
         takes_up: bool,
         errands: Arc<Errands>,
+        held_ms: u64,
     ) -> House {
         let rooms_started = Arc::new(AtomicUsize::new(0));
         let mishaps = Arc::new(Mishaps::default());
@@ -495,6 +505,7 @@ impl House {
             sole_owner: true,
             takes_up,
             room_idle_ms: 60_000,
+            held_ms,
         })
         .await
         .expect("a service");
