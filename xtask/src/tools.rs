@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 14] = [
+const PROGRAMS: [(&str, &str, &str); 15] = [
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
