@@ -8,6 +8,7 @@
 //! - [`effects`]: a service outside that counts what tools do to it.
 //! - [`guest`]: what virtual machines are made of.
 //! - [`index`]: packages for rooms to install.
+//! - [`linux`]: a plain Linux host of its own, for what depends on the kernel's settings.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`site`]: a web site that rooms want to reach.
 //! - [`script`]: system prompts for `builtin/script`.
@@ -15,13 +16,16 @@
 //! One file of tests: `cargo test -p loopd-tests --test invoke`. Tests that cannot run where they stand say so through
 //! [`skip`]: there is no silent pass.
 
+pub mod archive;
 pub mod attacks;
 pub mod binary;
 pub mod cli;
+mod clock;
 pub mod effects;
 pub mod guest;
 pub mod http;
 pub mod index;
+pub mod linux;
 pub mod provider;
 pub mod script;
 pub mod server;

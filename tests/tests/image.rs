@@ -1,10 +1,11 @@
 //! `loopd image build`, as an operator runs it.
 
 use loopd_tests::cli::run;
-use loopd_tests::{Server, skip};
+use loopd_tests::{Server, archive, skip};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// What an image is made of here: a kernel that only says where it begins, and a root with a shell that is none.
@@ -81,6 +82,34 @@ fn an_image_is_built_with_a_server_and_without_one() {
     let beside = built(at, &build(path, server.data().to_str().expect("text")));
     assert_eq!(beside["kernel"]["bytes"], image["kernel"]["bytes"]);
     assert!(server.data().join("guest/current.json").is_file());
+}
+
+/// The base disk is what the archive's layers come to.
+#[test]
+fn an_image_is_built_of_an_archive() {
+    if !has_e2fsprogs() {
+        return;
+    }
+    let parts = parts();
+    let (at, file) = (parts.path(), parts.path().join("app.tar"));
+    fs::create_dir_all(at.join("root/opt/app")).expect("a directory");
+    fs::write(at.join("root/opt/app/marker"), "of the archive\n").expect("a file");
+    archive::of_tree(&at.join("root"), &file);
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let words =
+        ["image", "build", "--json", "--data", "data", "--kernel", "vmlinux", "--modules", "modules", "--image"];
+    let arguments: Vec<String> = words.into_iter().map(str::to_owned).chain([text(&file)]).collect();
+    let image = built(at, &arguments);
+    let base = image["base"]["path"].as_str().expect("a path");
+    let seen =
+        Command::new("debugfs").args(["-R", "cat /opt/app/marker"]).arg(at.join(base)).output().expect("debugfs");
+    assert_eq!(String::from_utf8_lossy(&seen.stdout), "of the archive\n");
+    let mut wrong = arguments;
+    wrong.pop();
+    wrong.push(text(&at.join("vmlinux")));
+    let words: Vec<&str> = wrong.iter().map(String::as_str).collect();
+    let done = run(at, &words);
+    assert!(done.code == Some(1) && done.err.contains("archive"), "{}", done.err);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use loopd_tests::server::Options;
 use loopd_tests::site::Site;
 use loopd_tests::{Http, PATIENCE, Server, guest};
 use serde_json::{Value, json};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -159,6 +161,89 @@ async fn without_its_memory_a_session_keeps_its_files_and_the_model_is_told() {
     let said = go_on(&http, &session, "kill -0 $(cat pid) || echo gone").await;
     assert!(said.contains("gone"), "{said}");
     assert_eq!(told(&http.events(&session).await, "loopd.room_restarted").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_machine_sleeps_when_its_time_is_over_though_its_server_was_killed_before() {
+    let Some((root, _turn)) = guest::root() else { return };
+    let mut server = Server::on(root, Options::default().config("room_idle_seconds = 8\n"));
+    let http = server.http();
+    let environment = machine(json!({"hibernation": "memory"}));
+    let (session, _) = begin(&http, environment, "MARK=here; echo begun").await;
+    let asleep = server.data().join("sessions").join(&session).join("machine.suspended");
+    assert!(!asleep.exists(), "its time is not over");
+    server.kill();
+    server.start_again();
+    let http = server.http();
+    until_there(&asleep).await;
+    let said = go_on(&http, &session, "echo lives $MARK").await;
+    assert!(said.contains("lives here"), "{said}");
+}
+
+/// What its kernel, its VMM and this machine can do to it: the session goes on in another machine with what it had written, the client and
+/// the model are told why, and a neighbour's machine does not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_dies_in_a_turn_costs_its_own_session_an_unknown_outcome() {
+    let Some((root, _turn)) = guest::root() else { return };
+    let server = Server::on(root, Options::default());
+    let http = server.http();
+    let environment = machine(json!({}));
+    let (neighbour, _) = begin(&http, environment.clone(), "MARK=unharmed; echo ready").await;
+    let (session, _) = begin(&http, environment, "echo kept > kept; echo ready").await;
+    let rooms = server.data().join("rooms");
+    let body = json!({"session": session, "input": fenced("echo begun > begun; sync; sleep 600"), "background": true});
+    http.post("/v1/invoke", body).await.ok();
+    while told(&http.events(&session).await, "agent.tool_use").len() < 2 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    // As one that its guest switched off, or that its host's administrator did.
+    let mut control = UnixStream::connect(short(&rooms.join(&session).join("control"))).expect("it listens");
+    for order in ["qmp_capabilities", "quit"] {
+        control.write_all(format!("{{\"execute\": \"{order}\"}}\n").as_bytes()).expect("written");
+    }
+    http.until_idle(&session).await;
+    let events = http.events(&session).await;
+    let recovered = told(&events, "loopd.session_recovered");
+    let why = recovered.last().map(|event| text_of(&event["message"])).unwrap_or_default();
+    assert!(why.contains("the machine ended: it was told to end"), "{events:#?}");
+    let result = tool_results(&events).last().map(|result| text(&result["content"])).unwrap_or_default();
+    assert!(result.contains("outcome_unknown") && result.contains("the machine ended"), "{result}");
+    assert!(go_on(&http, &session, "cat kept").await.contains("kept"));
+    assert!(go_on(&http, &neighbour, "echo still $MARK").await.contains("still unharmed"));
+}
+
+/// A path that an address holds.
+fn short(path: &Path) -> std::path::PathBuf {
+    let directory = std::fs::File::open(path.parent().expect("it lies somewhere")).expect("it is there");
+    let short = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&directory));
+    // Open for as long as the test.
+    std::mem::forget(directory);
+    Path::new(&short).join(path.file_name().expect("a name"))
+}
+
+/// A filler gets no further than its disk, is told so, and whoever deletes what it wrote goes on. With one large file, as no more than one
+/// word of the cell waits for the disk meanwhile, and with many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_an_error_of_the_call_and_the_session_goes_on() {
+    let Some((root, _turn)) = guest::root() else { return };
+    let server = Server::on(root, Options::default());
+    let http = server.http();
+    // By the file system, or by whoever looks at it and was faster.
+    let is_told =
+        |said: &str| said.contains("No space left on device") || said.contains("disk limit of 640 MiB was reached");
+    // With so much memory that what is written stays in it.
+    let limits = json!({"memory_bytes": 640u64 << 20, "disk_bytes": 640u64 << 20, "cpu_millis": 1_000});
+    let environment = machine(json!({"limits": limits}));
+    let fill = "head -c 700M /dev/zero > large; echo \"large: $?\"";
+    let (session, said) = begin(&http, environment, fill).await;
+    assert!(is_told(&said), "{said}");
+    let many = "rm -f large; for n in $(seq 40); do head -c 20M /dev/zero > many-$n || break; sleep 0.1; done; echo \"stopped at $n\"";
+    let said = go_on(&http, &session, many).await;
+    assert!(is_told(&said), "{said}");
+    let said = go_on(&http, &session, "rm -f many-*; echo x > small && cat small && echo \"fine $((40 + 2))\"").await;
+    assert!(said.contains("fine 42"), "{said}");
+    let events = http.events(&session).await;
+    assert_eq!(told(&events, "loopd.room_started").len(), 1, "its machine is the one that it was: {events:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

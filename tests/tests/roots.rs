@@ -3,7 +3,7 @@
 use loopd_tests::http::text;
 use loopd_tests::script::{runs, says, script};
 use loopd_tests::server::Options;
-use loopd_tests::{Http, Server};
+use loopd_tests::{Http, Server, archive};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -42,23 +42,6 @@ fn lay(root: &Path, release: &str) {
     fs::write(root.join("etc/release"), release).expect("written");
 }
 
-/// As `docker save` writes one, of one layer.
-fn archive(tree: &Path, to: &Path) {
-    let work = tempfile::tempdir().expect("a directory");
-    let tar = |directory: &Path, file: &Path, names: &[&str]| {
-        let done = Command::new("tar").arg("-C").arg(directory).arg("-cf").arg(file).args(names).status();
-        assert!(done.expect("tar is there").success());
-    };
-    tar(tree, &work.path().join("layer.tar"), &["."]);
-    let digest = Command::new("sha256sum").arg(work.path().join("layer.tar")).output().expect("sha256sum is there");
-    let digest = String::from_utf8_lossy(&digest.stdout).split(' ').next().unwrap_or_default().to_owned();
-    let config = json!({"os": "linux", "config": {"Env": ["APP=image"]}, "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]}});
-    let manifest = json!([{"Config": "config.json", "RepoTags": ["app:1"], "Layers": ["layer.tar"]}]);
-    fs::write(work.path().join("config.json"), config.to_string()).expect("written");
-    fs::write(work.path().join("manifest.json"), manifest.to_string()).expect("written");
-    tar(work.path(), to, &["manifest.json", "config.json", "layer.tar"]);
-}
-
 async fn environment(http: &Http, root: Value) -> Result<String, String> {
     let body = json!({"name": "roots", "config": {"type": "cloud", "root": root}});
     let reply = http.post("/v1/environments", body).await;
@@ -80,7 +63,7 @@ async fn tools_run_in_an_image_and_in_a_directory() {
     lay(&allowed.join("tree"), "of a directory");
     fs::create_dir(allowed.join("other")).expect("made");
     lay(&allowed.join("other/tree"), "of an image");
-    archive(&allowed.join("other/tree"), &allowed.join("app.tar"));
+    archive::of_tree(&allowed.join("other/tree"), &allowed.join("app.tar"));
     let at = |name: &str| allowed.join(name).to_str().expect("text").to_owned();
     for (root, release) in [
         (json!({"type": "directory", "path": at("tree")}), "of a directory"),
@@ -121,7 +104,7 @@ async fn a_root_that_cannot_be_had_is_refused_or_ends_the_turn_and_says_why() {
     let events = http.events(&session).await;
     assert!(events.iter().any(|e| e["type"] == "session.error" && e.to_string().contains("app.tar")), "{events:?}");
     lay(&allowed.join("tree"), "mended");
-    archive(&allowed.join("tree"), &allowed.join("app.tar"));
+    archive::of_tree(&allowed.join("tree"), &allowed.join("app.tar"));
     let again = http.invoke(json!({"session": session, "input": "once more"})).await;
     assert!(text(&again["output"]).contains("mended"), "{again}");
 }

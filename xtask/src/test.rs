@@ -21,7 +21,7 @@ pub fn run() -> Result<()> {
     fs::write(&skips, "").with_context(|| format!("`{}`", skips.display()))?;
     let wheels = tools::wheels()?;
     let mut tally = rust(&loopd, &skips, kernel.as_deref(), &wheels)?;
-    tally += sdk::run(&loopd)?;
+    tally += sdk::run(&loopd, kernel.as_deref())?;
     tally += crash::run_short(&striking, kernel.as_deref())?;
     close(tally)
 }
@@ -39,7 +39,7 @@ fn guest_kernel() -> Result<Option<PathBuf>> {
 }
 
 pub fn run_sdk() -> Result<()> {
-    close(sdk::run(&build()?)?)
+    close(sdk::run(&build()?, guest_kernel()?.as_deref())?)
 }
 
 fn close(tally: Tally) -> Result<()> {

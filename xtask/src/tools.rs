@@ -25,6 +25,8 @@ const PROGRAMS: [(&str, &str, &str); 14] = [
     ("qemu-system-x86_64", "--version", "qemu-system-x86"),
     ("mke2fs", "-V", "e2fsprogs"),
     ("cpio", "--version", "cpio"),
+    // The first program of a machine that is a plain host.
+    ("busybox", "--help", "busybox-static"),
 ];
 
 /// The kernel that rooms with one of their own have in tests: a package that depends on the newest.

@@ -423,7 +423,7 @@ pub const MACHINE_OPEN_FILES: u64 = 256;
 pub const MACHINE_THREADS_MAX: u64 = 160;
 /// What is kept of a machine's console, and of its monitor's error output: the last bytes. And how long is waited for them when a
 /// start has failed, in milliseconds.
-pub const MACHINE_LAST_WORDS_BYTES_MAX: usize = 4 << 10;
+pub const MACHINE_LAST_WORDS_BYTES_MAX: usize = 16 << 10;
 pub const MACHINE_LAST_WORDS_MS: u64 = 1_000;
 /// Templates of machines whose memory a host holds for copies to share; more are read again.
 pub const TEMPLATES_HELD_MAX: usize = 8;

@@ -4,7 +4,9 @@ use crate::fault::{Fault, While};
 use crate::{clock, sys};
 use rustix::mount::MountFlags;
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +19,11 @@ const FIXED: &str = "noload";
 /// - `noinit_itable`: what is not used stays a hole in the host's file, and `discard` makes holes of what is used no more;
 /// - `errors`: a file system that is damaged is no reason for the machine to end.
 const WRITABLE: &str = "nobarrier,noinit_itable,discard,errors=remount-ro";
+/// Where ext4 says what it is.
+const SUPERBLOCK_AT: u64 = 1024;
+const SUPERBLOCK_BYTES: usize = 1024;
+/// How long a driver may take to hear that its disk has grown.
+const GROWTH_PATIENCE: Duration = Duration::from_secs(5);
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 
 /// What a disk is for.
@@ -53,6 +60,41 @@ impl Disk {
         fs::create_dir_all(at).while_doing(&doing)?;
         rustix::mount::mount(&device, at, "ext4", flags, &*options).while_doing(&doing)
     }
+}
+
+impl Disk {
+    /// As many blocks as the disk has, if it has more than its file system.
+    pub fn blocks_to_grow_to(self) -> Result<Option<u64>, Fault> {
+        let device = self.device();
+        let doing = format!("looking how large {} is", device.display());
+        let mut file = File::open(&device).while_doing(&doing)?;
+        let mut block = [0; SUPERBLOCK_BYTES];
+        file.read_exact_at(&mut block, SUPERBLOCK_AT).while_doing(&doing)?;
+        let bytes = file.seek(SeekFrom::End(0)).while_doing(&doing)?;
+        Ok(larger(&block, bytes))
+    }
+
+    /// Waits until the kernel knows that it has so many bytes.
+    pub fn has_grown_to(self, bytes: u64) -> Result<(), Fault> {
+        let device = self.device();
+        let doing = format!("waiting for {} to grow", device.display());
+        let begun = clock::now();
+        while File::open(&device).and_then(|mut file| file.seek(SeekFrom::End(0))).while_doing(&doing)? < bytes {
+            if begun.elapsed() > GROWTH_PATIENCE {
+                return Err(Fault::new(doing, format!("it has no {bytes} bytes after {GROWTH_PATIENCE:?}")));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+/// The blocks of a disk with so many bytes, if its file system, which begins so, has fewer.
+fn larger(superblock: &[u8; SUPERBLOCK_BYTES], bytes: u64) -> Option<u64> {
+    let number = |at: usize| u64::from(u32::from_le_bytes([0, 1, 2, 3].map(|next| superblock[at + next])));
+    // `s_log_block_size`, `s_blocks_count_lo` and `s_blocks_count_hi`. No block is larger than a page.
+    let (shift, blocks) = (10 + number(24).min(2), number(4) | number(336) << 32);
+    Some(bytes >> shift).filter(|all| *all > blocks)
 }
 
 /// Waits for a file that the kernel is about to make.
@@ -105,5 +147,17 @@ mod tests {
         assert_eq!(named(Disk::Layer(24)), "/dev/vdaa");
         assert_eq!(named(Disk::Layer(24 + 26)), "/dev/vdba");
         assert_eq!(name(26 + 26 * 26), "vdaaa");
+    }
+
+    #[test]
+    fn a_file_system_grows_when_its_disk_has_more_blocks() {
+        let mut superblock = [0; SUPERBLOCK_BYTES];
+        superblock[24] = 2;
+        superblock[4..8].copy_from_slice(&100_u32.to_le_bytes());
+        assert_eq!(larger(&superblock, 100 * 4096), None);
+        assert_eq!(larger(&superblock, 101 * 4096 - 1), None);
+        assert_eq!(larger(&superblock, 101 * 4096), Some(101));
+        superblock[336] = 1;
+        assert_eq!(larger(&superblock, 101 * 4096), None);
     }
 }

@@ -3,12 +3,13 @@
 use crate::disk::Disk;
 use crate::fault::{Fault, While};
 use crate::ground::DATA;
+use crate::sys;
 use loopd_jail::ids::PARTS;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountFlags;
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
@@ -26,8 +27,34 @@ pub fn mount() -> Result<OwnedFd, Fault> {
     let path = path();
     Disk::Session.mount(&path)?;
     furnish(&path).while_doing("making the session's directories")?;
+    let place = open(&path)?;
+    grow(&place);
+    Ok(place)
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Fault> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(&path, flags, Mode::empty()).while_doing("opening the session's disk")
+    rustix::fs::open(path, flags, Mode::empty()).while_doing("opening the session's disk")
+}
+
+/// The disk of a machine that slept has been made larger: the driver is told so by and by.
+pub fn grow_to(bytes: u64) {
+    if let Err(fault) = Disk::Session.has_grown_to(bytes).and_then(|()| open(&path())).map(|place| grow(&place)) {
+        sys::say(&fault.to_string());
+    }
+}
+
+/// The file system takes up all of a disk that has become larger, as its limit was raised. One that cannot is used as it is.
+fn grow(place: &OwnedFd) {
+    let grown = Disk::Session.blocks_to_grow_to().and_then(|blocks| match blocks {
+        Some(blocks) => {
+            sys::resize(place.as_fd(), blocks).while_doing(&format!("growing the file system to {blocks} blocks"))
+        }
+        None => Ok(()),
+    });
+    if let Err(fault) = grown {
+        sys::say(&fault.to_string());
+    }
 }
 
 /// Where the disk is to be mounted, for whoever looks before it is.

@@ -14,6 +14,9 @@ use std::ptr;
 const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
 const RNDRESEEDCRNG: libc::c_ulong = 0x5207;
 
+/// `EXT4_IOC_RESIZE_FS`: `_IOW('f', 16, __u64)`.
+const RESIZE_FS: libc::c_ulong = 0x4008_6610;
+
 /// Bytes of entropy that [`add_entropy`] takes at once.
 pub const ENTROPY_BYTES: usize = loopd_protocol::guest::ENTROPY_BYTES;
 
@@ -33,6 +36,13 @@ pub fn add_entropy(random: BorrowedFd<'_>, bytes: &[u8; ENTROPY_BYTES]) -> Resul
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY as _, &raw const entropy) })?;
     // SAFETY: takes no argument.
     check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG as _) })?;
+    Ok(())
+}
+
+/// Has a mounted ext4 file system, of which `place` is any part, take up so many blocks of its disk.
+pub fn resize(place: BorrowedFd<'_>, blocks: u64) -> Result<()> {
+    // SAFETY: the kernel reads one number, which lives.
+    check(unsafe { libc::ioctl(place.as_raw_fd(), RESIZE_FS as _, &raw const blocks) })?;
     Ok(())
 }
 

@@ -38,6 +38,9 @@ pub enum ToGuest {
         entropy: String,
         /// Nanoseconds since 1970.
         now_ns: u64,
+        /// What the session's disk has grown to since the machine slept in; 0: it has not.
+        #[serde(default)]
+        disk_bytes: u64,
     },
     /// Writes all that the session has written to its disk. Answered with [`FromGuest::Synced`].
     Sync,

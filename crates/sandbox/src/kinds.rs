@@ -112,6 +112,7 @@ impl Sandbox for Kinds {
                     None => drop(all.insert(found.session.clone(), found)),
                     Some(known) => {
                         known.room |= found.room;
+                        known.can_sleep |= found.can_sleep;
                         known.files |= found.files;
                         known.layers.extend(found.layers);
                     }
@@ -123,6 +124,10 @@ impl Sandbox for Kinds {
 
     fn keeps_files(&self, spec: &RoomSpec) -> bool {
         self.here().any(|(_, backend)| backend.keeps_files(spec))
+    }
+
+    fn sleeps(&self, spec: &RoomSpec) -> bool {
+        self.backend(spec.isolation).is_ok_and(|backend| backend.sleeps(spec))
     }
 
     /// Whoever removes an orphan does not know of what kind it was: each kind removes what it has, that of its files first.

@@ -159,6 +159,8 @@ pub enum RoomExit {
     Gone,
     /// The walls could not be built, or the backend lost sight of the room.
     Failed(String),
+    /// It lived, and what was around it went: a machine that crashed, was switched off, or stopped answering. Says what is known.
+    Lost(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -207,6 +209,8 @@ pub struct Found {
     pub session: SessionId,
     /// A living room.
     pub room: bool,
+    /// One that can be suspended.
+    pub can_sleep: bool,
     /// A directory.
     pub files: bool,
     /// What its living room is made of, if that is not the host's `/usr`.
@@ -253,6 +257,11 @@ pub trait Sandbox: Send + Sync {
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError>;
     /// Whether what the session wrote lies here in the form of this kind of room. A quick look; `false` where there is nothing.
     fn keeps_files(&self, spec: &RoomSpec) -> bool;
+    /// Whether the session's room was suspended, so that [`Sandbox::adopt`] would wake it. A quick look.
+    fn sleeps(&self, spec: &RoomSpec) -> bool {
+        let _ = spec;
+        false
+    }
     /// Removes what a session wrote and what is recorded of its room; a living room is ended first. Absent is fine.
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError>;
     /// Hands all that a session wrote to `sink`, as it is now. A session that never had a room has nothing. Blocks.

@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers")]
 
+#[path = "microvm/images.rs"]
+mod images;
+#[path = "microvm/killed.rs"]
+mod killed;
 #[path = "microvm/rogue.rs"]
 mod rogue;
 #[path = "microvm/support.rs"]
@@ -95,9 +99,7 @@ async fn a_machine_sleeps_and_wakes_with_its_processes_under_another_server() {
     assert_eq!(room.count(mark).await, 1);
     let machine = room.room().guard.pid().unwrap();
     subject.sandbox().suspend(&spec, room.into_room()).await.unwrap();
-    while std::path::Path::new(&format!("/proc/{machine}")).exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until_gone(machine).await;
     assert!(spec.directory.join("machine.suspended").is_file());
     let files = read(&subject, &spec).await;
     assert!(files.iter().any(|(name, text)| name == "workspace/disk" && text == "kept\n"), "{files:?}");
@@ -242,18 +244,93 @@ async fn a_machine_that_dies_stops_or_burns_costs_its_own_session_only() {
     let mut killed = subject.enter(&subject.spec()).await;
     kill_process(pid_of(&mut killed), Signal::KILL).unwrap();
     let exit = killed.exit().await;
-    assert!(matches!(exit, RoomExit::Gone | RoomExit::Failed(_)), "{exit:?}");
+    assert!(matches!(exit, RoomExit::Lost(_)), "{exit:?}");
     assert_eq!(neighbour.tool("echo unharmed").await.text, "unharmed\n");
     drop(burning);
     // One that stops answering is given up, however long that takes.
     let mut stopped = subject.enter(&subject.spec()).await;
     kill_process(pid_of(&mut stopped), Signal::STOP).unwrap();
     let exit = stopped.room().exit.wait_for(Option::is_some).await.unwrap().clone();
-    assert!(matches!(&exit, Some(RoomExit::Failed(why)) if why.contains("no sign of life")), "{exit:?}");
+    assert!(matches!(&exit, Some(RoomExit::Lost(why)) if why.contains("no sign of life")), "{exit:?}");
     assert_eq!(stopped.room().channel.read(&mut [0; 8]).await.unwrap_or(0), 0, "nothing more comes of it");
     assert_eq!(neighbour.tool("echo unharmed").await.text, "unharmed\n");
 }
 
+/// By its kernel's crash, by switching itself off, by restarting: its session goes on in another machine, with its files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_dies_by_itself_costs_its_own_machine_and_says_what_it_died_of() {
+    let Some(ground) = Ground::of_doomed() else { return };
+    let subject = ground.subject();
+    let mut neighbour = subject.enter(&subject.spec()).await;
+    let mut spec = subject.spec();
+    let ways = [("panic", "Kernel panic"), ("off", "switched it off"), ("restart", "restarted it")];
+    for (deaths, (word, told)) in ways.into_iter().enumerate() {
+        let mut room = subject.enter(&spec).await;
+        let machine = room.room().guard.pid().unwrap();
+        let kept = room.tool(&format!("cat deaths 2>/dev/null; echo {word} >> deaths")).await;
+        assert_eq!((kept.status, kept.text.lines().count()), (0, deaths), "{word}: {kept:?}");
+        // What was written is on the disk before the answer is passed on; the end may come before this one is.
+        room.tell("tool", &format!("echo {word} > next && mv next doom; sleep 1000")).await.unwrap();
+        let exit = room.exit().await;
+        assert!(matches!(&exit, RoomExit::Lost(why) if why.contains(told)), "{word}: {exit:?}");
+        until_gone(machine).await;
+        assert_eq!(room.room().channel.read(&mut [0; 8]).await.unwrap_or(0), 0, "{word}: nothing more comes of it");
+        drop(room);
+        assert_eq!(neighbour.tool("echo unharmed").await.text, "unharmed\n", "{word}");
+        spec = later(&spec);
+        // Without its machine, as a server that did not see it end.
+        assert!(subject.another().adopt(&spec).await.unwrap().is_none(), "{word}");
+    }
+}
+
+/// Ended and reaped, by whoever has it as a child.
+async fn until_gone(process: u32) {
+    while std::path::Path::new(&format!("/proc/{process}")).exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 fn pid_of(room: &mut Visitor) -> Pid {
     Pid::from_raw(room.room().guard.pid().unwrap() as i32).unwrap()
+}
+
+/// A raised limit is there for a room that begins afresh, and for one that slept. What was written before stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_grows_with_its_limit() {
+    const FILL: &str =
+        "cat kept; head -c $((MIB << 20)) /dev/zero > filler && rm filler && df -m --output=size . | tail -n 1";
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let mut spec = subject.spec();
+    spec.limits.disk_bytes = 64 << 20;
+    let mut room = subject.enter(&spec).await;
+    assert_eq!(room.tool("echo kept > kept; head -c 100000000 /dev/zero > filler").await.status, 1);
+    room.tool("rm filler").await;
+    room.leave().await;
+    spec.limits.disk_bytes = 300 << 20;
+    let mut room = subject.enter(&spec).await;
+    let filled = room.tool(&FILL.replace("MIB", "200")).await;
+    assert!(filled.status == 0 && filled.text.starts_with("kept\n"), "{filled:?}");
+    subject.sandbox().suspend(&spec, room.into_room()).await.unwrap();
+    spec.limits.disk_bytes = 600 << 20;
+    let mut room = Visitor::greeted(subject.another().adopt(&spec).await.unwrap().expect("it sleeps")).await;
+    let filled = room.tool(&FILL.replace("MIB", "400")).await;
+    assert!(filled.status == 0 && filled.text.starts_with("kept\n"), "{filled:?}");
+}
+
+/// A machine has all the memory that its room may use, and what its kernel keeps of files, and is not ended for using it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_may_use_all_of_its_memory() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let mut spec = subject.spec();
+    spec.limits.memory_bytes = 640 << 20;
+    spec.limits.disk_bytes = 1 << 30;
+    let mut room = subject.enter(&spec).await;
+    // What is written stays in its memory for as long as nothing else needs that.
+    for part in ["one", "two", "three"] {
+        let written = room.tool(&format!("head -c 250M /dev/zero > {part}")).await;
+        assert_eq!(written.status, 0, "{written:?}");
+    }
+    assert_eq!(room.tool("echo still here").await.text, "still here\n");
 }

@@ -151,6 +151,7 @@ async fn run(
         Err(Ended::Lost(fault)) => {
             return Err(SandboxError::Root(match gone {
                 Some(RoomExit::Failed(cause)) => format!("it could not be built: {cause}"),
+                Some(RoomExit::Lost(cause)) => cause,
                 _ => fault.to_string(),
             }));
         }

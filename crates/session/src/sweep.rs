@@ -1,7 +1,8 @@
 //! Orphans: rooms and directories whose session is gone. Found at the start and on a timer, removed, and reported.
 //!
 //! A session that is just being made has a room, or files, before it is stored; its slot is locked then, and it is left alone. A living room
-//! of a session that exists is nobody's orphan: its next driver adopts it, and without one it ends by itself.
+//! of a session that exists is nobody's orphan: its next driver adopts it, and without one it ends by itself. One that could sleep instead gets
+//! a driver here.
 
 use crate::driver;
 use crate::requests::ServiceError;
@@ -52,7 +53,13 @@ impl SessionService {
         let mut report = SweepReport { seen: found.len(), ..SweepReport::default() };
         for found in found {
             // One in which packages are installed is no session's, and is removed when that is done.
-            if self.parts().images.is_building(&found.session) || self.exists(&found.session).await? {
+            if self.parts().images.is_building(&found.session) {
+                continue;
+            }
+            if self.exists(&found.session).await? {
+                if found.can_sleep {
+                    self.hold(&found.session).await;
+                }
                 continue;
             }
             let slot = self.slot(&found.session)?;
@@ -65,6 +72,18 @@ impl SessionService {
             swept?;
         }
         Ok(report)
+    }
+
+    /// Sees to it that somebody has the session of a room that lives and can sleep: it is put to sleep when its idle time is over, and without a
+    /// host its memory would be lost.
+    async fn hold(&self, session: &SessionId) {
+        if !self.parts().takes_up {
+            return;
+        }
+        match self.wake(session).await {
+            Ok(()) | Err(ServiceError::Absent(_) | ServiceError::Elsewhere | ServiceError::Stopping) => {}
+            Err(fault) => tracing::warn!(%session, %fault, "a room that lives has no host; the next sweep tries again"),
+        }
     }
 
     /// Removes layers of images that nothing needs. What cannot be removed is there the next time.
@@ -81,7 +100,7 @@ impl SessionService {
     }
 
     async fn sweep_one(&self, found: &Found, report: &mut SweepReport) -> Result<(), ServiceError> {
-        let Found { session, room, files, layers: _ } = found;
+        let Found { session, room, files, can_sleep: _, layers: _ } = found;
         if self.exists(session).await? {
             return Ok(());
         }

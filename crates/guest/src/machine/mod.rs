@@ -276,9 +276,12 @@ impl Machine {
         let done = match order {
             ToGuest::Prepare { authority, root } => self.prepare(authority, root),
             ToGuest::Bind(bind) => self.bind(&bind),
-            ToGuest::Wake { entropy, now_ns } => {
-                crate::identity::refresh(&entropy, now_ns).map(|()| self.control.say(&FromGuest::Awake))
-            }
+            ToGuest::Wake { entropy, now_ns, disk_bytes } => crate::identity::refresh(&entropy, now_ns).map(|()| {
+                if disk_bytes > 0 {
+                    crate::session::grow_to(disk_bytes);
+                }
+                self.control.say(&FromGuest::Awake);
+            }),
             ToGuest::Sync => return self.ask_sync(),
             ToGuest::Ping { number } => {
                 self.control.say(&FromGuest::Pong { number });

@@ -15,6 +15,8 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
     | libc::CLONE_NEWCGROUP) as u32;
 const NEW_TIME: u32 = 0x80;
+/// Of a file's type: character devices, block devices and symbolic links have it, and the last are not made by these calls.
+const DEVICE: u32 = 0o020_000;
 /// The first process of a room, which is the cell.
 const FIRST: u32 = 1;
 /// Of sockets to the internet. Whatever else is asked for would load a module into the kernel for the asking (SCTP, DCCP).
@@ -36,6 +38,11 @@ pub(super) const CHECKED: &[(i64, Verdict)] = &[
     (libc::SYS_ioctl, Verdict::NoneOf { argument: 1, values: &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32, libc::TIOCSETD as u32], errno: EPERM }),
     // Where cell and tools have the same user, nothing else would keep them from taking the cell's descriptors away.
     (libc::SYS_prlimit64, Verdict::NoneOf { argument: 0, values: &[FIRST], errno: EPERM }),
+    // No device nodes. The kernel asks a power of whoever makes one, but for a character device 0/0, with which an overlay says that a
+    // file is gone; that, and leaving one behind, is for who mounts overlays. Kernels differ in what Landlock takes it for: some, Debian's
+    // 6.1.192 among them, for a regular file.
+    (libc::SYS_mknodat, Verdict::WithoutBits { argument: 2, bits: DEVICE, errno: EPERM }),
+    (libc::SYS_renameat2, Verdict::WithoutBits { argument: 4, bits: libc::RENAME_WHITEOUT, errno: EPERM }),
     // Linux, Linux with 32-bit layout, and "which am I?".
     (libc::SYS_personality, Verdict::OneOf { argument: 0, values: &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff], errno: EPERM }),
 ];
@@ -94,7 +101,7 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_epoll_ctl, libc::SYS_tgkill, libc::SYS_mq_open, libc::SYS_mq_unlink, libc::SYS_mq_timedsend,
     libc::SYS_mq_timedreceive, libc::SYS_mq_notify, libc::SYS_mq_getsetattr, libc::SYS_waitid, libc::SYS_ioprio_set,
     libc::SYS_ioprio_get, libc::SYS_inotify_add_watch, libc::SYS_inotify_rm_watch, libc::SYS_openat,
-    libc::SYS_mkdirat, libc::SYS_mknodat, libc::SYS_fchownat, libc::SYS_unlinkat, libc::SYS_linkat,
+    libc::SYS_mkdirat, libc::SYS_fchownat, libc::SYS_unlinkat, libc::SYS_linkat,
     libc::SYS_symlinkat, libc::SYS_readlinkat, libc::SYS_fchmodat, libc::SYS_faccessat, libc::SYS_pselect6,
     libc::SYS_ppoll, libc::SYS_set_robust_list, libc::SYS_get_robust_list, libc::SYS_splice, libc::SYS_tee,
     libc::SYS_sync_file_range, libc::SYS_vmsplice, libc::SYS_utimensat, libc::SYS_epoll_pwait,
@@ -102,7 +109,7 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_accept4, libc::SYS_signalfd4, libc::SYS_eventfd2, libc::SYS_epoll_create1, libc::SYS_dup3,
     libc::SYS_pipe2, libc::SYS_inotify_init1, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_rt_tgsigqueueinfo,
     libc::SYS_recvmmsg, libc::SYS_syncfs, libc::SYS_sendmmsg, libc::SYS_getcpu,
-    libc::SYS_sched_setattr, libc::SYS_sched_getattr, libc::SYS_renameat2, libc::SYS_seccomp, libc::SYS_getrandom,
+    libc::SYS_sched_setattr, libc::SYS_sched_getattr, libc::SYS_seccomp, libc::SYS_getrandom,
     libc::SYS_memfd_create, libc::SYS_execveat, libc::SYS_membarrier, libc::SYS_mlock2, libc::SYS_copy_file_range,
     libc::SYS_preadv2, libc::SYS_pwritev2, libc::SYS_pkey_mprotect, libc::SYS_pkey_alloc, libc::SYS_pkey_free,
     libc::SYS_statx, libc::SYS_rseq, libc::SYS_pidfd_send_signal, libc::SYS_pidfd_open, libc::SYS_close_range,
@@ -121,12 +128,19 @@ pub(super) const LEGACY: &[i64] = &[
     libc::SYS_select, libc::SYS_dup2, libc::SYS_pause, libc::SYS_alarm, libc::SYS_fork, libc::SYS_vfork,
     libc::SYS_getdents, libc::SYS_rename, libc::SYS_mkdir, libc::SYS_rmdir, libc::SYS_creat, libc::SYS_link,
     libc::SYS_unlink, libc::SYS_symlink, libc::SYS_readlink, libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown,
-    libc::SYS_utime, libc::SYS_mknod, libc::SYS_getpgrp, libc::SYS_arch_prctl, libc::SYS_time, libc::SYS_epoll_create,
+    libc::SYS_utime, libc::SYS_getpgrp, libc::SYS_arch_prctl, libc::SYS_time, libc::SYS_epoll_create,
     libc::SYS_epoll_wait, libc::SYS_utimes, libc::SYS_inotify_init, libc::SYS_futimesat, libc::SYS_signalfd,
     libc::SYS_eventfd,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const LEGACY: &[i64] = &[];
+
+/// As [`CHECKED`].
+#[cfg(target_arch = "x86_64")]
+pub(super) const CHECKED_LEGACY: &[(i64, Verdict)] =
+    &[(libc::SYS_mknod, Verdict::WithoutBits { argument: 1, bits: DEVICE, errno: EPERM })];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const CHECKED_LEGACY: &[(i64, Verdict)] = &[];
 
 /// As above: powers over the machine.
 #[cfg(target_arch = "x86_64")]

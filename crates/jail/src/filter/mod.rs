@@ -19,7 +19,8 @@ impl Filter {
         let allowed = list::ALLOWED.iter().chain(list::LEGACY).map(|number| (*number, Verdict::Allow));
         let refused = list::REFUSED.iter().chain(list::REFUSED_LEGACY);
         let refused = refused.map(|number| (*number, Verdict::Errno(libc::EPERM)));
-        let checked = list::CHECKED.iter().map(|(number, verdict)| (*number, verdict.clone()));
+        let checked = list::CHECKED.iter().chain(list::CHECKED_LEGACY);
+        let checked = checked.map(|(number, verdict)| (*number, verdict.clone()));
         let rules = allowed.chain(refused).chain(checked).map(|(number, verdict)| (number as u32, verdict)).collect();
         Filter(program::compile(rules, Verdict::Errno(libc::ENOSYS)))
     }
@@ -37,7 +38,7 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice() {
-        let checked = list::CHECKED.iter().map(|(number, _)| *number);
+        let checked = list::CHECKED.iter().chain(list::CHECKED_LEGACY).map(|(number, _)| *number);
         let mut all: Vec<i64> = [list::ALLOWED, list::LEGACY, list::REFUSED, list::REFUSED_LEGACY].concat();
         all.extend(checked);
         let count = all.len();
@@ -109,6 +110,24 @@ mod tests {
         // The kernel looks at the low half of the request only; so must the filter.
         assert_eq!(ask(libc::SYS_ioctl, [0, (1 << 32) | libc::TIOCSTI, 0, 0, 0, 0]), Answer::Errno(EPERM));
         assert_eq!(ask(libc::SYS_ioctl, [0, libc::TIOCGWINSZ, 0, 0, 0, 0]), Answer::Allow);
+        for (kind, answer) in [
+            (0, Answer::Allow),
+            (libc::S_IFREG, Answer::Allow),
+            (libc::S_IFIFO, Answer::Allow),
+            (libc::S_IFSOCK, Answer::Allow),
+            (libc::S_IFCHR, Answer::Errno(EPERM)),
+            (libc::S_IFBLK, Answer::Errno(EPERM)),
+        ] {
+            let mode = u64::from(kind | 0o600);
+            assert_eq!(ask(libc::SYS_mknodat, [0, 0, mode, 0, 0, 0]), answer, "{kind:o}");
+            #[cfg(target_arch = "x86_64")]
+            assert_eq!(ask(libc::SYS_mknod, [0, mode, 0, 0, 0, 0]), answer, "{kind:o}");
+        }
+        let flags = [libc::RENAME_NOREPLACE, libc::RENAME_EXCHANGE].map(u64::from);
+        for flags in flags {
+            assert_eq!(ask(libc::SYS_renameat2, [0, 0, 0, 0, flags, 0]), Answer::Allow);
+        }
+        assert_eq!(ask(libc::SYS_renameat2, [0, 0, 0, 0, libc::RENAME_WHITEOUT.into(), 0]), Answer::Errno(EPERM));
         assert_eq!(ask(libc::SYS_personality, [0xffff_ffff, 0, 0, 0, 0, 0]), Answer::Allow);
         assert_eq!(ask(libc::SYS_personality, [0x0040_0000, 0, 0, 0, 0, 0]), Answer::Errno(EPERM));
     }

@@ -156,7 +156,7 @@ pub(super) async fn a_room_that_cannot_be_built_says_why(subject: &Subject) {
             let mut exit = room.exit.clone();
             let gone = tokio::time::timeout(Duration::from_secs(10), exit.wait_for(Option::is_some)).await;
             match gone.expect("a failed room ends").expect("the sender tells").clone() {
-                Some(RoomExit::Failed(cause)) => cause,
+                Some(RoomExit::Failed(cause) | RoomExit::Lost(cause)) => cause,
                 other => panic!("it was built over a file: {other:?}"),
             }
         }

@@ -106,7 +106,8 @@ pub(super) async fn a_room_is_made_of_layers(subject: &Subject) {
     // Whoever clears images away learns what is in use.
     let found = subject.sandbox().inventory().await.expect("a list");
     let found = found.into_iter().find(|found| found.session == spec.session).expect("it lives");
-    assert_eq!(found, Found { session: spec.session.clone(), room: true, files: true, layers });
+    let can_sleep = subject.has_own_kernel();
+    assert_eq!(found, Found { session: spec.session.clone(), room: true, can_sleep, files: true, layers });
     assert_eq!(room.leave().await, RoomExit::Signal(9));
     // The next room of the session may be another one.
     let mut room = subject.enter(&RoomSpec { root: RoomRoot::Host, epoch: spec.epoch, ..spec.clone() }).await;

@@ -105,7 +105,13 @@ pub(super) async fn what_is_there_can_be_listed_and_removed(subject: &Subject) {
     for (spec, room) in [(&living, true), (&left, true), (&dead, false)] {
         assert_eq!(
             listed(subject, spec).await,
-            Some(Found { session: spec.session.clone(), room, files: true, layers: Vec::new() })
+            Some(Found {
+                session: spec.session.clone(),
+                room,
+                can_sleep: room && subject.has_own_kernel(),
+                files: true,
+                layers: Vec::new()
+            })
         );
     }
     subject.sandbox().remove(&later(&left)).await.expect("removing a room that lives");

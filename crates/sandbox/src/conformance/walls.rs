@@ -187,6 +187,8 @@ pub(super) async fn system_calls_are_refused(subject: &Subject) {
         ("a personality of old", vec![libc::SYS_personality, 0x0040_0000], perm),
         ("typing into a terminal", vec![libc::SYS_ioctl, 0, libc::TIOCSTI as i64], perm),
         ("pasting into a console", vec![libc::SYS_ioctl, 0, libc::TIOCLINUX as i64], perm),
+        ("a device node", vec![libc::SYS_mknodat, 0, 0, i64::from(libc::S_IFCHR)], perm),
+        ("a whiteout left behind", vec![libc::SYS_renameat2, 0, 0, 0, 0, i64::from(libc::RENAME_WHITEOUT)], perm),
         ("another line discipline", vec![libc::SYS_ioctl, 0, libc::TIOCSETD as i64], perm),
         ("limits of the cell", vec![libc::SYS_prlimit64, 1, 7], perm),
         ("quotactl", vec![libc::SYS_quotactl], perm),
@@ -217,6 +219,9 @@ pub(super) async fn another_architecture_has_no_calls(subject: &Subject) {
     }
 }
 
+/// Sets of rules that the kernel lets one process be under.
+const LANDLOCK_LAYERS: i32 = 16;
+
 /// What a wall in front of files must not stand in the way of, and what it must.
 pub(super) async fn files_move_and_devices_are_not_made(subject: &Subject) {
     let mut room = subject.enter(&subject.spec()).await;
@@ -233,10 +238,13 @@ pub(super) async fn files_move_and_devices_are_not_made(subject: &Subject) {
         .tool("echo a > /dev/null && (echo b > /dev/stdout) | cat && echo 900 > /proc/self/oom_score_adj && echo fine")
         .await;
     assert_eq!(written.text, "b\nfine\n");
-    // Nobody needs a power to make this one, which is none but by name.
-    // In a machine of its own Landlock is the guest's kernel's to have, and no check of the host says so.
-    if !subject.has_own_kernel() && subject.claims("landlock").await {
-        refused(&mut room, "mknod /workspace/whiteout c 0 0").await;
+    // Nobody needs a power to make the first one, which is none but by name.
+    for device in ["c 0 0", "c 1 3", "b 7 0"] {
+        refused(&mut room, &format!("mknod /workspace/device {device}")).await;
+    }
+    // The guests' kernel has it, whatever the host's does.
+    if subject.has_own_kernel() || subject.claims("landlock").await {
+        assert_eq!(room.ask("landlock", "").await.status, LANDLOCK_LAYERS - 1, "one set of rules is in force already");
     }
 }
 

@@ -21,7 +21,7 @@ impl Told {
 
     fn found(&self, session: &str, room: bool, layer: &str) -> Found {
         let session = SessionId::parse("session", session).expect("an id");
-        Found { session, room, files: !room, layers: vec![PathBuf::from(layer)] }
+        Found { session, room, can_sleep: false, files: !room, layers: vec![PathBuf::from(layer)] }
     }
 }
 

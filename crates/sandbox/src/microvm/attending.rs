@@ -108,11 +108,11 @@ fn how(signs: Signs, was_killed: bool, words: &str) -> RoomExit {
         (Some((GuestEnd::Failed { reason }, _)), _) => RoomExit::Failed(reason),
         (None, _) if was_killed => RoomExit::Signal(rustix::process::Signal::KILL.as_raw()),
         (None, Some(why)) if !matches!(why, LinkDead::Closed | LinkDead::Socket(_) | LinkDead::GivenUp) => {
-            RoomExit::Failed(why.to_string())
+            RoomExit::Lost(why.to_string())
         }
-        (None, _) => match last(words) {
-            "" => RoomExit::Gone,
-            words => RoomExit::Failed(format!("the machine ended; it last said: {words}")),
+        (None, _) => match last(words).as_str() {
+            "" => RoomExit::Lost("the machine ended, and why is not known".to_owned()),
+            words => RoomExit::Lost(format!("the machine ended: {words}")),
         },
     }
 }

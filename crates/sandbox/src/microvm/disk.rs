@@ -70,7 +70,7 @@ impl Machines {
     }
 
     fn owned(&self, path: &Path, found: &fs::Metadata, bytes: u64) -> io::Result<Option<u32>> {
-        // A limit that has been raised: the machine has a larger disk. The file system on it stays as large as it was made.
+        // A limit that has been raised: the machine has a larger disk, and its guest a file system that takes it up.
         if found.len() < bytes {
             File::options().write(true).open(path)?.set_len(bytes)?;
         }

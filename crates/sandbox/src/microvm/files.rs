@@ -88,7 +88,7 @@ impl Machines {
             && let Some(record) = own(&place, spec.epoch, &path)?.filter(|record| record.kind == KIND)
             && let Some(pidfd) = ending::living(&record, &self.boot).map_err(unusable)?
         {
-            let form = self.form(&spec.limits, &spec.root).await?;
+            let form = self.form_of(&place, spec).await?;
             let raised = self.take_over(&form, &place, &record, pidfd).await?;
             return Ok(Server::Left(Box::new(raised)));
         }

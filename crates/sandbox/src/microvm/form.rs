@@ -1,5 +1,6 @@
 //! What a room's machine is like, before it is anybody's: two rooms of one form can be copies of one template.
 
+use super::clearing::touch;
 use super::vmm::{Shape, Vmm};
 use super::{KIND, Machines};
 use crate::room::root::{self, Placed};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Blocks of a disk. A disk ends with a whole one.
-const BLOCK_BYTES: u64 = 4096;
+pub(super) const BLOCK_BYTES: u64 = 4096;
 
 #[derive(Clone)]
 pub(super) struct Form {
@@ -74,6 +75,7 @@ impl Machines {
             RoomRoot::Host => Vec::new(),
             RoomRoot::Layers(layers) | RoomRoot::HostWith(layers) => self.layers(layers)?,
         };
+        [&kernel, &initramfs, &base].into_iter().chain(&layers).for_each(|path| touch(path));
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         Ok(Shape {
             kernel,
@@ -125,5 +127,7 @@ fn unavailable(fault: &GuestImageError) -> SandboxError {
 
 /// What a machine's VMM may use on the host, for a room with these limits.
 pub(super) fn of_vmm(shape: &Shape, limits: &RoomLimits) -> RoomLimits {
-    RoomLimits { memory_bytes: shape.memory_bytes + VMM_MEMORY_BYTES, pids: MACHINE_THREADS_MAX, ..*limits }
+    // Of a template's memory the kernel takes a page where the template has none, and gives the copy one of its own: whoever is the first
+    // to use all of a machine's memory is charged for both.
+    RoomLimits { memory_bytes: 2 * shape.memory_bytes + VMM_MEMORY_BYTES, pids: MACHINE_THREADS_MAX, ..*limits }
 }

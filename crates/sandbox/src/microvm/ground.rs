@@ -2,6 +2,7 @@
 //! disk. What a server that is no more left here goes when the next one starts, and before it the machines that still live there.
 
 use super::Machines;
+use super::clearing::list;
 use super::form::Form;
 use crate::room::cgroup::RoomCgroup;
 use crate::room::ending::END_WAIT;
@@ -58,6 +59,15 @@ impl Grounds {
             }
         }
         Ok(Grounds { directory, next: AtomicU64::new(0) })
+    }
+
+    /// Where machines of all servers stand that are no session's.
+    pub(super) fn places(&self) -> io::Result<Vec<PathBuf>> {
+        let mut places = Vec::new();
+        for server in list(self.directory.parent().unwrap_or(&self.directory))? {
+            places.extend(list(&server)?.into_iter().map(|ground| ground.join(PLACE)));
+        }
+        Ok(places)
     }
 
     fn path(&self) -> PathBuf {

@@ -16,7 +16,10 @@ impl Machines {
     pub(super) fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         for session in self.data.with_files()? {
-            found.insert(session.as_str().to_owned(), Found { session, room: false, files: true, layers: Vec::new() });
+            found.insert(
+                session.as_str().to_owned(),
+                Found { session, room: false, can_sleep: false, files: true, layers: Vec::new() },
+            );
         }
         for session in self.data.with_places()? {
             let path = self.data.place(&session);
@@ -29,8 +32,9 @@ impl Machines {
                 Vec::new()
             };
             let entry = found.entry(session.as_str().to_owned());
-            let entry = entry.or_insert(Found { session, room: false, files: false, layers: Vec::new() });
-            (entry.room, entry.layers) = (room, layers);
+            let entry =
+                entry.or_insert(Found { session, room: false, can_sleep: false, files: false, layers: Vec::new() });
+            (entry.room, entry.can_sleep, entry.layers) = (room, room, layers);
         }
         self.cgroups.sweep();
         Ok(found.into_values().collect())

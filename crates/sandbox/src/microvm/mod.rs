@@ -15,12 +15,13 @@
 //! ```text
 //!  sessions/<session>/disk.ext4          all that the session wrote. No host mounts it
 //!                    /machine.suspended  the memory of its machine, while that sleeps
-//!  rooms/<session>/link, control         sockets of the VMM; token, suspension: see [`sockets`], [`suspending`]
+//!  rooms/<session>/link, control         sockets of the VMM; token, made, suspension: see [`sockets`], [`made`], [`suspending`]
 //!  machines/<server>/                    ground of machines that no session has yet
 //!  guest/                                images, disks of layers, templates
 //! ```
 
 mod attending;
+mod clearing;
 mod disk;
 mod files;
 mod form;
@@ -28,6 +29,7 @@ mod ground;
 mod hold;
 mod inventory;
 pub mod link;
+mod made;
 mod meter;
 mod monitor;
 mod probe;
@@ -212,13 +214,21 @@ impl Sandbox for MicrovmSandbox {
 
     async fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
         let machines = Arc::clone(&self.machines);
-        let looked = tokio::task::spawn_blocking(move || machines.inventory()).await;
+        let looked = tokio::task::spawn_blocking(move || {
+            machines.clear_images();
+            machines.inventory()
+        })
+        .await;
         looked.map_err(|stopped| SandboxError::Machine(format!("looking for rooms: {stopped}")))?
     }
 
     fn keeps_files(&self, spec: &RoomSpec) -> bool {
         // A disk that cannot be looked at is one that somebody must not build upon.
         self.machines.data.locate(spec).is_ok_and(|path| disk::exists(&path).unwrap_or(true))
+    }
+
+    fn sleeps(&self, spec: &RoomSpec) -> bool {
+        self.machines.data.locate(spec).is_ok_and(|files| suspending::sleeps(&files))
     }
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {

@@ -12,7 +12,7 @@ use super::form::{Form, of_vmm};
 use super::link::{Control, LinkDead, LinkHost, Patience};
 use super::monitor::refused;
 use super::vmm::{Begin, Machine, Order};
-use super::{KIND, Machines, secrets, sockets, talk};
+use super::{KIND, Machines, made, secrets, sockets, talk};
 use crate::SandboxError;
 use crate::room::cgroup::RoomCgroup;
 use crate::room::ending::END_WAIT;
@@ -33,7 +33,9 @@ use std::time::Duration;
 /// How long a machine that failed is waited for, to hear its last words.
 const WORDS_WAIT: Duration = Duration::from_secs(2);
 /// Characters of them that an error repeats.
-const WORDS_CHARS_MAX: usize = 2_000;
+const WORDS_CHARS_MAX: usize = 1_000;
+/// Of these, from their beginning.
+const WHY_CHARS_MAX: usize = 300;
 
 /// Where a machine is to come up.
 #[derive(Clone, Copy)]
@@ -210,6 +212,7 @@ impl Machines {
             process: Process::UNKNOWN,
             cgroups: cgroup.directories().to_vec(),
         };
+        made::note(stand.place, &form.shape).map_err(failed)?;
         stand.place.write(&record).map_err(failed)?;
         let sockets = sockets::listen(stand.place).map_err(failed)?;
         let order = Order {
@@ -273,9 +276,28 @@ pub(super) async fn with_words(fault: SandboxError, machine: &Machine) -> Sandbo
     }
 }
 
-/// The end of what a machine said.
-pub(super) fn last(words: &str) -> &str {
-    let words = words.trim();
-    let from = words.char_indices().rev().nth(WORDS_CHARS_MAX).map_or(0, |(at, _)| at);
-    &words[from..]
+/// The beginning, which says why, and the end of what a machine said.
+pub(super) fn last(words: &str) -> String {
+    let words: Vec<char> = words.trim().chars().collect();
+    match words.len().checked_sub(WORDS_CHARS_MAX) {
+        None | Some(0) => words.into_iter().collect(),
+        Some(_) => {
+            let (why, end) = (&words[..WHY_CHARS_MAX], &words[words.len() - (WORDS_CHARS_MAX - WHY_CHARS_MAX)..]);
+            why.iter().chain(&[' ', '…', ' ']).chain(end).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_words_the_first_and_the_last_are_told() {
+        assert_eq!(last(" few words\n"), "few words");
+        let many = format!("why; {} end", "é".repeat(3 * WORDS_CHARS_MAX));
+        let told = last(&many);
+        assert!(told.starts_with("why; é") && told.ends_with("é end"), "{told}");
+        assert!(told.chars().count() <= WORDS_CHARS_MAX + 3);
+    }
 }

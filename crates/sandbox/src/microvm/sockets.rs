@@ -4,6 +4,7 @@
 //!  rooms/<session>/link         the VMM's socket: whoever connects has the machine's link
 //!                 /control      the VMM's socket: whoever connects can suspend the machine, or take its link over
 //!                 /token        what a host says at a reset, in hexadecimal
+//!                 /made         see [`super::made`]
 //!                 /suspension   see [`super::suspending`]
 //! ```
 

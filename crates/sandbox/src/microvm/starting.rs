@@ -9,7 +9,7 @@ use super::meter::Meter;
 use super::monitor::refused;
 use super::raising::{Raised, Stand, with_words};
 use super::vmm::Machine;
-use super::{KIND, Machines, disk, secrets, sockets, talk};
+use super::{KIND, Machines, disk, made, secrets, sockets, talk};
 use crate::room::cgroup::RoomCgroup;
 use crate::room::ending;
 use crate::room::guard::Guard;
@@ -20,7 +20,7 @@ use crate::{Room, RoomOutlet, RoomSpec, SandboxError, Walls};
 use loopd_domain::SessionId;
 use loopd_domain::limits::{MACHINE_ANSWER_MS, MACHINE_BIND_MS, MACHINE_BINDS_MAX};
 use loopd_domain::progress::{Progress, Stage};
-use loopd_protocol::guest::{Bind, BindRoom, FromGuest, GuestState, ToGuest};
+use loopd_protocol::guest::{Bind, BindRoom, FromGuest, GuestRoot, GuestState, ToGuest};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -216,7 +216,7 @@ impl Machines {
         let Some(pidfd) = ending::living(&record, &self.boot).map_err(unusable)? else {
             return self.wake(spec, &place, &files, path).await;
         };
-        let form = self.form(&spec.limits, &spec.root).await?;
+        let form = self.form_of(&place, spec).await?;
         // What is left of a suspension that was cut short.
         self.forget_suspension(&place, &files).map_err(unusable)?;
         match self.take_over(&form, &place, &record, pidfd).await {
@@ -231,6 +231,14 @@ impl Machines {
                 Ok(None)
             }
         }
+    }
+
+    /// The form of the machine that is in a place: of the image that it was started of, whichever is the current one.
+    pub(super) async fn form_of(self: &Arc<Self>, place: &Place, spec: &RoomSpec) -> Result<Form, SandboxError> {
+        let noted = made::of(place).map_err(|fault| talk::failed("being taken over", &fault.to_string()))?;
+        let Some(shape) = noted else { return self.form(&spec.limits, &spec.root).await };
+        let vmm = self.monitor.of(&self.data.path, &shape.kernel).await?;
+        Ok(self.formed(vmm, shape, GuestRoot::Base))
     }
 
     /// Begins afresh with a machine that somebody left, or holds and should not.

@@ -9,11 +9,11 @@
 //! INVARIANT: a machine that may have run is never revived again, as its disk has moved on: one that is found `reviving`, and does not live,
 //! has lost its memory. The session's files are on its disk all the same.
 
-use super::form::Form;
+use super::form::{BLOCK_BYTES, Form};
 use super::monitor::refused;
 use super::raising::Stand;
-use super::vmm::{Begin, Shape};
-use super::{Machines, disk, secrets, sockets, talk};
+use super::vmm::{Begin, Shape, Vmm};
+use super::{Machines, disk, made, secrets, sockets, talk};
 use crate::room::ending::END_WAIT;
 use crate::room::place::{Place, own};
 use crate::{Room, RoomSpec, SandboxError};
@@ -35,13 +35,9 @@ pub(super) struct Suspension {
     state: State,
     /// Of the VMM that can read it.
     vmm: String,
-    kernel: PathBuf,
-    initramfs: PathBuf,
-    memory_bytes: u64,
-    cpus: u32,
-    base: PathBuf,
-    disk_bytes: u64,
-    pub layers: Vec<PathBuf>,
+    /// Of the image that the machine was started of, which may be the current one no more.
+    #[serde(flatten)]
+    pub shape: Shape,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,15 +48,20 @@ enum State {
 }
 
 impl Suspension {
-    fn of(form: &Form) -> Self {
-        let Shape { kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers } = (*form.shape).clone();
-        let (state, vmm) = (State::Asleep, form.vmm.version().to_owned());
-        Suspension { state, vmm, kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers }
+    fn of(shape: &Shape, vmm: &dyn Vmm) -> Self {
+        Suspension { state: State::Asleep, vmm: vmm.version().to_owned(), shape: shape.clone() }
     }
 
-    fn shape(&self) -> Shape {
-        let Suspension { kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers, .. } = self.clone();
-        Shape { kernel, initramfs, memory_bytes, cpus, base, disk_bytes, layers }
+    /// With a disk that is at least as large as its limit is now.
+    fn grown(&self, limit_bytes: u64) -> Shape {
+        let disk_bytes = limit_bytes.next_multiple_of(BLOCK_BYTES).max(self.shape.disk_bytes);
+        Shape { disk_bytes, ..self.shape.clone() }
+    }
+
+    /// The file that is missing of those without which it cannot wake. What it was booted with is in its memory.
+    fn missing(&self) -> Option<&PathBuf> {
+        let Shape { kernel, base, layers, .. } = &self.shape;
+        [kernel, base].into_iter().chain(layers).find(|path| !path.exists())
     }
 
     fn write(&self, place: &Place) -> io::Result<()> {
@@ -93,7 +94,6 @@ impl Machines {
         let Some(hold) = held.filter(|hold| Some(hold.machine.pid) == room.guard.pid()) else {
             return Err(talk::failed(DOING, "it is not this server's"));
         };
-        let form = self.form(&spec.limits, &spec.root).await?;
         let Room { channel, outlet, guard, .. } = room;
         // The cell's host goes; what it had said is with the guest.
         drop((channel, outlet));
@@ -106,13 +106,17 @@ impl Machines {
             return Err(talk::failed(DOING, "it has no place any more"));
         };
         own(&place, spec.epoch, &path)?;
+        let Some(shape) = made::of(&place).map_err(unusable)? else {
+            return Err(talk::failed(DOING, "what it is made of is not on record"));
+        };
+        let vmm = self.monitor.of(&self.data.path, &shape.kernel).await?;
         // From here on it lives or sleeps; it is not killed by who let go of it.
         guard.leave();
         self.forget_suspension(&place, &files).map_err(unusable)?;
-        Suspension::of(&form).write(&place).map_err(unusable)?;
+        Suspension::of(&shape, &*vmm).write(&place).map_err(unusable)?;
         fail::fail_point!("sandbox::suspension_noted");
         let control = sockets::control(&place).map_err(unusable)?;
-        if let Err(fault) = form.vmm.suspend(&hold.machine, control, memory(&files)).await {
+        if let Err(fault) = vmm.suspend(&hold.machine, control, memory(&files)).await {
             self.forget_suspension(&place, &files).map_err(unusable)?;
             return Err(refused(fault));
         }
@@ -136,22 +140,18 @@ impl Machines {
             self.forget_suspension(place, files).map_err(unusable)?;
             return Ok(None);
         };
-        let vmm = self.monitor.of(&self.data.path, &suspension.kernel).await?;
-        let why_not = if suspension.state == State::Reviving {
-            Some("it has lived since its memory was written".to_owned())
-        } else if suspension.vmm != vmm.version() {
-            Some(format!("it was written by `{}`, and here is `{}`", suspension.vmm, vmm.version()))
-        } else {
-            None
+        let vmm = match self.vmm_for(&suspension).await? {
+            Ok(vmm) => vmm,
+            Err(why) => {
+                tracing::warn!(session = %spec.session, %why, "a suspended machine cannot be revived; its files are kept");
+                self.forget_suspension(place, files).map_err(unusable)?;
+                return Ok(None);
+            }
         };
-        if let Some(why) = why_not {
-            tracing::warn!(session = %spec.session, %why, "a suspended machine cannot be revived; its files are kept");
-            self.forget_suspension(place, files).map_err(unusable)?;
-            return Ok(None);
-        }
         Suspension { state: State::Reviving, ..suspension.clone() }.write(place).map_err(unusable)?;
-        let form = self.formed(vmm, suspension.shape(), GuestRoot::Base);
-        match self.revive(spec, &form, place, files, path.clone()).await {
+        let form = self.formed(vmm, suspension.grown(spec.limits.disk_bytes), GuestRoot::Base);
+        let has_grown = form.shape.disk_bytes > suspension.shape.disk_bytes;
+        match self.revive(spec, &form, has_grown, place, files, path.clone()).await {
             Ok(room) => Ok(Some(room)),
             Err(fault) => {
                 tracing::warn!(session = %spec.session, %fault, "a suspended machine does not come up; its files are kept");
@@ -161,10 +161,26 @@ impl Machines {
         }
     }
 
+    /// The VMM that can revive a machine; or why none can.
+    async fn vmm_for(&self, suspension: &Suspension) -> Result<Result<Arc<dyn Vmm>, String>, SandboxError> {
+        if suspension.state == State::Reviving {
+            return Ok(Err("it has lived since its memory was written".to_owned()));
+        }
+        if let Some(path) = suspension.missing() {
+            return Ok(Err(format!("`{}`, which it is made of, is gone", path.display())));
+        }
+        let vmm = self.monitor.of(&self.data.path, &suspension.shape.kernel).await?;
+        if suspension.vmm != vmm.version() {
+            return Ok(Err(format!("it was written by `{}`, and here is `{}`", suspension.vmm, vmm.version())));
+        }
+        Ok(Ok(vmm))
+    }
+
     async fn revive(
         self: &Arc<Self>,
         spec: &RoomSpec,
         form: &Form,
+        has_grown: bool,
         place: &Place,
         files: &Path,
         path: PathBuf,
@@ -179,7 +195,11 @@ impl Machines {
         if raised.state != GuestState::Bound {
             return Err(talk::failed("being revived", &format!("it is no session's: {:?}", raised.state)));
         }
-        let wake = ToGuest::Wake { entropy: secrets::entropy()?, now_ns: secrets::now_ns() };
+        let disk_bytes = if has_grown { form.shape.disk_bytes } else { 0 };
+        if has_grown {
+            form.vmm.regrow(sockets::control(place).map_err(failed)?, disk_bytes).await.map_err(refused)?;
+        }
+        let wake = ToGuest::Wake { entropy: secrets::entropy()?, now_ns: secrets::now_ns(), disk_bytes };
         let is_awake = |said: &FromGuest| matches!(said, FromGuest::Awake).then_some(());
         talk::ask(&mut raised.control, wake, "being revived", is_awake).await?;
         self.forget_suspension(place, files).map_err(failed)?;

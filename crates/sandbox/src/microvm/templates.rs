@@ -2,16 +2,15 @@
 //! is first wanted, by the first who wants it; the others wait for that one. A fingerprint stands for all that is in a template, so
 //! none is ever changed; those that nobody has wanted for longest are removed.
 
-use super::Machines;
+use super::clearing::{self, touch};
 use super::form::Form;
 use super::monitor::refused;
 use super::raising::{NOBODYS, Raised, Stand};
-use super::sockets;
+use super::{Machines, made, sockets};
 use crate::SandboxError;
 use crate::room::removal;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{TEMPLATE_PAUSE_MS, TEMPLATES_MAX};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -62,6 +61,11 @@ impl Templates {
         }
     }
 
+    /// Removes those that can be used no more. Blocks.
+    pub(super) fn clear(&self, is_fresh: impl Fn(&Path) -> bool) -> io::Result<usize> {
+        clearing::clear_templates(&self.root, is_fresh)
+    }
+
     /// Removes those above the most that are kept. Blocks.
     fn prune(&self) -> io::Result<()> {
         let mut all = Vec::new();
@@ -76,14 +80,6 @@ impl Templates {
         }
         Ok(())
     }
-}
-
-/// It was wanted now.
-fn touch(path: &Path) {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    let times = Timestamps { last_access: now, last_modification: now };
-    // Another server may remove it; then it does not come up, and is made again.
-    let _ = rustix::fs::utimensat(CWD, path, &times, AtFlags::empty());
 }
 
 impl Machines {
@@ -124,7 +120,8 @@ impl Machines {
                 let socket = sockets::control(&ground.place).map_err(fault)?;
                 let frozen = form.vmm.freeze(machine, socket, into.clone()).await.map_err(refused);
                 drop(doom);
-                frozen
+                // Of no worth without its image, which it does not keep: who clears up must know of which it is.
+                frozen.and_then(|()| made::note_template(&into, &form.shape).map_err(fault))
             }
             Err(fault) => Err(fault),
         };

@@ -2,6 +2,7 @@
 
 use crate::Accelerator;
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// What a machine is made of. Two machines of the same shape can be copies of each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shape {
     /// Uncompressed.
     pub kernel: PathBuf,
@@ -86,4 +87,6 @@ pub trait Vmm: Send + Sync {
     /// Cuts off whoever has the link of the machine that takes orders at `control`, and has the VMM listen at `link` from now on. An owner
     /// who is asleep must not keep the next one out: a VMM has one host at a time.
     async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError>;
+    /// Tells the guest of the machine that takes orders at `control` that its session's disk has so many bytes, which it has already.
+    async fn regrow(&self, control: UnixStream, disk_bytes: u64) -> Result<(), VmmError>;
 }

@@ -15,7 +15,10 @@ impl Rooms {
     pub(super) fn inventory(&self) -> Result<Vec<Found>, SandboxError> {
         let mut found: BTreeMap<String, Found> = BTreeMap::new();
         for session in self.data.with_files()? {
-            found.insert(session.as_str().to_owned(), Found { session, room: false, files: true, layers: Vec::new() });
+            found.insert(
+                session.as_str().to_owned(),
+                Found { session, room: false, can_sleep: false, files: true, layers: Vec::new() },
+            );
         }
         for session in self.data.with_places()? {
             let room = self.has_room(&session)?;
@@ -23,7 +26,8 @@ impl Rooms {
             let layers = if room { place::Place::peek_layers(&path) } else { Ok(Vec::new()) };
             let layers = layers.map_err(|source| SandboxError::Directory { path, source })?;
             let entry = found.entry(session.as_str().to_owned());
-            let entry = entry.or_insert(Found { session, room: false, files: false, layers: Vec::new() });
+            let entry =
+                entry.or_insert(Found { session, room: false, can_sleep: false, files: false, layers: Vec::new() });
             (entry.room, entry.layers) = (room, layers);
         }
         self.cgroups.sweep();

@@ -25,7 +25,7 @@ pub(crate) async fn hear(room: Room, spec: &RoomSpec, begun: Instant, patience: 
         (Ok(Ok(1..)), _) => Ok(took),
         (Err(_), _) => Err(format!("its cell said nothing in {patience:?}")),
         (Ok(_), Ok(exit)) => Err(match exit.ok().and_then(|exit| exit.clone()) {
-            Some(RoomExit::Failed(cause)) => cause,
+            Some(RoomExit::Failed(cause) | RoomExit::Lost(cause)) => cause,
             other => format!("its cell said nothing before it ended: {other:?}"),
         }),
     }

@@ -22,12 +22,18 @@ const CROWD: usize = 8;
 /// A data directory with a guest's image; what was built of it before is used again.
 pub struct Ground {
     directory: tempfile::TempDir,
+    jail: Vec<u8>,
     cell: Vec<u8>,
 }
 
 impl Ground {
     /// `None`: this machine has no QEMU; it is said why, and in CI that is a failure.
     pub fn new(cell: Vec<u8>) -> Option<Self> {
+        Self::with_programs(programs::JAIL.to_vec(), cell)
+    }
+
+    /// With a launcher's program of one's own as well.
+    fn with_programs(jail: Vec<u8>, cell: Vec<u8>) -> Option<Self> {
         let qemu = Command::new("qemu-system-x86_64").arg("--version").output();
         if !qemu.is_ok_and(|output| output.status.success()) {
             assert!(std::env::var_os("CI").is_none(), "qemu-system-x86_64 is missing: apt-get install qemu-system-x86");
@@ -38,7 +44,7 @@ impl Ground {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
         std::fs::create_dir_all(&cache).unwrap();
         symlink(cache, directory.path().join("guest")).unwrap();
-        let ground = Ground { directory, cell };
+        let ground = Ground { directory, jail, cell };
         let kernel = match std::env::var_os(KERNEL) {
             Some(kernel) => KernelSource::File { kernel: PathBuf::from(kernel), modules: None },
             None => fetched().map_or_else(KernelSource::usual, |kernel| KernelSource::File { kernel, modules: None }),
@@ -54,17 +60,33 @@ impl Ground {
         Self::new(std::fs::read(env!("CARGO_BIN_EXE_loopd-test-cell")).unwrap())
     }
 
+    /// With the test cell, in guests that die when they are told to.
+    pub fn of_doomed() -> Option<Self> {
+        let program = |path: &str| std::fs::read(path).unwrap();
+        Self::with_programs(
+            program(env!("CARGO_BIN_EXE_loopd-test-jail")),
+            program(env!("CARGO_BIN_EXE_loopd-test-cell")),
+        )
+    }
+
     pub fn data(&self) -> &Path {
         self.directory.path()
     }
 
     fn programs(&self) -> Programs<'_> {
-        Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &self.cell }
+        Programs { guest: programs::GUEST, jail: &self.jail, cell: &self.cell }
     }
 
     /// With another VMM than the host's.
     pub fn with_vmm(&self, vmm: Arc<dyn Vmm>) -> MicrovmSandbox {
         MicrovmSandbox::with_vmm(self.data(), self.programs(), vmm).unwrap().with_waiting_rooms(0)
+    }
+
+    /// Of another process, on a ground's data, with the test cell.
+    pub fn sandbox_on(data: &Path) -> MicrovmSandbox {
+        let cell = std::fs::read(env!("CARGO_BIN_EXE_loopd-test-cell")).unwrap();
+        let programs = Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &cell };
+        MicrovmSandbox::with_programs(data, programs).unwrap().with_waiting_rooms(0)
     }
 
     pub fn subject(&self) -> Subject {
@@ -73,9 +95,9 @@ impl Ground {
 
     /// With so many machines that wait.
     pub fn subject_with_waiting(&self, waiting: usize) -> Subject {
-        let (place, cell) = (self.data().to_owned(), self.cell.clone());
+        let (place, jail, cell) = (self.data().to_owned(), self.jail.clone(), self.cell.clone());
         let make = move || -> Box<dyn Sandbox> {
-            let programs = Programs { guest: programs::GUEST, jail: programs::JAIL, cell: &cell };
+            let programs = Programs { guest: programs::GUEST, jail: &jail, cell: &cell };
             let sandbox = MicrovmSandbox::with_programs(&place, programs).unwrap();
             Box::new(sandbox.with_orphan_seconds(conformance::ORPHAN_SECONDS).with_waiting_rooms(waiting))
         };

@@ -20,10 +20,11 @@ impl Driver {
     /// Goes on where the journal stands.
     pub(super) async fn take_up(&mut self, origin: Origin) -> Result<(), Halt> {
         let fold = self.ledger.fold();
-        // Who only asks something of a session that rests need not wake its machine.
+        // Who only asks something of a session that rests need not wake its machine. One that lives is held, so that it sleeps in time.
         let can_wait = fold.status == Status::Idle
             && fold.turn.is_none()
-            && self.ledger.session.room.hibernation == Hibernation::Memory;
+            && self.ledger.session.room.hibernation == Hibernation::Memory
+            && self.parts.sandbox.sleeps(&self.spec());
         self.room_may_be_there = origin != Origin::Created && can_wait;
         let room_lives = origin != Origin::Created && !can_wait && self.adopt().await?;
         let mut draft = self.ledger.draft();

@@ -575,6 +575,7 @@ async fn exit_reason(exit: &mut watch::Receiver<Option<RoomExit>>) -> String {
     let gone = tokio::time::timeout(EXIT_LAG, exit.wait_for(Option::is_some)).await;
     match gone.ok().and_then(Result::ok).and_then(|exit| exit.clone()) {
         Some(RoomExit::Failed(cause)) => format!("the room could not be built: {cause}"),
+        Some(RoomExit::Lost(cause)) => cause,
         Some(RoomExit::Code(code)) => format!("the cell ended with code {code}"),
         Some(RoomExit::Signal(signal)) => format!("the cell was killed by signal {signal}"),
         Some(RoomExit::Gone) => "the cell ended".to_owned(),

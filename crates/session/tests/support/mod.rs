@@ -238,11 +238,23 @@ impl Sandbox for OpenRoom {
         let sessions = std::fs::read_dir(self.sessions.as_path()).into_iter().flatten();
         let names = sessions.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
         let session = |name: String| SessionId::parse("session", &name).expect("a session's");
-        Ok(names.map(|name| Found { session: session(name), room: false, files: true, layers: Vec::new() }).collect())
+        Ok(names
+            .map(|name| Found {
+                session: session(name),
+                room: false,
+                can_sleep: false,
+                files: true,
+                layers: Vec::new(),
+            })
+            .collect())
     }
 
     fn keeps_files(&self, spec: &RoomSpec) -> bool {
         spec.directory.is_dir()
+    }
+
+    fn sleeps(&self, spec: &RoomSpec) -> bool {
+        asleep(spec).exists()
     }
 
     async fn remove(&self, spec: &RoomSpec) -> Result<(), SandboxError> {

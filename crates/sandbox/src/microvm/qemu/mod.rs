@@ -41,10 +41,12 @@ use std::time::Duration;
 use template::Held;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 
 const STARTING: &str = "starting a machine";
 const FREEZING: &str = "freezing a machine";
 const SUSPENDING: &str = "suspending a machine";
+const GROWING: &str = "growing a machine's disk";
 const RELINKING: &str = "taking over a machine's link";
 /// Bytes a second that state may be written with: no limit.
 const BANDWIDTH: u64 = 1 << 40;
@@ -151,7 +153,7 @@ impl Qemu {
     }
 
     /// Starts a process, and opens the monitor that is there for its beginning.
-    async fn launch(&self, command: Command, launch: Launch) -> Result<(Machine, Qmp), VmmError> {
+    async fn launch(&self, command: Command, launch: Launch) -> Result<(Machine, Birth), VmmError> {
         let Launch { birth, console, errors, user, cgroups, file_bytes } = launch;
         let (hear_errors, errors_there) = errors;
         let start = Start {
@@ -165,13 +167,17 @@ impl Qemu {
         };
         let (process, pid) = self.jail.start(start).await?;
         let process = Arc::new(process);
-        let voices = Voices { console, errors: hear_errors };
+        let (heir, monitor) = oneshot::channel();
+        let voices = Voices { console, errors: hear_errors, monitor };
         let ended = machine::watch(Arc::clone(&process), Some(voices));
         let machine = Machine { process, pid, ended, memory: None };
         // It greets when all that it was given has been opened and understood.
         match Qmp::open(birth, STARTING).await {
-            Ok(qmp) => Ok((machine, qmp)),
-            Err(fault) => Err(give_up(machine, fault).await),
+            Ok(qmp) => Ok((machine, Birth { qmp, heir })),
+            Err(fault) => {
+                drop(heir);
+                Err(give_up(machine, fault).await)
+            }
         }
     }
 
@@ -190,6 +196,20 @@ impl Qemu {
                 Err(qmp.failed(format!("its state is not written within {MACHINE_SUSPEND_MS} ms")))
             }
         }
+    }
+}
+
+/// The monitor that is there for a machine's beginning.
+struct Birth {
+    qmp: Qmp,
+    heir: oneshot::Sender<UnixStream>,
+}
+
+impl Birth {
+    /// From here on it is only listened to.
+    fn over(self) {
+        // Where nobody listens the machine has ended.
+        let _ = self.heir.send(self.qmp.into_stream());
     }
 }
 
@@ -242,13 +262,16 @@ impl Vmm for Qemu {
         let errors = error_output().map_err(failed(STARTING))?;
         let file_bytes = file_bytes(&order.shape);
         let launch = Launch { birth, console, errors, user: order.user, cgroups: order.cgroups, file_bytes };
-        let (mut machine, mut qmp) = self.launch(command, launch).await?;
+        let (mut machine, mut birth) = self.launch(command, launch).await?;
         machine.memory = own_memory;
-        let Some((state, ignore_shared)) = incoming else { return Ok(machine) };
-        match take_in(&mut qmp, state, ignore_shared).await {
-            Ok(()) => Ok(machine),
-            Err(fault) => Err(give_up(machine, fault).await),
+        if let Some((state, ignore_shared)) = incoming
+            && let Err(fault) = take_in(&mut birth.qmp, state, ignore_shared).await
+        {
+            drop(birth);
+            return Err(give_up(machine, fault).await);
         }
+        birth.over();
+        Ok(machine)
     }
 
     async fn freeze(&self, machine: Machine, control: UnixStream, into: PathBuf) -> Result<(), VmmError> {
@@ -269,6 +292,11 @@ impl Vmm for Qemu {
                 Err(fault)
             }
         }
+    }
+
+    async fn regrow(&self, control: UnixStream, disk_bytes: u64) -> Result<(), VmmError> {
+        let mut qmp = Qmp::open(control, GROWING).await?;
+        qmp.order("block_resize", json!({ "node-name": "session", "size": disk_bytes })).await.map(drop)
     }
 
     async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError> {

@@ -163,15 +163,15 @@ pub(super) async fn trial(
     let errors = error_output().map_err(failed(STARTING))?;
     let user = rustix::process::geteuid().is_root().then_some(NOBODY);
     let launch = Launch { birth, console, errors, user, cgroups: Vec::new(), file_bytes: TRIAL_MEMORY_BYTES };
-    let (mut machine, qmp) = match qemu.launch(command, launch).await {
+    let (mut machine, birth) = match qemu.launch(command, launch).await {
         Ok(launched) => launched,
         Err(fault) => return Ok(Some(fault.to_string())),
     };
+    birth.over();
     let last = machine.ended.wait_for(Option::is_some);
     let last = tokio::time::timeout(patience, last).await;
     let last = last.ok().and_then(Result::ok).and_then(|last| last.clone());
     super::machine::kill(machine.process.as_ref());
-    drop(qmp);
     Ok(match last {
         Some(said) if said.contains(CAME_UP) => None,
         Some(said) => Some(format!("a guest's kernel did not come up: {said}")),

@@ -33,6 +33,11 @@ impl Qmp {
         Ok(qmp)
     }
 
+    /// What comes without being asked for.
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.stream.into_inner()
+    }
+
     pub(super) async fn order(&mut self, order: &str, arguments: Value) -> Result<Value, VmmError> {
         self.order_with(order, arguments, None).await
     }
