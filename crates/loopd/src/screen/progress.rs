@@ -68,6 +68,7 @@ fn words(event: &Value) -> String {
     }
     let amount = |bytes: u64| match event["unit"].as_str() {
         Some("bytes") => size(bytes),
+        Some("lines") if bytes == 1 => "1 line".to_owned(),
         Some(unit) => format!("{bytes} {unit}"),
         None => bytes.to_string(),
     };
