@@ -29,7 +29,7 @@ const MEMORY_MB: u32 = 1_536;
 /// Of the disk with what is tried and all that it writes; sparse.
 const DISK: &str = "4G";
 /// No machine that works needs so long, on a host that is busy as well.
-const DEADLINE: Duration = Duration::from_secs(480);
+const DEADLINE: Duration = Duration::from_secs(600);
 /// As `sandbox/src/microvm/qemu/command.rs`, which says why.
 const BOARD: &str = "microvm,acpi=on,ioapic2=on,pcie=off,usb=off,pic=off,pit=off,rtc=on,isa-serial=on";
 const KERNEL: &str = "console=ttyS0 loglevel=4 panic=-1 reboot=t no_timer_check tsc=reliable pci=off random.trust_cpu=on \
