@@ -34,15 +34,22 @@ pub fn image() -> Option<PathBuf> {
 /// Held by whoever makes machines: several tests that do so at once wait for the processor, and not for what they try.
 pub struct Turn(#[allow(dead_code, reason = "the lock is in it")] File);
 
+impl Turn {
+    pub fn take(image: &Path) -> Self {
+        let lock = image.with_extension("lock");
+        let lock = File::options().create(true).truncate(false).write(true).open(lock).expect("a file");
+        lock.lock().expect("locked");
+        Turn(lock)
+    }
+}
+
 /// A directory for a server whose data has the image. Templates that it makes are its own.
 pub fn root() -> Option<(TempDir, Turn)> {
     let image = image()?;
-    let lock = image.with_extension("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(lock).expect("a file");
-    lock.lock().expect("locked");
+    let turn = Turn::take(&image);
     let root = TempDir::with_prefix("loopd-test-").expect("a directory");
     lend(&image, &root.path().join("data"));
-    Some((root, Turn(lock)))
+    Some((root, turn))
 }
 
 fn lend(image: &Path, data: &Path) {

@@ -111,6 +111,11 @@ impl Http {
         Stream::open(self.request(Method::GET, &path).header("last-event-id", seq)).await
     }
 
+    /// What comes, with a query.
+    pub async fn follow_with(&self, session: &str, query: &str) -> Stream {
+        Stream::open(self.request(Method::GET, &format!("/v1/sessions/{session}/events/stream?{query}"))).await
+    }
+
     pub async fn invoke_stream(&self, mut body: Value) -> Stream {
         body["stream"] = json!(true);
         let request = self.request(Method::POST, "/v1/invoke").header("content-type", "application/json");

@@ -7,6 +7,8 @@
 //! - [`cli`]: the command line, run to its end or signalled on its way.
 //! - [`effects`]: a service outside that counts what tools do to it.
 //! - [`guest`]: what virtual machines are made of.
+//! - [`index`]: packages for rooms to install.
+//! - [`linux`]: a plain Linux host of its own, for what depends on the kernel's settings.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`site`]: a web site that rooms want to reach.
 //! - [`script`]: system prompts for `builtin/script`.
@@ -18,9 +20,12 @@ pub mod archive;
 pub mod attacks;
 pub mod binary;
 pub mod cli;
+mod clock;
 pub mod effects;
 pub mod guest;
 pub mod http;
+pub mod index;
+pub mod linux;
 pub mod provider;
 pub mod script;
 pub mod server;
@@ -30,6 +35,7 @@ pub use http::{Http, Stream};
 pub use server::Server;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Nothing that is waited for here takes longer, unless it is broken.
@@ -44,4 +50,13 @@ pub fn skip(reason: &str) {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         file.and_then(|mut file| writeln!(file, "{name}: {reason}")).expect("the list of skipped tests is writable");
     }
+}
+
+/// A directory with the wheels that tests install in rooms; `cargo xtask test` fetches them.
+pub fn wheels() -> Option<PathBuf> {
+    let found = std::env::var_os("E2E_WHEELS").map(PathBuf::from).filter(|wheels| wheels.is_dir());
+    if found.is_none() {
+        skip("E2E_WHEELS names no directory with wheels");
+    }
+    found
 }

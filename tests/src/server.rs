@@ -21,6 +21,8 @@ pub struct Options {
     pub config: Option<String>,
     /// The user who starts it; `None`: the one who runs the tests.
     pub user: Option<u32>,
+    /// A program and its arguments, to which loopd's are added: it becomes loopd.
+    pub within: Vec<String>,
 }
 
 impl Options {
@@ -30,6 +32,14 @@ impl Options {
     }
     pub fn config(mut self, text: &str) -> Self {
         self.config = Some(text.to_owned());
+        self
+    }
+    pub fn user(mut self, user: u32) -> Self {
+        self.user = Some(user);
+        self
+    }
+    pub fn within(mut self, words: &[&str]) -> Self {
+        self.within = words.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 }
@@ -135,7 +145,7 @@ impl Drop for Server {
 }
 
 fn launch(root: &Path, options: &Options, listen: &str, args: &[&str]) -> (Child, String) {
-    let mut command = as_user(options.user);
+    let mut command = program(options);
     command.args(["serve", "--listen", listen, "--data"]).arg(root.join("data")).args(args).current_dir(root);
     clean(&mut command).envs(options.env.iter().cloned()).stdout(Stdio::piped());
     let mut process = command.spawn().expect("loopd starts");
@@ -147,12 +157,21 @@ fn launch(root: &Path, options: &Options, listen: &str, args: &[&str]) -> (Child
     }
 }
 
-/// The executable, to be run by a user without rights.
-fn as_user(user: Option<u32>) -> Command {
-    let Some(user) = user else { return Command::new(binary::loopd()) };
-    let mut command = Command::new("setpriv");
-    command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned(), "--".to_owned()]);
-    command.arg(binary::loopd());
+/// The executable, as it is to be started: first what it is to be within, then by whom.
+pub fn program(options: &Options) -> Command {
+    let mut words = options.within.clone();
+    if let Some(user) = options.user {
+        words.extend([
+            "setpriv".to_owned(),
+            format!("--reuid={user}"),
+            format!("--regid={user}"),
+            "--clear-groups".to_owned(),
+            "--".to_owned(),
+        ]);
+    }
+    let Some((first, rest)) = words.split_first() else { return Command::new(binary::loopd()) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(binary::loopd());
     command
 }
 

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// `GET /hello` is answered with a greeting that repeats the `Host`, `GET /slow` with an answer that never ends, and everything else
 /// with the request itself.
@@ -63,19 +64,35 @@ impl Site {
     }
 }
 
+/// A certificate for these names, its key, and the authority that it is of; PEM.
+pub struct Papers {
+    pub authority: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+impl Papers {
+    pub fn new(names: &[&str]) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "authority of a test");
+        let key = KeyPair::generate().expect("a key");
+        let authority = params.self_signed(&key).expect("a certificate");
+        let issuer = Issuer::new(params, key);
+        let leaf_key = KeyPair::generate().expect("a key");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("names");
+        let leaf = params.signed_by(&leaf_key, &issuer).expect("a certificate");
+        Papers { authority: authority.pem(), certificate: leaf.pem(), key: leaf_key.serialize_pem() }
+    }
+}
+
 fn tls(names: &[&str]) -> (TlsAcceptor, String) {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "authority of a test");
-    let key = KeyPair::generate().expect("a key");
-    let authority = params.self_signed(&key).expect("a certificate");
-    let issuer = Issuer::new(params, key);
-    let leaf_key = KeyPair::generate().expect("a key");
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let leaf = CertificateParams::new(names).expect("names").signed_by(&leaf_key, &issuer).expect("a certificate");
-    let private = PrivateKeyDer::try_from(leaf_key.serialize_der()).expect("a key");
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![leaf.der().clone()], private);
-    (TlsAcceptor::from(Arc::new(config.expect("a configuration"))), authority.pem())
+    let Papers { authority, certificate, key } = Papers::new(names);
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+    (TlsAcceptor::from(Arc::new(config.expect("a configuration"))), authority)
 }
 
 async fn serve(acceptor: TlsAcceptor, stream: TcpStream, slow: Arc<AtomicUsize>, heads: Arc<Mutex<Vec<String>>>) {

@@ -60,9 +60,17 @@ async fn a_session_has_a_kernel_of_its_own_and_carries_its_files_away() {
     let loopd = |arguments: &[&str]| -> Done { run_with(place.path(), &[("LOOPD_URL", server.url())], arguments) };
     let commands = "uname -r; mkdir -p deep; echo kept > deep/note; ln -s /etc/passwd out; \
                     echo made > /mnt/session/outputs/result; id -u";
-    let (session, said) = begin(&http, machine(json!({})), commands).await;
-    assert!(!said.contains(&host_kernel()) && !said.lines().any(|line| line == "0"), "{said}");
+    let body = json!({"model": "builtin/shell", "environment": machine(json!({})), "input": fenced(commands)});
+    let frames = http.invoke_stream(body).await.until_end().await;
+    // The first machine of its form takes a while, and whoever waits for it is told.
+    let at = |event: &str| frames.iter().position(|frame| frame.event == event).expect(event);
+    let waits = &frames[at("loopd.room_progress")].data;
+    assert_eq!((&waits["stage"], &waits["what"]), (&json!("boot"), &json!("the machine")), "{waits}");
+    assert!(at("loopd.room_progress") < at("loopd.room_started"), "{frames:?}");
+    let session = session_of(&frames[at("loopd.invoke_started")].data);
     let events = http.events(&session).await;
+    let said = text(&tool_results(&events).last().expect("a result")["content"]);
+    assert!(!said.contains(&host_kernel()) && !said.lines().any(|line| line == "0"), "{said}");
     let rooms = told(&events, "loopd.room_started");
     assert_eq!(rooms.len(), 1, "{events:#?}");
     assert_eq!((&rooms[0]["isolation"], &rooms[0]["woken"]), (&json!("microvm"), &json!(false)));

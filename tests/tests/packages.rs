@@ -1,20 +1,15 @@
 //! Packages of an environment: installed in a room of their own from an index that the operator names, kept as a layer, and
 //! there for every session after that.
 
-use loopd_tests::http::text;
+use loopd_tests::http::{Frame, text};
+use loopd_tests::index::Index;
 use loopd_tests::script::{runs, says, script};
 use loopd_tests::server::Options;
 use loopd_tests::{Http, Server, skip};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 
-const HOST: &str = "index.test";
 /// Debian's nobody.
 const ORDINARY: u32 = 65534;
 
@@ -80,90 +75,43 @@ with zipfile.ZipFile(at + "v1.0.0.zip", "w") as packed:
     packed.writestr("greeting.test/hello@v1.0.0/main.go", main)
 "#;
 
-/// A site of files that remembers what was asked.
-struct Index {
-    port: u16,
-    place: Arc<TempDir>,
-    asked: Arc<Mutex<Vec<String>>>,
+/// A crate with a program, and the sparse index that names it, <https://doc.rust-lang.org/cargo/reference/registry-index.html>.
+const CARGO: &str = r#"
+import hashlib, io, json, os, sys, tarfile
+at, name = sys.argv[1], "greeting-of-a-test"
+files = {
+    "Cargo.toml": f'[package]\nname = "{name}"\nversion = "1.0.0"\nedition = "2021"\n[[bin]]\nname = "greet"\npath = "main.rs"\n',
+    "Cargo.lock": f'version = 3\n\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n',
+    "main.rs": 'fn main() { println!("hello from a crate"); }\n',
+}
+os.makedirs("index/gr/ee"), os.makedirs("crates")
+with tarfile.open(f"crates/{name}.crate", "w:gz") as packed:
+    for path, text in files.items():
+        entry = tarfile.TarInfo(f"{name}-1.0.0/{path}")
+        entry.size, entry.mode = len(text), 0o644
+        packed.addfile(entry, io.BytesIO(text.encode()))
+cksum = hashlib.sha256(open(f"crates/{name}.crate", "rb").read()).hexdigest()
+json.dump({"dl": f"{at}/crates/{{crate}}.crate"}, open("index/config.json", "w"))
+json.dump({"name": name, "vers": "1.0.0", "deps": [], "cksum": cksum, "features": {}, "yanked": False}, open(f"index/gr/ee/{name}", "w"))
+"#;
+
+async fn pip_index() -> Index {
+    let index = Index::empty().await;
+    index.make("/usr/bin/python3", &["-c", PIP]);
+    index
 }
 
-impl Index {
-    async fn start() -> Self {
-        let index = Self::empty().await;
-        index.make("/usr/bin/python3", &["-c", PIP]);
-        index
-    }
-
-    async fn empty() -> Self {
-        let place = Arc::new(tempfile::tempdir().expect("a directory"));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
-        let port = listener.local_addr().expect("an address").port();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (seen, served) = (asked.clone(), place.clone());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, served.clone(), seen.clone()));
-            }
-        });
-        Index { port, place, asked }
-    }
-
-    /// Runs a program where the files lie.
-    fn make(&self, program: &str, arguments: &[&str]) {
-        let made = Command::new(program).args(arguments).current_dir(self.place.path()).output().expect("it is there");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    }
-
-    /// As rooms name it.
-    fn url(&self) -> String {
-        format!("http://{HOST}:{}", self.port)
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("nobody panics with it").clone()
-    }
-
-    fn server(&self) -> Server {
-        Server::with(self.options())
-    }
-
-    fn options(&self) -> Options {
-        self.options_for("pip_index", "/simple")
-    }
-
-    /// A server whose packages of one manager come from here.
-    fn options_for(&self, setting: &str, path: &str) -> Options {
-        let (port, url) = (self.port, self.url());
-        Options::default().config(&format!(
-            "[images]\n{setting} = \"{url}{path}\"\n\
-             [network]\nallow_addresses = [\"{HOST}:{port}\"]\nhosts = {{ \"{HOST}\" = \"127.0.0.1\" }}\n"
-        ))
-    }
+fn options(index: &Index) -> Options {
+    options_for(index, "pip_index", "/simple")
 }
 
-async fn answer(mut stream: TcpStream, place: Arc<TempDir>, asked: Arc<Mutex<Vec<String>>>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    asked.lock().expect("nobody panics with it").push(path.clone());
-    let is_page = path.ends_with('/');
-    let file = place.path().join(path.trim_matches('/')).join(if is_page { "index.html" } else { "" });
-    let found = std::fs::read(file.components().as_path());
-    let kind = if is_page { "text/html" } else { "application/octet-stream" };
-    let (status, body) = found.map_or(("404 Not Found", b"nothing".to_vec()), |bytes| ("200 OK", bytes));
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
-    // Whoever goes away is no matter of the index's.
-    let _ = stream.write_all(head.as_bytes()).await;
-    let _ = stream.write_all(&body).await;
-    let _ = stream.shutdown().await;
+/// A server whose packages of one manager come from here.
+fn options_for(index: &Index, setting: &str, path: &str) -> Options {
+    let (host, port, url) = (Index::HOST, index.port(), index.url());
+    Options::default().config(&format!(
+        "[images]\n{setting} = \"{url}{path}\"\n\
+         [network]\nallow_addresses = [\"{host}:{port}\"]\nhosts = {{ \"{host}\" = \"127.0.0.1\" }}\n"
+    ))
 }
 
 fn has_pip() -> bool {
@@ -195,8 +143,8 @@ async fn a_package_is_installed_once_and_is_there_for_every_session() {
     if !has_pip() {
         return;
     }
-    let index = Index::start().await;
-    let mut server = index.server();
+    let index = pip_index().await;
+    let mut server = Server::with(options(&index));
     let http = server.http();
     let packages = json!({"pip": ["greeting-of-a-test==1.0"]});
     let command = "/usr/bin/python3 -c 'import greeting_of_a_test as g; print(g.WORD)'; ls /usr/bin/env; \
@@ -230,9 +178,9 @@ async fn an_ordinary_users_server_installs_as_well() {
     if !has_pip() {
         return;
     }
-    let index = Index::start().await;
+    let index = pip_index().await;
     let user = rustix::process::geteuid().is_root().then_some(ORDINARY);
-    let server = Server::with(Options { user, ..index.options() });
+    let server = Server::with(Options { user, ..options(&index) });
     let command = "/usr/bin/python3 -c 'import greeting_of_a_test as g; print(g.WORD)'";
     let answer = run(&server.http(), json!({"pip": ["greeting-of-a-test"]}), "none", command).await;
     assert_eq!(text(&answer["output"]), "hello from a package\n", "{answer}");
@@ -243,8 +191,8 @@ async fn what_cannot_be_installed_ends_the_turn_and_names_its_log() {
     if !has_pip() {
         return;
     }
-    let index = Index::start().await;
-    let server = index.server();
+    let index = pip_index().await;
+    let server = Server::with(options(&index));
     let http = server.http();
     let packages = json!({"pip": ["greeting-of-a-test", "absent-of-a-test"]});
     let answer = run(&http, packages.clone(), "none", "echo never").await;
@@ -270,9 +218,50 @@ async fn what_cannot_be_installed_ends_the_turn_and_names_its_log() {
     assert!(refused.body.to_string().contains("config.packages.pip[0]"), "{}", refused.body);
 }
 
+#[tokio::test]
+async fn whoever_waits_for_an_installation_sees_how_far_it_is() {
+    if !has_pip() {
+        return;
+    }
+    let index = pip_index().await;
+    let server = Server::with(options(&index));
+    let http = server.http();
+    index.holds.send_replace(true);
+    let system = script(vec![says("done")]);
+    let environment = json!({"packages": {"pip": ["greeting-of-a-test"]}});
+    let mut stream = http
+        .invoke_stream(json!({"model": "builtin/script", "system": system, "input": "go", "environment": environment}))
+        .await;
+    let is_progress = |frame: &Frame| frame.event == "loopd.room_progress";
+    let prints = |frame: &Frame| is_progress(frame) && frame.data["line"].is_string();
+    let mut seen = stream.until(prints).await;
+    let first = &seen.iter().find(|frame| is_progress(frame)).expect("one at least").data;
+    assert_eq!((&first["stage"], &first["what"]), (&json!("install"), &json!("packages by pip")), "{first}");
+    let printed = &seen.last().expect("the last").data;
+    assert_eq!((&printed["unit"], printed["done"].as_u64() > Some(0)), (&json!("lines"), true), "{printed}");
+    // Who comes late is told how it stands; who did not ask, and whoever looks at what is kept, is told nothing.
+    let session = seen[0].data["session_id"].as_str().expect("an id").to_owned();
+    let mut late = http.follow_with(&session, "event_deltas[]=loopd.room_progress").await;
+    let told = late.until(is_progress).await;
+    assert_eq!(told.last().expect("the last").data["what"], "packages by pip");
+    let mut plain = http.follow(&session, 0).await;
+    index.holds.send_replace(false);
+    seen.extend(stream.until_end().await);
+    let at = |event: &str| seen.iter().position(|frame| frame.event == event).expect(event);
+    let last = seen.iter().rposition(is_progress).expect("one at least");
+    assert!(at("loopd.invoke_started") < last && last < at("span.model_request_start"), "{seen:?}");
+    assert!(
+        seen.iter().filter(|frame| is_progress(frame)).all(|frame| frame.seq.is_none() && frame.data["id"].is_null())
+    );
+    assert_eq!(seen.last().expect("a result").data["status"], "completed");
+    let others = plain.until(|frame| frame.event == "session.status_idle").await;
+    assert!(!others.iter().any(is_progress));
+    assert!(http.events(&session).await.iter().all(|event| event["type"] != "loopd.room_progress"));
+}
+
 /// What a session finds of one package that a manager took from an index.
 async fn finds(index: &Index, (setting, path): (&str, &str), packages: Value, command: &str, expected: &str) {
-    let server = Server::with(index.options_for(setting, path));
+    let server = Server::with(options_for(index, setting, path));
     let answer = run(&server.http(), packages, "none", command).await;
     assert_eq!(text(&answer["output"]).trim_end(), expected, "{answer}");
 }
@@ -307,4 +296,27 @@ async fn go_installs_programs() {
     index.make("/usr/bin/python3", &["-c", GO]);
     let packages = json!({"go": ["greeting.test/hello@v1.0.0"]});
     finds(&index, ("go_proxy", ""), packages, "hello", "hello from a module").await;
+}
+
+/// Whether rooms have one that can read a sparse index.
+fn has_cargo() -> bool {
+    let said = Command::new("/usr/bin/cargo").arg("--version").output().map(|done| done.stdout).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let minor = said.strip_prefix("cargo 1.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    let reads = minor.is_some_and(|minor| minor >= 68);
+    if !reads {
+        skip(&format!("`/usr/bin/cargo` is not 1.68 or later, but `{}`: install the package `cargo-web`", said.trim()));
+    }
+    reads
+}
+
+#[tokio::test]
+async fn cargo_compiles_programs() {
+    if !has_cargo() {
+        return;
+    }
+    let index = Index::empty().await;
+    index.make("/usr/bin/python3", &["-c", CARGO, &index.url()]);
+    let packages = json!({"cargo": ["greeting-of-a-test@1.0.0"]});
+    finds(&index, ("cargo_index", "/index"), packages, "greet", "hello from a crate").await;
 }

@@ -12,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 
 /// The key that the server wants, so that both ways of showing one are tried for real.
 const KEY: &str = "sk-loopd-tests";
+/// Packages come from nowhere: tests want to see how that is told, and not to install any.
+const CONFIG: &str = "[images]\npip_index = \"http://127.0.0.1:9/simple\"\n";
 
 /// Base disk of the guests: what the tests' own have (`tests/src/guest.rs`), so that it is made once.
 const PACKAGES: &str = "bash,coreutils,curl,findutils,grep,iproute2,procps,python3,sed,tar,util-linux";
@@ -25,6 +27,8 @@ pub fn run(loopd: &Path, kernel: Option<&Path>) -> Result<Tally> {
     let mut tally = Tally::default();
 
     let mut unittest = server.client(&python.program);
+    // Some tests want a server with a configuration of its own.
+    unittest.env("LOOPD_BINARY", loopd);
     unittest.args(["-m", "unittest", "discover", "-v", "-s", "tests/sdk/python", "-p", "test_*.py"]);
     tally += shown(&mut unittest, Tally::of_unittest)?;
 
@@ -84,11 +88,14 @@ struct Server {
 impl Server {
     fn start(loopd: &Path, image: Option<&Path>) -> Result<Self> {
         let data = place::target().join(format!("sdk-tests-{}", std::process::id()));
+        std::fs::create_dir_all(&data).with_context(|| format!("`{}`", data.display()))?;
+        let config = data.join("loopd.toml");
+        std::fs::write(&config, CONFIG).with_context(|| format!("`{}`", config.display()))?;
         if let Some(image) = image {
             lend(image, &data)?;
         }
         let mut command = place::command(loopd);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&config).arg("--data").arg(&data);
         command.env("LOOPD_API_KEY", KEY).env("LOOPD_LOG", "warn").stdout(Stdio::piped());
         let mut process = command.spawn().with_context(|| format!("`{}` cannot be started", place::typed(&command)))?;
         let mut line = String::new();

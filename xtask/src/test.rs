@@ -19,7 +19,8 @@ pub fn run() -> Result<()> {
     let kernel = guest_kernel()?;
     let skips = place::target().join("skips.txt");
     fs::write(&skips, "").with_context(|| format!("`{}`", skips.display()))?;
-    let mut tally = rust(&loopd, &skips, kernel.as_deref())?;
+    let wheels = tools::wheels()?;
+    let mut tally = rust(&loopd, &skips, kernel.as_deref(), &wheels)?;
     tally += sdk::run(&loopd, kernel.as_deref())?;
     tally += crash::run_short(&striking, kernel.as_deref())?;
     close(tally)
@@ -56,7 +57,7 @@ fn build() -> Result<PathBuf> {
     Ok(place::target().join("ci/loopd"))
 }
 
-fn rust(loopd: &Path, skips: &Path, kernel: Option<&Path>) -> Result<Tally> {
+fn rust(loopd: &Path, skips: &Path, kernel: Option<&Path>, wheels: &Path) -> Result<Tally> {
     let with_nextest = place::starts("cargo-nextest", "--version");
     let mut command = place::cargo();
     match with_nextest {
@@ -65,7 +66,7 @@ fn rust(loopd: &Path, skips: &Path, kernel: Option<&Path>) -> Result<Tally> {
         }
         false => command.args(["test", "--workspace", "--profile", "ci", "--no-fail-fast"]),
     };
-    command.env("E2E_BINARY", loopd).env("E2E_SKIPS", skips);
+    command.env("E2E_BINARY", loopd).env("E2E_SKIPS", skips).env("E2E_WHEELS", wheels);
     command.envs(kernel.map(|package| ("E2E_KERNEL", package)));
     let count = if with_nextest { Tally::of_nextest } else { Tally::of_libtest };
     let (mut tally, text) = streamed(&mut command, count)?;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 13] = [
+const PROGRAMS: [(&str, &str, &str); 15] = [
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
@@ -19,10 +19,14 @@ const PROGRAMS: [(&str, &str, &str); 13] = [
     ("javac", "--version", "default-jdk-headless"),
     ("gem", "--version", "ruby"),
     ("go", "version", "golang-go"),
+    // Rooms see no toolchain of ours; Debian 12's own cargo is too old for them.
+    ("/usr/bin/cargo", "--version", "cargo-web"),
     // Rooms with a kernel of their own: the monitor, their disks, and a second reader of what their kernel starts with.
     ("qemu-system-x86_64", "--version", "qemu-system-x86"),
     ("mke2fs", "-V", "e2fsprogs"),
     ("cpio", "--version", "cpio"),
+    // The first program of a machine that is a plain host.
+    ("busybox", "--help", "busybox-static"),
 ];
 
 /// The kernel that rooms with one of their own have in tests: a package that depends on the newest.
@@ -136,6 +140,27 @@ pub fn python() -> Result<Python> {
         place::run(pip.arg(sdk_file("python/requirements.txt")))
     })?;
     Ok(Python { program })
+}
+
+/// Wheels that rooms of tests install, in a directory.
+pub fn wheels() -> Result<PathBuf> {
+    let home = place::tools().join("wheels");
+    let list = sdk_file("python/wheels.txt");
+    install(&home, &list, || {
+        let mut pip = place::command("python3");
+        pip.args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+        ]);
+        place::run(pip.arg("--dest").arg(&home).arg("-r").arg(&list))
+    })?;
+    Ok(home)
 }
 
 pub fn node() -> Result<Node> {

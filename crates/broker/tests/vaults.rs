@@ -5,7 +5,7 @@ use loopd_broker::vault::{Kms, LocalKms, MasterKey, OpenError, RotateError, Vaul
 use loopd_broker::{Bearers, Client, Credentials, Placeholders, Placement, Sealer, Secret, Vaults};
 use loopd_domain::agent::Metadata;
 use loopd_domain::environment::Networking;
-use loopd_domain::limits::OPENED_VAULT_MS;
+use loopd_domain::limits::{FORMER_SECRETS_MAX, FORMER_SECRETS_MS, OPENED_VAULT_MS};
 use loopd_domain::vault::{Credential, CredentialAuth, CredentialNetworking, InjectionPlace, Vault};
 use loopd_domain::{Clock, CredentialId, Epoch, SessionId, Timestamp, VaultId, WorkspaceId};
 use loopd_store::sqlite::SqliteStore;
@@ -274,6 +274,46 @@ async fn a_mask_follows_the_secrets() {
     rotate_secret(&vaults, &own, "another-token-0123").await;
     let mask = vaults.mask(&one).await.expect("open");
     assert_eq!(mask.text("x another-token-0123 y"), format!("x {placeholder} y"));
+}
+
+#[tokio::test]
+async fn what_a_room_may_have_been_shown_stays_masked_after_it_was_rotated_or_is_gone() {
+    let (fixture, key, first) = (Fixture::new(), key(), vault("1"));
+    let vaults = fixture.open(&key).await;
+    vaults.create(first.clone(), None).await.expect("created");
+    let own = add(&vaults, "1", &first, variable("A"), "token-number-0000").await;
+    let one = client("1", &[&first]);
+    let placeholder = vaults.variables(&one).await.expect("open").remove(0).1;
+    let masks = async |text: &str| {
+        let masked = vaults.mask(&one).await.expect("open").text(&format!("x {text} y")).into_owned();
+        masked == format!("x {placeholder} y")
+    };
+    // By somebody else's hand as well, which shows after a moment.
+    let other = fixture.open(&key).await;
+    rotate_secret(&other, &own, "token-number-0001").await;
+    fixture.pass(OPENED_VAULT_MS);
+    assert!(masks("token-number-0000").await && masks("token-number-0001").await);
+    rotate_secret(&vaults, &own, "token-number-0002").await;
+    assert!(masks("token-number-0000").await && masks("token-number-0002").await);
+    vaults.delete_credential((&own.workspace, &own.vault, &own.id)).await.expect("deleted");
+    assert!(vaults.variables(&one).await.expect("open").is_empty());
+    assert!(masks("token-number-0001").await && masks("token-number-0002").await);
+    // Another session is not told another's: the same text, another placeholder.
+    let mask = vaults.mask(&client("2", &[&first])).await.expect("open");
+    let masked = mask.text("x token-number-0002 y").into_owned();
+    assert!(!masked.contains("token-number") && !masked.contains(&placeholder), "{masked}");
+    // A bounded number of them, the youngest; and not for ever.
+    let own = add(&vaults, "2", &first, variable("A"), "other-number-0000").await;
+    for number in 1..=FORMER_SECRETS_MAX + 1 {
+        assert!(!vaults.of(&one).await.expect("open").is_empty());
+        rotate_secret(&vaults, &own, &format!("other-number-{number:04}")).await;
+    }
+    let mask = vaults.mask(&one).await.expect("open");
+    assert!(mask.text("other-number-0000").contains("number") && mask.text("token-number-0002").contains("number"));
+    assert!(!mask.text("other-number-0001").contains("number"), "{}", mask.text("other-number-0001"));
+    fixture.pass(FORMER_SECRETS_MS);
+    let mask = vaults.mask(&one).await.expect("open");
+    assert!(mask.text("other-number-0002").contains("number"), "nobody has looked for a day");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod mcp;
 pub mod network;
 pub mod packages;
+pub mod progress;
 pub mod rate;
 pub mod redaction;
 pub mod session;

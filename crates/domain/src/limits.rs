@@ -84,6 +84,14 @@ pub const STREAM_FRAMES_MAX: usize = 256;
 pub const STREAM_BYTES_MAX: usize = 1 << 20;
 /// A stream that has nothing to say sends a ping this often, in milliseconds.
 pub const STREAM_PING_MS: u64 = 15_000;
+/// How far a room is that somebody waits for is told this often at most, in milliseconds; the last word wins.
+pub const ROOM_PROGRESS_MS: u64 = 250;
+/// A room that says nothing of itself is told of after so long, and whoever waits for one hears of it at least this often.
+pub const ROOM_PROGRESS_QUIET_MS: u64 = 1_000;
+pub const ROOM_PROGRESS_REPEAT_MS: u64 = 5_000;
+/// Characters of a printed line that such a word repeats, and bytes between two words of what is fetched or unpacked.
+pub const ROOM_PROGRESS_LINE_CHARS_MAX: usize = 200;
+pub const ROOM_PROGRESS_GRAIN_BYTES: u64 = 256 << 10;
 /// Events of one session that a trace is made of.
 pub const TRACE_EVENTS_MAX: usize = 100_000;
 /// Connections of a room's programs that are served at the same time; more wait.
@@ -285,6 +293,10 @@ pub const OPENED_VAULT_MS: u64 = 5_000;
 /// Opened vaults, and sessions' views of them, that one process keeps.
 pub const OPENED_VAULTS_MAX: usize = 256;
 pub const OPENED_SESSIONS_MAX: usize = 1_024;
+/// Secrets of one vault that stay masked after they were rotated, archived or deleted, and for how long after somebody looked at the
+/// vault last, in milliseconds.
+pub const FORMER_SECRETS_MAX: usize = 64;
+pub const FORMER_SECRETS_MS: u64 = 24 * 3_600_000;
 /// Data keys that are read at a time while they are wrapped anew.
 pub const DATA_KEYS_PER_READ: usize = 256;
 /// Times that a change of a credential is tried when its secret is changed by somebody else meanwhile.
@@ -318,6 +330,11 @@ pub const ROOT_PATH_CHARS_MAX: usize = 4_096;
 pub const IMAGE_PINS_MAX: usize = 1_024;
 /// Images that are fetched or unpacked at the same time; more wait.
 pub const IMAGES_AT_WORK_MAX: usize = 2;
+/// How long a registry may take for one document, in milliseconds; bytes of a token or an error that it gives; and addresses to which it
+/// sends on, one after the other.
+pub const IMAGE_DOCUMENT_MS: u64 = 300_000;
+pub const REGISTRY_WORDS_BYTES_MAX: usize = 64 << 10;
+pub const REGISTRY_REDIRECTS_MAX: usize = 10;
 /// A registry that sends no byte for this long is given up, in milliseconds.
 pub const REGISTRY_SILENCE_MS: u64 = 60_000;
 /// How long a layer stays that nothing refers to, so that whoever was just given it can start a room; and how long an image stays

@@ -23,7 +23,7 @@ impl Digest {
         Self::finish(Sha256::new_with_prefix(bytes))
     }
 
-    fn finish(hasher: Sha256) -> Self {
+    pub(crate) fn finish(hasher: Sha256) -> Self {
         let hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Digest(format!("{PREFIX}{hex}"))
     }

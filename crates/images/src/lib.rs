@@ -24,6 +24,7 @@ pub mod packages;
 mod pins;
 mod registry;
 mod settings;
+mod telling;
 pub mod unpack;
 
 pub use error::{ImageError, ImageErrorKind};
@@ -37,9 +38,11 @@ use flights::Flights;
 use layers::Layers;
 use loopd_domain::environment::RootSource;
 use loopd_domain::limits::{IMAGE_REFERENCE_CHARS_MAX, IMAGES_AT_WORK_MAX, LAYER_GRACE_MS};
+use loopd_domain::progress::{Progress, Stage};
 use loopd_domain::{Clock, Timestamp};
 use loopd_sandbox::RoomRoot;
-use oci_client::Reference;
+use loopd_sandbox::progress::Teller;
+use oci_spec::distribution::Reference;
 use parking_lot::Mutex;
 use pins::Pins;
 use registry::Registry;
@@ -47,7 +50,8 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use telling::{Count, Counted};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use unpack::Limits;
 
 /// What a room is made of, and what programs in it find in their environment.
@@ -116,17 +120,18 @@ impl Images {
     }
 
     /// What an environment's root is, without its packages ([`Images::furnish`]). Fetches and unpacks what is missing; that goes on when nobody waits for it any more.
-    pub async fn resolve(&self, source: &RootSource) -> Result<Resolved, ImageError> {
+    /// `teller` hears how far that is.
+    pub async fn resolve(&self, source: &RootSource, teller: &Teller) -> Result<Resolved, ImageError> {
         match source {
             RootSource::Host => Ok(Resolved::default()),
             RootSource::Directory { path } => {
                 self.directory(path).map_err(|fault| fault.of(&format!("root directory `{path}`")))
             }
             RootSource::Image { reference } => {
-                self.image(reference).await.map_err(|fault| fault.of(&format!("image `{reference}`")))
+                self.image(reference, teller).await.map_err(|fault| fault.of(&format!("image `{reference}`")))
             }
             RootSource::Archive { path } => {
-                self.archive(path).await.map_err(|fault| fault.of(&format!("image archive `{path}`")))
+                self.archive(path, teller).await.map_err(|fault| fault.of(&format!("image archive `{path}`")))
             }
         }
     }
@@ -157,21 +162,22 @@ impl Images {
         }
     }
 
-    async fn image(&self, reference: &str) -> Result<Resolved, ImageError> {
+    async fn image(&self, reference: &str, teller: &Teller) -> Result<Resolved, ImageError> {
         let reference = parse(reference)?;
         self.0.allow(&reference)?;
         if let Some(resolved) = self.0.pinned(&reference)? {
             return Ok(resolved);
         }
         let inner = Arc::clone(&self.0);
-        self.0.flights.join(reference.whole(), async move { inner.pull(&reference, false).await }).await
+        let key = reference.whole();
+        self.0.flights.join(key, teller, |teller| async move { inner.pull(&reference, false, &teller).await }).await
     }
 
-    async fn archive(&self, path: &str) -> Result<Resolved, ImageError> {
+    async fn archive(&self, path: &str, teller: &Teller) -> Result<Resolved, ImageError> {
         let path = self.0.settings.locate(path)?;
         let inner = Arc::clone(&self.0);
         let key = format!("archive {}", path.display());
-        self.0.flights.join(key, async move { inner.load(path).await }).await
+        self.0.flights.join(key, teller, |teller| async move { inner.load(path, &teller).await }).await
     }
 
     /// Asks the registry what a reference means now, and has it here. Rooms that are made from now on are of that.
@@ -180,7 +186,8 @@ impl Images {
         let parsed = parse(reference).and_then(|parsed| self.0.allow(&parsed).map(|()| parsed));
         let parsed = parsed.map_err(|fault| fault.of(&format!("image `{reference}`")))?;
         let (inner, name) = (Arc::clone(&self.0), parsed.whole());
-        let pulled = self.0.flights.join(format!("pull {name}"), async move { inner.pull(&parsed, true).await }).await;
+        let work = |teller| async move { inner.pull(&parsed, true, &teller).await };
+        let pulled = self.0.flights.join(format!("pull {name}"), &Teller::silent(), work).await;
         pulled.map_err(|fault| fault.of(&format!("image `{reference}`")))?;
         let pin = self.0.pins.lock().all().get(&name).cloned();
         let removed = || ImageError::unavailable(format!("image `{reference}`: it was removed meanwhile"));
@@ -263,20 +270,22 @@ impl Inner {
     }
 
     /// Finds out what a reference means, unless that is known and will do, and has all its layers here.
-    async fn pull(self: Arc<Self>, reference: &Reference, anew: bool) -> Result<Resolved, ImageError> {
-        let _at_work = self.at_work.acquire().await.map_err(|closed| ImageError::unavailable(closed.to_string()))?;
+    async fn pull(self: Arc<Self>, reference: &Reference, anew: bool, teller: &Teller) -> Result<Resolved, ImageError> {
+        let what = format!("image `{}`", reference.whole());
+        let _at_work = place(&self.at_work, teller, &what).await?;
         if !anew && let Some(resolved) = self.pinned(reference)? {
             return Ok(resolved);
         }
         let name = reference.whole();
-        let auth = registry::credentials(self.settings.docker_config.as_deref(), reference.registry())?;
+        let login = registry::credentials(self.settings.docker_config.as_deref(), reference.registry())?;
         // What was pinned and has been removed from the cache comes back as what it was.
         let known = if anew { None } else { self.pins.lock().all().get(&name).map(|pin| pin.digest.clone()) };
         let asked = known.map_or_else(|| reference.clone(), |digest| reference.clone_with_digest(digest.to_string()));
         tracing::info!(image = %asked, "asking a registry for an image");
-        let registry = self.registry.connect(auth);
+        teller.say(Progress::of(Stage::Find, &what));
+        let registry = self.registry.connect(reference, login)?;
         let found = registry.find(&asked).await?;
-        let mut left = self.limits.bytes;
+        let (mut left, parts) = (self.limits.bytes, found.packed.len());
         for (number, (digest, (packed, size))) in found.config.layers.iter().zip(&found.packed).enumerate() {
             if self
                 .layers
@@ -285,13 +294,17 @@ impl Inner {
             {
                 continue;
             }
-            tracing::info!(image = %asked, layer = number + 1, of = found.packed.len(), bytes = size, "fetching a layer");
+            tracing::info!(image = %asked, layer = number + 1, of = parts, bytes = size, "fetching a layer");
             let work = self.layers.work().map_err(|fault| ImageError::disk(self.layers.root(), fault))?;
             let file = work.path().join("packed");
-            registry.fetch(reference, packed, *size, &file).await?;
+            let progress = |stage| Progress::of(stage, &what).part(number + 1, parts);
+            let count = Count::new(teller.clone(), progress(Stage::Pull), Some(*size));
+            registry.fetch(packed, *size, &file, count).await?;
+            let count = Count::new(teller.clone(), progress(Stage::Unpack), Some(*size));
             let (inner, digest, limits) = (Arc::clone(&self), digest.clone(), Limits { bytes: left, ..self.limits });
             let added = blocking(move || {
                 let packed = File::open(&file).map_err(|fault| ImageError::disk(&file, fault))?;
+                let packed = Counted { inner: packed, count };
                 let added = inner.layers.add(&digest, packed, &limits, inner.clock.now());
                 drop(work);
                 added
@@ -307,7 +320,8 @@ impl Inner {
     }
 
     /// Has all layers of an archive here.
-    async fn load(self: Arc<Self>, path: PathBuf) -> Result<Resolved, ImageError> {
+    async fn load(self: Arc<Self>, path: PathBuf, teller: &Teller) -> Result<Resolved, ImageError> {
+        let what = format!("image archive `{}`", path.display());
         let inner = Arc::clone(&self);
         let (archive, contents, is_whole) = blocking(move || {
             let archive = Archive::open(&path)?;
@@ -321,13 +335,16 @@ impl Inner {
         if is_whole {
             return Ok(resolved);
         }
-        let _at_work = self.at_work.acquire().await.map_err(|closed| ImageError::unavailable(closed.to_string()))?;
-        let inner = Arc::clone(&self);
+        let _at_work = place(&self.at_work, teller, &what).await?;
+        let (inner, teller) = (Arc::clone(&self), teller.clone());
         blocking(move || {
             let mut left = inner.limits.bytes;
-            for (digest, name) in config.layers.iter().zip(&names) {
+            for (number, (digest, name)) in config.layers.iter().zip(&names).enumerate() {
                 let limits = Limits { bytes: left, ..inner.limits };
-                let added = inner.layers.add(digest, archive.read(name)?, &limits, inner.clock.now())?;
+                let progress = Progress::of(Stage::Unpack, &what).part(number + 1, names.len());
+                let count = Count::new(teller.clone(), progress, None);
+                let packed = Counted { inner: archive.read(name)?, count };
+                let added = inner.layers.add(digest, packed, &limits, inner.clock.now())?;
                 left = left.saturating_sub(added.map_or(0, |unpacked| unpacked.bytes));
             }
             Ok(())
@@ -335,6 +352,14 @@ impl Inner {
         .await?;
         Ok(resolved)
     }
+}
+
+/// A place among those at work. Whoever has to wait for one says so.
+async fn place<'a>(places: &'a Semaphore, teller: &Teller, what: &str) -> Result<SemaphorePermit<'a>, ImageError> {
+    if places.available_permits() == 0 {
+        teller.say(Progress::of(Stage::Queue, what));
+    }
+    places.acquire().await.map_err(|closed| ImageError::unavailable(closed.to_string()))
 }
 
 fn parse(reference: &str) -> Result<Reference, ImageError> {

@@ -17,7 +17,8 @@ mod script;
 use crate::digest::Digest;
 use crate::flights::Flights;
 use crate::pins::{Pin, Pins};
-use crate::{ImageError, Images, Resolved, blocking};
+use crate::telling::{Count, Counted};
+use crate::{ImageError, Images, Resolved, blocking, place};
 use async_trait::async_trait;
 use loopd_domain::environment::{Packages, RootSource};
 use loopd_domain::limits::{
@@ -25,8 +26,10 @@ use loopd_domain::limits::{
     PACKAGES_PAUSE_MS, PACKAGES_STATUS_BYTES_MAX,
 };
 use loopd_domain::packages::Manager;
+use loopd_domain::progress::{Progress, Stage};
 use loopd_domain::{SessionId, Timestamp};
 use loopd_sandbox::RoomRoot;
+use loopd_sandbox::progress::Teller;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -60,6 +63,9 @@ pub struct Order {
     /// Beside the registries that everybody knows, and ports beside the usual ones.
     pub hosts: Vec<String>,
     pub ports: Vec<u16>,
+    /// What is installed, and who is told how far that is.
+    pub what: String,
+    pub teller: Teller,
 }
 
 /// Of the outputs of an installation: what was installed, a tar archive, and what was printed meanwhile.
@@ -153,6 +159,7 @@ impl Images {
         source: &RootSource,
         packages: &Packages,
         installer: &Arc<dyn Installer>,
+        teller: &Teller,
     ) -> Result<Resolved, ImageError> {
         let mut resolved = base;
         let release = match source {
@@ -165,8 +172,8 @@ impl Images {
             names.dedup();
             if !names.is_empty() {
                 let key = self.key(manager, &names, &resolved.root, &release);
-                let installed = self.installed(manager, names, key, resolved.clone(), installer).await;
-                resolved = installed.map_err(|fault| fault.of(&format!("packages by {}", manager.name())))?;
+                let installed = self.installed(manager, names, key, resolved.clone(), installer, teller).await;
+                resolved = installed.map_err(|fault| fault.of(&what(manager)))?;
             }
         }
         Ok(resolved)
@@ -185,13 +192,14 @@ impl Images {
         key: String,
         base: Resolved,
         installer: &Arc<dyn Installer>,
+        teller: &Teller,
     ) -> Result<Resolved, ImageError> {
         if let Some(resolved) = self.known(manager, &key, &base)? {
             return Ok(resolved);
         }
         let (images, installer, flight) = (self.clone(), Arc::clone(installer), key.clone());
-        let work = async move { images.install(manager, &names, &key, base, installer).await };
-        self.0.packages.flights.join(flight, work).await
+        let work = |teller| async move { images.install(manager, &names, &key, base, installer, teller).await };
+        self.0.packages.flights.join(flight, teller, work).await
     }
 
     fn known(&self, manager: Manager, key: &str, base: &Resolved) -> Result<Option<Resolved>, ImageError> {
@@ -226,9 +234,10 @@ impl Images {
         key: &str,
         base: Resolved,
         installer: Arc<dyn Installer>,
+        teller: Teller,
     ) -> Result<Resolved, ImageError> {
         let known = &self.0.packages;
-        let _at_work = known.at_work.acquire().await.map_err(|closed| ImageError::unavailable(closed.to_string()))?;
+        let _at_work = place(&known.at_work, &teller, &what(manager)).await?;
         if let Some(resolved) = self.known(manager, key, &base)? {
             return Ok(resolved);
         }
@@ -236,7 +245,8 @@ impl Images {
             return Err(fault);
         }
         tracing::info!(manager = manager.name(), packages = ?names, key, "installing packages; sessions that want them wait");
-        let order = self.order(manager, names, &base).await?;
+        teller.say(Progress::of(Stage::Install, what(manager)));
+        let order = self.order(manager, names, &base, teller.clone()).await?;
         let Installed { failure, log, layer } = installer.install(order).await?;
         let (images, name) = (self.clone(), key.to_owned());
         let (path, tail) = blocking(move || images.keep_log(&name, log)).await?;
@@ -254,6 +264,9 @@ impl Images {
         }
         let Some(layer) = layer else { return Err(ImageError::packages("it left nothing")) };
         let images = self.clone();
+        let total = layer.metadata().ok().map(|about| about.len());
+        let count = Count::new(teller, Progress::of(Stage::Unpack, what(manager)), total);
+        let layer = Counted { inner: layer, count };
         let digest = blocking(move || {
             let Images(inner) = &images;
             inner.layers.take(layer, &inner.limits, inner.clock.now())
@@ -267,7 +280,13 @@ impl Images {
         Ok(self.over(manager, &base, &pin.layers))
     }
 
-    async fn order(&self, manager: Manager, names: &[String], base: &Resolved) -> Result<Order, ImageError> {
+    async fn order(
+        &self,
+        manager: Manager,
+        names: &[String],
+        base: &Resolved,
+        teller: Teller,
+    ) -> Result<Order, ImageError> {
         let mirror = self.0.settings.mirrors.of(manager);
         let is_hosts = matches!(base.root, RoomRoot::Host | RoomRoot::HostWith(_));
         let mut files = Vec::new();
@@ -282,6 +301,8 @@ impl Images {
             files,
             hosts: mirror.map(|mirror| mirror.host.clone()).into_iter().collect(),
             ports: mirror.map(|mirror| mirror.port).into_iter().collect(),
+            what: what(manager),
+            teller,
         })
     }
 
@@ -300,6 +321,10 @@ impl Images {
         let lines: Vec<String> = text.lines().rev().filter(|line| !line.trim().is_empty()).map(shown).collect();
         Ok((path.clone(), lines.into_iter().take(PACKAGES_LOG_LINES).rev().collect::<Vec<_>>().join("\n")))
     }
+}
+
+fn what(manager: Manager) -> String {
+    format!("packages by {}", manager.name())
 }
 
 /// A stranger's line, for a message.

@@ -6,8 +6,10 @@ mod support;
 
 use loopd_domain::environment::RootSource;
 use loopd_domain::limits::{IMAGE_UNUSED_MS, LAYER_GRACE_MS};
+use loopd_domain::progress::{Part, Stage, Unit};
 use loopd_images::{ImageErrorKind, Images, Resolved, Settings};
 use loopd_sandbox::RoomRoot;
+use loopd_sandbox::progress::Teller;
 use std::fs;
 use std::path::{Path, PathBuf};
 use support::{Host, Image, Server, layer};
@@ -25,12 +27,12 @@ fn read(path: &Path) -> String {
 
 async fn resolve(host: &Host, reference: &str) -> Result<Resolved, String> {
     let source = RootSource::Image { reference: reference.to_owned() };
-    host.images.resolve(&source).await.map_err(|fault| fault.to_string())
+    host.images.resolve(&source, &Teller::silent()).await.map_err(|fault| fault.to_string())
 }
 
 async fn archive(host: &Host, name: &str) -> Result<Resolved, String> {
     let source = RootSource::Archive { path: host.allowed.join(name).to_str().unwrap().to_owned() };
-    host.images.resolve(&source).await.map_err(|fault| fault.to_string())
+    host.images.resolve(&source, &Teller::silent()).await.map_err(|fault| fault.to_string())
 }
 
 fn two_layers() -> Image {
@@ -161,7 +163,7 @@ async fn only_registries_and_directories_that_are_allowed_are_asked() {
     std::os::unix::fs::symlink("root", host.allowed.join("alias")).unwrap();
     let directory = async |path: &str| {
         let source = RootSource::Directory { path: path.to_owned() };
-        host.images.resolve(&source).await.map_err(|fault| (fault.kind(), fault.to_string()))
+        host.images.resolve(&source, &Teller::silent()).await.map_err(|fault| (fault.kind(), fault.to_string()))
     };
     let at = |name: &str| host.allowed.join(name).to_str().unwrap().to_owned();
     assert_eq!(paths(&directory(&at("alias")).await.unwrap()), std::slice::from_ref(&root));
@@ -204,6 +206,90 @@ async fn credentials_are_the_operators() {
     assert!(!told.contains("wrong"), "{told}");
     host.docker_login(&server.address, "loopd", "open sesame");
     assert_eq!(paths(&resolve(&host, &reference).await.unwrap()).len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_where_the_registry_says_and_shown_to_nobody_else() {
+    let server = Server::start().await;
+    server.demand_token("loopd", "open sesame");
+    let host = Host::new(&server);
+    let reference = server.publish("private:1", &two_layers());
+    host.docker_login(&server.address, "loopd", "wrong");
+    let told = resolve(&host, &reference).await.unwrap_err();
+    assert!(
+        told.contains("answered 401") && told.contains("docker configuration") && !told.contains("wrong"),
+        "{told}"
+    );
+    host.docker_login(&server.address, "loopd", "open sesame");
+    assert_eq!(paths(&resolve(&host, &reference).await.unwrap()).len(), 2);
+}
+
+#[tokio::test]
+async fn layers_may_lie_elsewhere_and_not_everywhere() {
+    let server = Server::start().await;
+    let host = Host::new(&server);
+    let reference = server.publish("app:1", &two_layers());
+    for (to, told) in [("round/", "it leads from one address to the next"), ("ftp://127.0.0.1/", "without TLS")] {
+        let to = if to.contains(':') { to.to_owned() } else { format!("http://{}/{to}", server.address) };
+        server.send_on(Some(to));
+        let fault = resolve(&host, &reference).await.unwrap_err();
+        assert!(fault.contains(told), "{fault}");
+    }
+    server.send_on(Some(format!("http://{}/elsewhere/", server.address)));
+    assert_eq!(paths(&resolve(&host, &reference).await.unwrap()).len(), 2);
+    // Who sends layers is not told who we are, whatever it asks for.
+    let thief = Server::start().await;
+    thief.demand_token("loopd", "open sesame");
+    host.docker_login(&server.address, "loopd", "open sesame");
+    let reference = server.publish("app:2", &Image::new(vec![layer(&[("etc/a", "another")])]));
+    server.send_on(Some(format!("http://{}/v2/x/blobs/", thief.address)));
+    let fault = resolve(&host, &reference).await.unwrap_err();
+    assert!(fault.contains("answered 401"), "{fault}");
+    assert_eq!(thief.requests(), 1, "no token was asked for");
+}
+
+#[tokio::test]
+async fn a_registry_that_never_stops_is_cut_off() {
+    let server = Server::start().await;
+    let host = Host::new(&server);
+    let source = |name: &str| RootSource::Image { reference: server.publish(name, &two_layers()) };
+    let fault = async |source: &RootSource| host.images.resolve(source, &Teller::silent()).await.unwrap_err();
+    for (part, told) in
+        [("/manifests/1", "`manifests/1` has more than 4194304 bytes"), ("/blobs/", "has more than 4194304 bytes")]
+    {
+        server.never_end(Some(part));
+        let fault = fault(&source("app:1")).await;
+        assert!(fault.to_string().contains(told), "{fault}");
+        assert_eq!(fault.kind(), ImageErrorKind::Broken);
+    }
+    // What it says of a refusal, and the token that it gives.
+    server.never_end(Some("/absent/"));
+    let absent = RootSource::Image { reference: format!("{}/absent:1", server.address) };
+    let told = fault(&absent).await.to_string();
+    assert!(told.contains("the registry answered 404 Not Found"), "{told}");
+    server.demand_token("nobody", "x");
+    server.never_end(Some("/token"));
+    let told = fault(&source("private:1")).await.to_string();
+    assert!(told.contains("gave a token of more than 65536 bytes"), "{told}");
+    assert_eq!(fs::read_dir(host.data().join("images/work")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_image_hears_of_each_layer() {
+    let server = Server::start().await;
+    let host = Host::new(&server);
+    let (teller, heard) = Teller::new();
+    let source = RootSource::Image { reference: server.publish("app:1", &two_layers()) };
+    host.images.resolve(&source, &teller).await.unwrap();
+    let last = heard.borrow().clone().unwrap();
+    assert_eq!((last.stage, last.what), (Stage::Unpack, format!("image `{}/app:1`", server.address)));
+    assert_eq!(last.part, Some(Part { part: 2, parts: 2 }));
+    let amount = last.amount.unwrap();
+    assert_eq!((Some(amount.done), amount.unit), (amount.total, Unit::Bytes));
+    // Nobody waits for what is here.
+    let (teller, heard) = Teller::new();
+    host.images.resolve(&source, &teller).await.unwrap();
+    assert_eq!(*heard.borrow(), None);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use loopd_domain::limits::{IMAGE_UNUSED_MS, LAYER_GRACE_MS, PACKAGES_PAUSE_MS};
 use loopd_images::packages::{Installed, Installer, Order};
 use loopd_images::{ImageError, ImageErrorKind, Resolved};
 use loopd_sandbox::RoomRoot;
+use loopd_sandbox::progress::Teller;
 use std::fs::{self, File};
 use std::io::{Seek, Write};
 use std::path::PathBuf;
@@ -84,7 +85,7 @@ fn packages(names: &[&str]) -> Packages {
 
 async fn furnish(host: &Host, hand: &Arc<Hand>, packages: &Packages) -> Result<Resolved, ImageError> {
     let installer: Arc<dyn Installer> = Arc::clone(hand) as Arc<dyn Installer>;
-    host.images.furnish(Resolved::default(), &RootSource::Host, packages, &installer).await
+    host.images.furnish(Resolved::default(), &RootSource::Host, packages, &installer, &Teller::silent()).await
 }
 
 fn layers(resolved: &Resolved) -> Vec<PathBuf> {
@@ -119,9 +120,9 @@ async fn over_a_directory_the_layer_lies_on_top() {
     let root = host.allowed.join("root");
     fs::create_dir(&root).unwrap();
     let source = RootSource::Directory { path: root.to_str().unwrap().to_owned() };
-    let base = host.images.resolve(&source).await.unwrap();
+    let base = host.images.resolve(&source, &Teller::silent()).await.unwrap();
     let installer: Arc<dyn Installer> = Hand::new(Outcome::Leaves(layer(&[("x", "x")])));
-    let resolved = host.images.furnish(base, &source, &packages(&["a"]), &installer).await.unwrap();
+    let resolved = host.images.furnish(base, &source, &packages(&["a"]), &installer, &Teller::silent()).await.unwrap();
     let RoomRoot::Layers(layers) = &resolved.root else { panic!("{resolved:?}") };
     assert_eq!((layers.len(), &layers[1]), (2, &root));
 }

@@ -47,11 +47,17 @@ pub enum Delta {
 /// One model provider. Implementations are stateless but for their HTTP client; dropping the future abandons the request.
 #[async_trait]
 pub trait Provider: Send + Sync {
-    /// Sends the request and reads the answer to its end; `deltas` is called as pieces arrive.
-    async fn call(&self, request: &ModelRequest, deltas: &mut (dyn FnMut(Delta) + Send)) -> Result<Answer, ModelError>;
+    /// The request as it is sent, so that its digest is of that; or why it cannot be sent. Never contains a key.
+    fn body(&self, request: &ModelRequest) -> Result<Vec<u8>, ModelError>;
 
-    /// The request body as it will be sent, for its digest. Never contains a key.
-    fn body(&self, request: &ModelRequest) -> Vec<u8>;
+    /// Sends the request, whose `body` is what [`body`](Self::body) made of it, and reads the answer to its end; `deltas` is called as
+    /// pieces arrive.
+    async fn call(
+        &self,
+        request: &ModelRequest,
+        body: Vec<u8>,
+        deltas: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Answer, ModelError>;
 }
 
 /// A failed call. `Display` and `message` are safe to show: no key, no header, bounded length.

@@ -9,6 +9,7 @@ pub mod microvm;
 pub mod namespaces;
 pub mod port;
 pub mod programs;
+pub mod progress;
 mod room;
 
 pub use kinds::Kinds;

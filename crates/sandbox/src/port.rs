@@ -1,6 +1,7 @@
 //! What a kind of room must be able to do.
 
 use crate::files::{FileSink, FileWriter, FilesRead};
+use crate::progress::Teller;
 use async_trait::async_trait;
 pub use loopd_domain::environment::Accelerator;
 use loopd_domain::environment::{Isolation, RoomLimits};
@@ -22,13 +23,16 @@ pub struct RoomSpec {
     pub limits: RoomLimits,
     pub root: RoomRoot,
     pub outlet: RoomOutlet,
+    /// Who is told how far the room is, where it takes long.
+    pub teller: Teller,
 }
 
 impl RoomSpec {
     /// A room like any other: the host's `/usr`, default limits, no way out.
     pub fn plain(session: SessionId, epoch: Epoch, directory: PathBuf) -> Self {
         let (limits, root, outlet) = (RoomLimits::default(), RoomRoot::Host, RoomOutlet::Closed);
-        RoomSpec { session, isolation: Isolation::default(), epoch, directory, limits, root, outlet }
+        let (isolation, teller) = (Isolation::default(), Teller::silent());
+        RoomSpec { session, isolation, epoch, directory, limits, root, outlet, teller }
     }
 }
 

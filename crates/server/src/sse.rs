@@ -14,8 +14,9 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use loopd_domain::event::Event;
 use loopd_domain::limits::{STREAM_BYTES_MAX, STREAM_FRAMES_MAX, STREAM_PING_MS};
+use loopd_domain::progress::Progress;
 use loopd_domain::{EventId, Invalid, Seq};
-use loopd_session::{Followed, Follower};
+use loopd_session::{Followed, Follower, RoomProgress};
 use loopd_store::StoreError;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -39,12 +40,15 @@ pub fn event_frame(entry: &Event) -> Option<Bytes> {
     event::write(entry).map(|wire| frame(wire.kind, Some(entry.seq), &wire))
 }
 
+const PREVIEWS: &str = "`agent.message`, `agent.thinking`, `loopd.tool_output` or `loopd.room_progress`";
+
 /// Which previews a reader asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Previews {
     message: bool,
     thinking: bool,
     tool_output: bool,
+    room_progress: bool,
 }
 
 impl Previews {
@@ -55,16 +59,15 @@ impl Previews {
                 "agent.message" => previews.message = true,
                 "agent.thinking" => previews.thinking = true,
                 "loopd.tool_output" => previews.tool_output = true,
-                other => {
-                    return Err(Invalid::new(at, other, "`agent.message`, `agent.thinking` or `loopd.tool_output`"));
-                }
+                "loopd.room_progress" => previews.room_progress = true,
+                other => return Err(Invalid::new(at, other, PREVIEWS)),
             }
         }
         Ok(previews)
     }
 
-    /// The frame of a preview, and the event that it belongs to.
-    pub fn frame<'a>(&self, item: &'a Followed) -> Option<(&'a EventId, Bytes)> {
+    /// A preview's frame, if it was asked for, and the event that it belongs to.
+    fn frame<'a>(&self, item: &'a Followed) -> Option<(Option<&'a EventId>, Bytes)> {
         let start = |kind: &str, id: &EventId| json!({"type": "event_start", "event": {"type": kind, "id": id}});
         let (id, kind, data): (&EventId, &str, Value) = match item {
             Followed::MessageStart { id } if self.message => (id, "event_start", start("agent.message", id)),
@@ -76,9 +79,29 @@ impl Previews {
             Followed::ToolOutput { id, text } if self.tool_output => {
                 (id, "loopd.tool_output", json!({"type": "loopd.tool_output", "tool_use_id": id, "text": text}))
             }
+            Followed::RoomProgress(progress) if self.room_progress => {
+                return Some((None, frame(ROOM_PROGRESS, None, &RoomProgressWire::of(progress))));
+            }
             _ => return None,
         };
-        Some((id, frame(kind, None, &data)))
+        Some((Some(id), frame(kind, None, &data)))
+    }
+}
+
+const ROOM_PROGRESS: &str = "loopd.room_progress";
+
+#[derive(Serialize)]
+struct RoomProgressWire<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    progress: &'a Progress,
+    waited_ms: u64,
+}
+
+impl<'a> RoomProgressWire<'a> {
+    fn of(RoomProgress { progress, waited_ms }: &'a RoomProgress) -> Self {
+        RoomProgressWire { kind: ROOM_PROGRESS, progress, waited_ms: *waited_ms }
     }
 }
 
@@ -107,14 +130,21 @@ impl Outlet {
         self.frames.send(Waiting { frame, _share: share }).await.is_ok()
     }
 
-    /// Never waits.
-    pub fn preview(&mut self, id: &EventId, frame: Bytes) {
-        if self.stalled.as_ref() == Some(id) {
+    /// Sends a preview to who asked for such. Never waits.
+    pub fn preview(&mut self, asked: Previews, item: &Followed) {
+        if let Some((id, frame)) = asked.frame(item) {
+            self.try_send(id, frame);
+        }
+    }
+
+    /// What belongs to no event may be lost: the next one says all that it said.
+    fn try_send(&mut self, id: Option<&EventId>, frame: Bytes) {
+        if id.is_some() && self.stalled.as_ref() == id {
             return;
         }
         let share = self.room.clone().try_acquire_many_owned(weight(&frame));
         let sent = share.is_ok_and(|share| self.frames.try_send(Waiting { frame, _share: share }).is_ok());
-        if !sent {
+        if let Some(id) = id.filter(|_| !sent) {
             self.stalled = Some(id.clone());
         }
     }
@@ -179,6 +209,7 @@ mod tests {
     use futures_util::StreamExt;
     use loopd_domain::content::ContentBlock;
     use loopd_domain::event::EventBody;
+    use loopd_domain::progress::Stage;
 
     #[test]
     fn a_frame_is_named_numbered_and_one_line() {
@@ -197,9 +228,16 @@ mod tests {
         let asked = Previews::read("event_deltas", ["agent.message"]).expect("known");
         let (id, bytes) = asked.frame(&text).expect("asked for");
         let expected = "event: event_delta\ndata: {\"type\":\"event_delta\",\"event_id\":\"sevt_3\",\"delta\":{\"type\":\"content_delta\",\"index\":0,\"content\":{\"type\":\"text\",\"text\":\"hi\"}}}\n\n";
-        assert_eq!((id, bytes.as_ref()), (&event_id(3), expected.as_bytes()));
+        assert_eq!((id, bytes.as_ref()), (Some(&event_id(3)), expected.as_bytes()));
         assert!(asked.frame(&Followed::ThinkingStart { id: event_id(4) }).is_none());
         assert!(Previews::read("event_deltas", ["agent.tool_use"]).is_err());
+        let progress = Progress::of(Stage::Pull, "image `a`").bytes(1, Some(2));
+        let progress = Followed::RoomProgress(RoomProgress { progress, waited_ms: 7 });
+        assert!(asked.frame(&progress).is_none());
+        let asked = Previews::read("event_deltas", ["loopd.room_progress"]).expect("known");
+        let (id, bytes) = asked.frame(&progress).expect("asked for");
+        let expected = "event: loopd.room_progress\ndata: {\"type\":\"loopd.room_progress\",\"stage\":\"pull\",\"what\":\"image `a`\",\"done\":1,\"total\":2,\"unit\":\"bytes\",\"waited_ms\":7}\n\n";
+        assert_eq!((id, std::str::from_utf8(&bytes)), (None, Ok(expected)));
     }
 
     #[tokio::test]
@@ -217,13 +255,13 @@ mod tests {
     async fn a_slow_reader_loses_previews_and_never_an_event() {
         let (mut outlet, response) = open_with(Duration::from_millis(STREAM_PING_MS), None);
         for i in 0..STREAM_FRAMES_MAX + 10 {
-            outlet.preview(&event_id(1), Bytes::from(format!("{i}")));
+            outlet.try_send(Some(&event_id(1)), Bytes::from(format!("{i}")));
         }
         let mut body = response.into_body().into_data_stream();
         assert_eq!(body.next().await.expect("a frame").expect("bytes"), "0");
         // There is room again, but a later piece of the same message would be misread.
-        outlet.preview(&event_id(1), Bytes::from_static(b"late"));
-        outlet.preview(&event_id(2), Bytes::from_static(b"another message"));
+        outlet.try_send(Some(&event_id(1)), Bytes::from_static(b"late"));
+        outlet.try_send(Some(&event_id(2)), Bytes::from_static(b"another message"));
         drop(outlet);
         let rest: Vec<Bytes> = body.map(|f| f.expect("bytes")).collect().await;
         assert_eq!(rest.len(), STREAM_FRAMES_MAX);

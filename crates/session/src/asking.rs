@@ -15,6 +15,15 @@ use tokio::time::Instant;
 
 type Outcome = Result<Answer, ModelError>;
 
+/// A request whose start is in a draft, to be sent once that is on disk.
+pub struct Question {
+    pub resolved: Resolved,
+    pub request: ModelRequest,
+    /// The request as its provider wants it, or why it cannot be sent.
+    pub body: Result<Vec<u8>, ModelError>,
+    pub attempt: u32,
+}
+
 /// Dropping it abandons the request.
 pub struct Asking {
     pub future: Pin<Box<dyn Future<Output = Outcome> + Send>>,
@@ -52,21 +61,20 @@ impl Seen {
 impl Asking {
     /// `base` is the seq of the request's start: previews belong after it.
     pub fn start(
-        resolved: Resolved,
-        request: ModelRequest,
-        attempt: u32,
+        question: Question,
         channel: Arc<Channel>,
         ids: Arc<dyn IdSource>,
         base: Seq,
         masking: Masking,
     ) -> Self {
+        let Question { resolved, request, body, attempt } = question;
         let seen = Arc::new(Mutex::new(Seen { masking, ..Seen::default() }));
         let started = Instant::now();
         let watcher = Watcher { seen: seen.clone(), channel: channel.clone(), ids, base, started };
         let provider = resolved.provider.clone();
         let future = Box::pin(async move {
             let mut on_delta = |delta| watcher.see(delta);
-            provider.call(&request, &mut on_delta).await
+            provider.call(&request, body?, &mut on_delta).await
         });
         Asking { future, seen, resolved, attempt, channel, base }
     }

@@ -153,6 +153,12 @@ impl Follower {
                 Err(broadcast::error::RecvError::Lagged(_)) => self.missed(),
                 Err(broadcast::error::RecvError::Closed) => return Err(StoreError::Closed),
             },
+            Ok(()) = self.attachment.progress.changed() => {
+                // Only what stands now is shown, and to those who have seen all that is written.
+                let progress = self.attachment.progress.borrow_and_update().clone();
+                let item = progress.map(Followed::RoomProgress);
+                self.told = item.map(|item| Told::Preview(Preview { base: self.after, item }));
+            }
             changed = self.hint.changed(), if !is_announced => {
                 if changed.is_err() {
                     // The store drops a watch that it no longer needs; take a new one.

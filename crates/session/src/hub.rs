@@ -4,6 +4,7 @@
 //! Nothing here is truth. An entry is told of after it is on disk, and a follower that finds no channel, or loses what it was
 //! told, still sees every event in the journal.
 
+use crate::driver::RoomProgress;
 use crate::requests::Followed;
 use loopd_domain::event::Event;
 use loopd_domain::limits::{TOLD_BYTES_MAX, TOLD_PER_FOLLOWER_MAX};
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// What a follower hears, in the order in which it came to be.
 #[derive(Debug, Clone)]
@@ -75,13 +76,15 @@ pub struct Channel {
     announcers: AtomicUsize,
     /// What was told of an earlier edition of the journal is not said any more.
     edition: AtomicU64,
+    /// How far the room is for which the session waits: the last word, also for those who come late.
+    progress: watch::Sender<Option<RoomProgress>>,
 }
 
 impl Channel {
     fn new() -> Self {
         let (told, _) = broadcast::channel(TOLD_PER_FOLLOWER_MAX);
         let (kept, followers, seen, announcers, edition) = Default::default();
-        Channel { told, kept, followers, seen, announcers, edition }
+        Channel { told, kept, followers, seen, announcers, edition, progress: watch::Sender::new(None) }
     }
 
     /// Slow followers lose the oldest of what they were told; nobody waits for them.
@@ -116,7 +119,14 @@ impl Channel {
     pub fn attach(self: &Arc<Self>) -> Attachment {
         self.followers.fetch_add(1, Ordering::Relaxed);
         self.seen.store(true, Ordering::Relaxed);
-        Attachment { told: self.told.subscribe(), channel: self.clone() }
+        let mut progress = self.progress.subscribe();
+        progress.mark_changed();
+        Attachment { told: self.told.subscribe(), progress, channel: self.clone() }
+    }
+
+    /// Of a room that the session waits for from now on until that is dropped.
+    pub fn showing(self: &Arc<Self>) -> Showing {
+        Showing(self.clone())
     }
 
     /// From now on, until that is dropped, whoever writes this session's journal tells of it here.
@@ -130,6 +140,7 @@ impl Channel {
 /// A follower's hold on a channel.
 pub struct Attachment {
     pub told: broadcast::Receiver<Told>,
+    pub progress: watch::Receiver<Option<RoomProgress>>,
     channel: Arc<Channel>,
 }
 
@@ -149,6 +160,21 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         self.channel.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How far a room is is shown.
+pub struct Showing(Arc<Channel>);
+
+impl Showing {
+    pub fn show(&self, progress: RoomProgress) {
+        self.0.progress.send_replace(Some(progress));
+    }
+}
+
+impl Drop for Showing {
+    fn drop(&mut self) {
+        self.0.progress.send_replace(None);
     }
 }
 

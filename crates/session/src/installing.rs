@@ -15,8 +15,9 @@ use loopd_domain::environment::{EnvironmentConfig, Networking, Ports, RoomLimits
 use loopd_domain::event::{Permission, RunsIn};
 use loopd_domain::limits::{
     OUTLET_CONNECTIONS_MAX, PACKAGES_DISK_BYTES_MAX, PACKAGES_FILE_BYTES_MAX, PACKAGES_SECONDS_MAX,
-    ROOM_MEMORY_BYTES_DEFAULT,
+    ROOM_MEMORY_BYTES_DEFAULT, ROOM_PROGRESS_LINE_CHARS_MAX as LINE_CHARS_MAX,
 };
+use loopd_domain::progress::{Progress, Stage};
 use loopd_domain::session::TurnLimits;
 use loopd_domain::{CallId, Epoch, SessionId, WorkspaceId};
 use loopd_images::ImageError;
@@ -91,7 +92,8 @@ async fn run(
     config: &EnvironmentConfig,
     order: Order,
 ) -> Result<Installed, SandboxError> {
-    let Order { variables, script, files, .. } = order;
+    let Order { variables, script, files, what, teller, .. } = order;
+    let mut printed = Printed { progress: Progress::of(Stage::Install, what), lines: 0, rest: String::new() };
     if !files.is_empty() {
         let (sandbox, place) = (Arc::clone(&parts.sandbox), spec.clone());
         blocking(&spec.directory, move || write(sandbox.as_ref(), &place, &files)).await?;
@@ -119,7 +121,12 @@ async fn run(
                     FromCell::Log { message } => {
                         tracing::info!(message = %message.chars().take(SAID_CHARS_MAX).collect::<String>().escape_debug(), "the cell of an installation says");
                     }
-                    FromCell::Hello { .. } | FromCell::Output { .. } => {}
+                    FromCell::Output { text, .. } => {
+                        if let Some(progress) = printed.push(&text) {
+                            teller.say(progress);
+                        }
+                    }
+                    FromCell::Hello { .. } => {}
                 },
                 _ = meter.disk_full(true) => {
                     let message = format!("more than {} on disk", size(PACKAGES_DISK_BYTES_MAX));
@@ -211,10 +218,37 @@ fn begin(
     ToCell::Begin { config, resume, now, variables, limits: call_limits }
 }
 
-/// The end of what the shell says of a command that failed, which is how it ended.
+/// What a package manager has printed.
+struct Printed {
+    progress: Progress,
+    lines: u64,
+    /// Of a line that has not ended.
+    rest: String,
+}
+
+impl Printed {
+    /// What there is to be told, if a line has ended.
+    fn push(&mut self, text: &str) -> Option<Progress> {
+        let Some((ended, rest)) = text.rsplit_once('\n') else {
+            let left = LINE_CHARS_MAX.saturating_sub(self.rest.chars().count());
+            self.rest.extend(text.chars().take(left));
+            return None;
+        };
+        let last = std::mem::take(&mut self.rest) + ended;
+        self.rest = rest.chars().take(LINE_CHARS_MAX).collect();
+        self.lines += last.split('\n').count() as u64;
+        let shown = last.lines().rev().find(|line| !line.trim().is_empty());
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let shown = shown.map(|line| line.chars().map(plain).take(LINE_CHARS_MAX).collect());
+        Some(self.progress.clone().lines(self.lines, shown))
+    }
+}
+
+/// What the shell says last of a command that failed, which is how it ended.
 fn said(result: &CallResult) -> String {
     let text: Vec<&str> = result.content.iter().filter_map(text_of).collect();
     let text = text.join(" ");
+    let text = text.trim_end().lines().next_back().unwrap_or_default();
     let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(SAID_CHARS_MAX).collect();
     text.trim().trim_start_matches('[').trim_end_matches(']').to_owned()
 }
@@ -294,5 +328,23 @@ impl FileSink for Outputs {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_and_the_last_one_is_shown() {
+        let mut printed = Printed { progress: Progress::of(Stage::Install, "x"), lines: 0, rest: String::new() };
+        let shown =
+            |progress: Option<Progress>| progress.map(|p| (p.amount.map_or(0, |a| a.done), p.line.unwrap_or_default()));
+        assert_eq!(shown(printed.push("Collec")), None);
+        assert_eq!(shown(printed.push("ting a\n\n")), Some((2, "Collecting a".to_owned())));
+        assert_eq!(shown(printed.push("one\ntwo\u{1b}[2J\nthr")), Some((4, "two [2J".to_owned())));
+        assert_eq!(shown(printed.push(&"e".repeat(1_000))), None);
+        let (lines, line) = shown(printed.push("!\n")).expect("a line has ended");
+        assert_eq!((lines, line.chars().count()), (5, LINE_CHARS_MAX));
     }
 }

@@ -2,9 +2,10 @@
 
 use loopd_domain::SessionId;
 use loopd_domain::agent::{AgentSpec, ToolSpec};
+use loopd_domain::chain::sha256_hex;
 use loopd_domain::conversation::Message;
 use loopd_domain::limits::MODEL_MAX_TOKENS_DEFAULT;
-use loopd_models::ModelRequest;
+use loopd_models::{ModelError, ModelRequest};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -29,6 +30,14 @@ pub fn build(ground: Ground<'_>, name: &str, messages: Vec<Arc<Message>>) -> Mod
         messages,
         max_tokens: spec.model.max_tokens.unwrap_or(MODEL_MAX_TOKENS_DEFAULT),
         cache_key: session.to_string(),
+    }
+}
+
+/// What the journal has of a request: the digest of what is sent, or of why nothing can be.
+pub fn digest(body: &Result<Vec<u8>, ModelError>) -> String {
+    match body {
+        Ok(body) => sha256_hex(body),
+        Err(fault) => sha256_hex(fault.message.as_bytes()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the server may ask of sessions, in types.
 
 use crate::connections::ConnectionReports;
+pub use crate::driver::RoomProgress;
 use loopd_broker::{Bearers, Egress, Placeholders};
 use loopd_domain::agent::Metadata;
 use loopd_domain::environment::EnvironmentConfig;
@@ -161,6 +162,8 @@ pub enum Followed {
         id: EventId,
         text: String,
     },
+    /// How far the room is for which the session waits: the last word, and nothing of those before it.
+    RoomProgress(RoomProgress),
     /// The session was deleted; nothing follows.
     Deleted,
 }

@@ -169,11 +169,7 @@ impl SessionService {
                 ledger.hold(&draft)?;
                 ledger.be_born(Birth { lease: Lease { owner: self.owner(), until: now.plus_ms(LEASE_MS) }, once });
                 let begins = driver::begins_at_once(&ledger);
-                let room = tokio::spawn(driver::start(parts, &ledger));
-                let room: driver::StartingRoom = Box::pin(async move {
-                    let lost = |e| loopd_sandbox::SandboxError::Launcher(format!("starting a room: {e}"));
-                    room.await.map_err(lost)?
-                });
+                let room = driver::start(parts, &ledger).spawned();
                 let (born, made) = oneshot::channel();
                 self.spawn_new(&mut held, ledger, room, born, begins);
                 drop(share);

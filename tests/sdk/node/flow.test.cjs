@@ -36,6 +36,19 @@ test('previews add up to the message', async () => {
   assert.equal(events.find((e) => e.type === 'event_start').event.id, message.id);
 });
 
+test('how far a room is breaks no stream', async () => {
+  // No index has it, so there is no room in the end.
+  const config = { type: 'cloud', packages: { type: 'packages', pip: ['absent-of-the-typescript-sdk'] } };
+  const environment = await beta.environments.create({ name: 'slow', config });
+  const { id } = await beta.sessions.create({ agent: (await agent([{ text: 'never' }])).id, environment_id: environment.id });
+  const params = { event_deltas: ['agent.message', 'loopd.room_progress'], opened: () => say(id, 'go') };
+  const events = await untilIdle(id, params);
+  const told = events.filter((e) => e.type === 'loopd.room_progress');
+  assert.ok(told.length > 0 && told.every((e) => e.stage === 'install' && e.what === 'packages by pip'), JSON.stringify(told));
+  assert.ok(events.some((e) => e.type === 'session.error'));
+  assert.equal(events.at(-1).stop_reason.type, 'retries_exhausted');
+});
+
 test('a custom tool is run by the client', async () => {
   const call = { tools: [{ name: 'lookup', input: { order: '7' } }] };
   const { id } = await session([call, { text: 'It is {{last_result}}.' }], { tools: [lookup] });

@@ -57,6 +57,26 @@ class Flow(Case):
         self.assertGreater(deltas, 1)
         self.assertEqual((last, grown.content[0].text), ("one two three four",) * 2)
 
+    def test_how_far_a_room_is_breaks_no_stream(self):
+        # No index has it, so there is no room in the end.
+        environment = self.beta.environments.create(
+            name="slow", config={"type": "cloud", "packages": {"type": "packages", "pip": ["absent-of-the-python-sdk"]}}
+        )
+        session = self.beta.sessions.create(agent=self.agent({"text": "never"}).id, environment_id=environment.id)
+        seen = []
+        previews = ["agent.message", "loopd.room_progress"]
+        with self.beta.sessions.events.stream(session.id, event_deltas=previews) as stream:
+            self.say(session, "go")
+            for event in stream:
+                seen.append(event)
+                if event.type == "session.status_idle":
+                    break
+        told = [event for event in seen if event.type == "loopd.room_progress"]
+        self.assertEqual({(event.stage, event.what) for event in told}, {("install", "packages by pip")})
+        order = [kind for kind in kinds(seen) if kind in ("user.message", "session.error", "session.status_idle")]
+        self.assertEqual(order, ["user.message", "session.error", "session.status_idle"])
+        self.assertEqual(seen[-1].stop_reason.type, "retries_exhausted")
+
     def test_a_custom_tool_is_run_by_the_client(self):
         call = {"tools": [{"name": "lookup", "input": {"order": "7"}}]}
         session = self.session(call, {"text": "It is {{last_result}}."}, tools=[LOOKUP])

@@ -7,9 +7,10 @@
 //!
 //! - `kms`, `key_file`: the master key, which is never in the store. - `envelope`, `house`: what is sealed under what.
 //! - `opened`: vaults that are open for a moment. - `session`: a session's view of its vaults.
-//! - `forms`, `mask`: secrets in what comes back. - `rotate`: another master key.
+//! - `forms`, `mask`, `former`: secrets in what comes back, also those that were. - `rotate`: another master key.
 
 mod envelope;
+mod former;
 mod forms;
 mod house;
 pub mod key_file;
@@ -29,6 +30,7 @@ pub use rotate::{RotateError, rotate};
 use crate::seal::{SealError, Sealer};
 use crate::secret::Secret;
 use envelope::{Sealing, context};
+use former::Former;
 use house::House;
 use loopd_domain::limits::{CREDENTIAL_TRIES_MAX, PLACEHOLDER_CHARS_MIN, SECRET_BYTES_MAX};
 use loopd_domain::vault::{Credential, Vault};
@@ -45,6 +47,7 @@ pub struct Vaults {
     kms: Arc<dyn Kms>,
     house: House,
     opened: Opened,
+    former: Former,
     clock: Arc<dyn Clock>,
 }
 
@@ -172,7 +175,7 @@ impl Vaults {
         let wrapped = store.vaults().key(&KeyOwner::House).await?.ok_or(OpenError::NoHouse)?;
         let key = kms.unwrap(&wrapped.master, &context, &wrapped.bytes).await?;
         let house = House::new(&key).map_err(KmsError::from)?;
-        Ok(Vaults { store, kms, house, opened: Opened::default(), clock })
+        Ok(Vaults { store, kms, house, opened: Opened::default(), former: Former::default(), clock })
     }
 
     /// Writes a vault, with a data key of its own.

@@ -3,6 +3,7 @@
 //! Whatever this process changes shows at once: every change raises the generation, and what was read before that is not kept.
 //! What others change shows after [`OPENED_VAULT_MS`].
 
+use super::former::Seen;
 use super::session::View;
 use super::{VaultError, Vaults, secret_context};
 use crate::secret::Secret;
@@ -17,9 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One that is not there, or archived, has no credentials.
-#[derive(Default)]
 pub struct OpenedVault {
     pub credentials: Vec<OpenedCredential>,
+    /// What it had before.
+    pub former: Vec<Seen>,
 }
 
 pub struct OpenedCredential {
@@ -96,8 +98,8 @@ impl Vaults {
         {
             return Ok(kept.value.clone());
         }
-        let vault = match self.store.vaults().open(workspace, id).await? {
-            None => OpenedVault::default(),
+        let credentials = match self.store.vaults().open(workspace, id).await? {
+            None => Vec::new(),
             Some(sealed) => {
                 let owner = KeyOwner::Vault { workspace: workspace.clone(), vault: id.clone() };
                 let sealing = self.unwrapped(&owner, &sealed.key).await?;
@@ -113,10 +115,11 @@ impl Vaults {
                         credential: found.credential,
                     });
                 }
-                OpenedVault { credentials }
+                credentials
             }
         };
-        let vault = Arc::new(vault);
+        let former = self.former.learn(name.clone(), &credentials, now);
+        let vault = Arc::new(OpenedVault { credentials, former });
         self.opened.keep(&self.opened.vaults, name, vault.clone(), (generation, now), OPENED_VAULTS_MAX);
         Ok(vault)
     }

@@ -1,5 +1,6 @@
 //! A session's view of the vaults that it was given: the first vault that has something for a name wins.
 
+use super::former::Seen;
 use super::mask::Masking;
 use super::mcp_url;
 use super::opened::OpenedCredential;
@@ -50,6 +51,9 @@ impl Vaults {
         let mut masked: Vec<(Secret, String)> = Vec::new();
         for vault in &client.vaults {
             let opened = self.opened(&client.workspace, vault).await?;
+            for Seen { credential, placeholder_chars, secret, .. } in &opened.former {
+                masked.push((secret.clone(), self.house.placeholder(&client.session, credential, *placeholder_chars)));
+            }
             for one in &opened.credentials {
                 let id = &one.credential.id;
                 let placeholder = self.house.placeholder(&client.session, id, one.placeholder_chars);

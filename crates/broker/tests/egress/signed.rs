@@ -50,13 +50,18 @@ async fn world(hosts: &[&str]) -> (World, Arc<Server>) {
 }
 
 async fn curl(world: &World, server: &Server, key: &str, body: &str) -> Option<String> {
+    let hash = hex(digest::digest(&digest::SHA256, body.as_bytes()).as_ref());
+    curl_stating(world, server, key, body, &hash).await
+}
+
+/// What is `stated` of the body goes into the signature.
+async fn curl_stating(world: &World, server: &Server, key: &str, body: &str, stated: &str) -> Option<String> {
     let outlet = world.port().await;
     let mut curl = Command::new("curl");
     curl.args(["-sS", "--proxy", &outlet.address(), "--aws-sigv4", "aws:amz:eu-west-1:sqs"]).arg("--cacert");
     curl.arg(world.certificate()).args(["--user", &format!("{KEY_ID}:{key}"), "-H", "X-Amz-Test: 1"]);
     if !body.is_empty() {
-        let hash = hex(digest::digest(&digest::SHA256, body.as_bytes()).as_ref());
-        curl.args(["-d", body, "-H", &format!("x-amz-content-sha256: {hash}")]);
+        curl.args(["-d", body, "-H", &format!("x-amz-content-sha256: {stated}")]);
     }
     curl.arg(format!("https://s3.test:{}/a/b?x=1&y=2", server.port())).stdin(Stdio::null()).kill_on_drop(true);
     match curl.output().await {
@@ -95,4 +100,13 @@ async fn a_signed_request_to_another_host_is_a_violation() {
     assert!(told.contains("accepted: `elsewhere.test`"), "{told}");
     assert_eq!((server.count(), world.book.refusals()), (0, 1));
     assert!(matches!(world.reported.outcome().await, ConnectionOutcome::Violation { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_whose_chunks_cannot_be_signed_again_is_refused_by_name() {
+    let (world, server) = world(&["s3.test"]).await;
+    let streaming = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER";
+    let Some(told) = curl_stating(&world, &server, PLACEHOLDER, "0\r\n\r\n", streaming).await else { return };
+    assert!(told.contains(&format!("its payload `{streaming}` is not supported; accepted: a hash")), "{told}");
+    assert_eq!((server.count(), world.book.uses()), (0, 0));
 }

@@ -7,7 +7,7 @@ use crate::settings::Mirror;
 use loopd_domain::packages::Manager;
 
 /// Raised with every change of what a script does.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// In the workspace: what is installed on the host.
 pub(super) const STATUS: &str = "status";
 
@@ -33,10 +33,11 @@ pub(super) fn of(manager: Manager, names: &[String], mirror: Option<&Mirror>) ->
         Manager::Gem => gem(&names, mirror),
         Manager::Go => go(&names, mirror),
     };
+    // What is printed goes to a file and not down a pipe, which a process that is left behind would hold open.
     format!(
-        "(\nset -e\numask 022\nmkdir -p /workspace/layer /workspace/tmp\nexport TMPDIR=/workspace/tmp\n{body}\n\
-         tar -C /workspace/layer -cf /mnt/session/outputs/layer.tar .\n) > /mnt/session/outputs/log 2>&1 < /dev/null\n\
-         status=$?\nrm -rf /workspace/layer /workspace/tmp\n(exit $status)\n"
+        "log=/mnt/session/outputs/log\n: > $log\ntail -n +1 -f $log 2> /dev/null &\nshows=$!\n(\nset -e\numask 022\nmkdir -p /workspace/layer /workspace/tmp\nexport TMPDIR=/workspace/tmp\n{body}\n\
+         tar -C /workspace/layer -cf /mnt/session/outputs/layer.tar .\n) > $log 2>&1 < /dev/null\n\
+         status=$?\n{{ kill $shows; wait $shows; }} 2> /dev/null\nrm -rf /workspace/layer /workspace/tmp\n(exit $status)\n"
     )
 }
 
@@ -64,6 +65,14 @@ fn npm(names: &str, mirror: Option<&Mirror>) -> String {
     )
 }
 
+/// An older one wants the whole index by git, which no room can have.
+const CARGO_CHECK: &str = r#"version=$(cargo --version)
+minor=${version#cargo 1.}
+if [ "${minor%%.*}" -lt 68 ] 2> /dev/null; then
+echo "packages by cargo need cargo 1.68 or later; this root has $version. Debian 12 has a later one in its package cargo-web"
+exit 1
+fi"#;
+
 /// Programs are compiled here, by the root's own compiler. Where the index is has no variable, so it is said in a file.
 fn cargo(names: &str, mirror: Option<&Mirror>) -> String {
     let from = mirror.map(|mirror| {
@@ -72,7 +81,8 @@ fn cargo(names: &str, mirror: Option<&Mirror>) -> String {
         lines.map(|line| format!("printf '%s\\n' {} >> $CARGO_HOME/config.toml\n", quote(line))).concat()
     });
     format!(
-        "export CARGO_HOME=/workspace/tmp/cargo CARGO_TARGET_DIR=/workspace/tmp/target CARGO_TERM_COLOR=never\n\
+        "{CARGO_CHECK}\nexport CARGO_REGISTRIES_CRATES_IO_PROTOCOL=sparse\n\
+         export CARGO_HOME=/workspace/tmp/cargo CARGO_TARGET_DIR=/workspace/tmp/target CARGO_TERM_COLOR=never\n\
          mkdir -p $CARGO_HOME\n{}\
          cargo install --locked --root /workspace/layer/usr/local -- {names}\n\
          rm -f /workspace/layer/usr/local/.crates.toml /workspace/layer/usr/local/.crates2.json",
@@ -172,6 +182,27 @@ mod tests {
             assert!(read.status.success(), "{script}\n{}", String::from_utf8_lossy(&read.stderr));
             assert!(script.contains(r"'it'\''s' '$(false)'"), "{script}");
             assert!(script.contains("mirror.test:8080"), "{script}");
+        }
+    }
+
+    #[test]
+    fn a_cargo_that_cannot_read_a_sparse_index_says_so() {
+        let place = tempfile::tempdir().expect("a directory");
+        let check = |version: &str| {
+            let program = format!("#!/bin/sh\necho '{version}'\n");
+            let fake = place.path().join("cargo");
+            std::fs::write(&fake, program).expect("written");
+            std::fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a program");
+            let mut shell = std::process::Command::new("/bin/sh");
+            let done = shell.arg("-ec").arg(CARGO_CHECK).env("PATH", place.path()).output().expect("a shell");
+            (done.status.success(), String::from_utf8(done.stdout).expect("text"))
+        };
+        for old in ["cargo 1.66.0 (d65d197ad 2022-11-15)", "cargo 1.9.0"] {
+            let (is_fine, told) = check(old);
+            assert!(!is_fine && told.contains("need cargo 1.68 or later; this root has cargo 1."), "{told}");
+        }
+        for new in ["cargo 1.68.0", "cargo 1.96.0-nightly (abc 2026-01-01)", "cargo 2.0.0", "something else"] {
+            assert_eq!(check(new), (true, String::new()), "{new}");
         }
     }
 }

@@ -155,7 +155,15 @@ struct Content {
     requests: usize,
     blobs_served: usize,
     demands: Option<String>,
+    /// What is to be shown for a token, where tokens are wanted.
+    token_for: Option<String>,
+    /// Answers to paths with this in them have no end.
+    endless: Option<&'static str>,
+    /// Where blobs are sent on to; they lie in `/elsewhere/` too.
+    elsewhere: Option<String>,
 }
+
+const TOKEN: &str = "the-token-of-a-test";
 
 /// A registry on loopback, without TLS.
 pub struct Server {
@@ -221,6 +229,20 @@ impl Server {
         self.content.lock().demands = Some(format!("Basic {pair}"));
     }
 
+    /// From now on only with a token, which is given for these credentials.
+    pub fn demand_token(&self, user: &str, password: &str) {
+        let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+        self.content.lock().token_for = Some(format!("Basic {pair}"));
+    }
+
+    pub fn never_end(&self, part: Option<&'static str>) {
+        self.content.lock().endless = part;
+    }
+
+    pub fn send_on(&self, to: Option<String>) {
+        self.content.lock().elsewhere = to;
+    }
+
     pub fn requests(&self) -> usize {
         self.content.lock().requests
     }
@@ -238,7 +260,42 @@ async fn serve(State(content): State<Arc<Mutex<Content>>>, request: Request) -> 
     if content.demands.is_some() && content.demands.as_deref() != given {
         return answer(401).header("www-authenticate", "Basic realm=\"registry\"").body(Body::empty()).unwrap();
     }
-    let path = request.uri().path().strip_prefix("/v2/").unwrap_or_default().to_owned();
+    let whole = request.uri().path().to_owned();
+    if content.endless.is_some_and(|part| whole.contains(part)) {
+        let more = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 64 << 10]));
+        return answer(if whole.contains("absent") { 404 } else { 200 }).body(Body::from_stream(more)).unwrap();
+    }
+    if let Some(wanted) = &content.token_for {
+        if whole == "/token" {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let fits = given == Some(wanted)
+                && query.contains("scope=repository%3Aprivate%3Apull")
+                && query.contains("service=tests");
+            let body = serde_json::json!({"access_token": TOKEN}).to_string();
+            return answer(if fits { 200 } else { 401 })
+                .body(Body::from(if fits { body } else { "{}".to_owned() }))
+                .unwrap();
+        }
+        if given != Some(&format!("Bearer {TOKEN}")) {
+            let host = request.headers()["host"].to_str().unwrap();
+            let challenge =
+                format!("Bearer realm=\"http://{host}/token\",service=\"tests\",scope=\"repository:x:pull\"");
+            return answer(401).header("www-authenticate", challenge).body(Body::empty()).unwrap();
+        }
+    }
+    if let Some(to) = &content.elsewhere
+        && let Some((_, digest)) = whole.split_once("/blobs/").filter(|_| whole.starts_with("/v2/"))
+    {
+        return answer(307).header("location", format!("{to}{digest}")).body(Body::empty()).unwrap();
+    }
+    if let Some(digest) = whole.strip_prefix("/elsewhere/") {
+        let found = content.blobs.iter().find(|((_, name), _)| name == digest).map(|(_, blob)| blob.clone());
+        return answer(200).body(Body::from(found.unwrap())).unwrap();
+    }
+    if whole.starts_with("/round/") {
+        return answer(307).header("location", whole).body(Body::empty()).unwrap();
+    }
+    let path = whole.strip_prefix("/v2/").unwrap_or_default().to_owned();
     let named = |part: &str| path.split_once(part).map(|(repository, name)| (repository.to_owned(), name.to_owned()));
     if let Some(bytes) = named("/manifests/").and_then(|key| content.manifests.get(&key)) {
         let kind: Value = serde_json::from_slice(bytes).unwrap();

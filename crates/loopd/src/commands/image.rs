@@ -12,6 +12,7 @@ use loopd_guest_image::{
 };
 use loopd_images::Images;
 use loopd_sandbox::programs::{CELL, GUEST, JAIL};
+use loopd_sandbox::progress::Teller;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -79,7 +80,7 @@ async fn layers(image: &str, settings: &Settings, into: &Path) -> Result<Vec<Pat
         _ => RootSource::Image { reference: image.to_owned() },
     };
     let images = Images::open(into, roots, compose::system_clock())?;
-    Ok(images.resolve(&source).await?.root.layers().to_vec())
+    Ok(images.resolve(&source, &Teller::silent()).await?.root.layers().to_vec())
 }
 
 /// Steps, as they begin and end, for a person who waits.

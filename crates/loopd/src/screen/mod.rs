@@ -1,6 +1,7 @@
 //! What a person sees: text on a terminal, in colour where that is wanted, and never a control sequence that came from a
 //! model or a tool.
 
+mod progress;
 mod steps;
 mod summary;
 mod text;
@@ -15,6 +16,8 @@ use std::io::{self, IsTerminal, Write};
 pub struct Screen {
     out: Box<dyn Write + Send>,
     colour: bool,
+    /// A line can be taken back.
+    renews: bool,
 }
 
 /// How a piece of text looks.
@@ -31,19 +34,34 @@ pub enum Ink {
 
 impl Screen {
     pub fn stdout() -> Self {
-        Screen { out: Box::new(io::stdout()), colour: Self::wants_colour() }
+        let renews = io::stdout().is_terminal() && !is_dumb();
+        Screen { out: Box::new(io::stdout()), colour: Self::wants_colour(), renews }
     }
 
     /// Only on terminals that can, and only for those who have not said no.
     pub fn wants_colour() -> bool {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        io::stdout().is_terminal() && !refused && !dumb
+        io::stdout().is_terminal() && !refused && !is_dumb()
     }
 
     #[cfg(test)]
     pub fn to(out: Box<dyn Write + Send>) -> Self {
-        Screen { out, colour: false }
+        Screen { out, colour: false, renews: false }
+    }
+
+    /// As a terminal without colours.
+    #[cfg(test)]
+    pub fn renewing(self) -> Self {
+        Screen { renews: true, ..self }
+    }
+
+    pub fn renews(&self) -> bool {
+        self.renews
+    }
+
+    /// Takes the line back in which the cursor stands.
+    pub fn renew(&mut self) -> io::Result<()> {
+        self.out.write_all(b"\r\x1b[K")
     }
 
     pub fn put(&mut self, ink: Ink, text: &str) -> io::Result<()> {
@@ -70,4 +88,8 @@ impl Screen {
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }

@@ -4,6 +4,7 @@
 //! shown yet is added. So it is with the output of a tool, as long as its call is the only open one: calls of one step may
 //! overlap, and then each result names its call.
 
+use super::progress::ProgressLine;
 use super::text::{one_line, printable, seconds};
 use super::{Ink, Screen};
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub struct StepsView {
     open: Vec<OpenCall>,
     /// The cursor stands in the middle of a line.
     in_line: bool,
+    progress: ProgressLine,
 }
 
 struct OpenCall {
@@ -36,12 +38,19 @@ struct OpenCall {
 
 impl StepsView {
     pub fn new(screen: Screen) -> Self {
-        StepsView { screen, preview: None, open: Vec::new(), in_line: false }
+        StepsView { screen, preview: None, open: Vec::new(), in_line: false, progress: ProgressLine::default() }
     }
 
     /// Shows one event. Kinds that say nothing to a person are passed over.
     pub fn show(&mut self, event: &Value) -> io::Result<()> {
-        match event["type"].as_str().unwrap_or("") {
+        let kind = event["type"].as_str().unwrap_or("");
+        if kind == "loopd.room_progress" {
+            self.end_line()?;
+            self.progress.show(&mut self.screen, event)?;
+            return self.screen.flush();
+        }
+        self.progress.clear(&mut self.screen)?;
+        match kind {
             "user.message" => self.user(event),
             "user.interrupt" => self.note(Ink::Yellow, "interrupted"),
             "event_start" if event["event"]["type"] == "agent.message" => self.preview_start(&event["event"]),
@@ -67,6 +76,7 @@ impl StepsView {
 
     /// Lines that are not events: before the turn and after it.
     pub fn note(&mut self, ink: Ink, text: &str) -> io::Result<()> {
+        self.progress.clear(&mut self.screen)?;
         self.end_line()?;
         self.screen.line(ink, text)?;
         self.screen.flush()

@@ -28,8 +28,12 @@ impl Anthropic {
 
 #[async_trait]
 impl Provider for Anthropic {
-    async fn call(&self, request: &ModelRequest, deltas: &mut (dyn FnMut(Delta) + Send)) -> Result<Answer, ModelError> {
-        let body = request::body(request)?;
+    async fn call(
+        &self,
+        _request: &ModelRequest,
+        body: Vec<u8>,
+        deltas: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Answer, ModelError> {
         let key = self.endpoint.key.as_ref().map(|key| ("x-api-key", key.header("")));
         let exchange = Exchange {
             endpoint: &self.endpoint,
@@ -40,7 +44,7 @@ impl Provider for Anthropic {
         self.client.exchange(exchange, stream::MessageStream::default(), deltas).await
     }
 
-    fn body(&self, request: &ModelRequest) -> Vec<u8> {
-        request::body(request).unwrap_or_else(|fault| fault.message.into_bytes())
+    fn body(&self, request: &ModelRequest) -> Result<Vec<u8>, ModelError> {
+        request::body(request)
     }
 }

@@ -106,11 +106,16 @@ pub(crate) trait Model: Send + Sync {
 
 #[async_trait]
 impl<M: Model> Provider for Builtin<M> {
-    async fn call(&self, request: &ModelRequest, deltas: &mut (dyn FnMut(Delta) + Send)) -> Result<Answer, ModelError> {
+    async fn call(
+        &self,
+        request: &ModelRequest,
+        _body: Vec<u8>,
+        deltas: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Answer, ModelError> {
         self.0.answer(request, deltas).await
     }
 
-    fn body(&self, request: &ModelRequest) -> Vec<u8> {
-        compact_body(request)
+    fn body(&self, request: &ModelRequest) -> Result<Vec<u8>, ModelError> {
+        Ok(compact_body(request))
     }
 }

@@ -49,14 +49,18 @@ impl OpenAi {
 
 #[async_trait]
 impl Provider for OpenAi {
-    async fn call(&self, request: &ModelRequest, deltas: &mut (dyn FnMut(Delta) + Send)) -> Result<Answer, ModelError> {
-        let body = request::body(request, self.flavour)?;
+    async fn call(
+        &self,
+        request: &ModelRequest,
+        body: Vec<u8>,
+        deltas: &mut (dyn FnMut(Delta) + Send),
+    ) -> Result<Answer, ModelError> {
         let credential = self.endpoint.key.as_ref().map(|key| ("authorization", key.header("Bearer ")));
         let exchange = Exchange { endpoint: &self.endpoint, headers: Vec::new(), credential, body };
         self.client.exchange(exchange, stream::ChatStream::new(request.messages.len()), deltas).await
     }
 
-    fn body(&self, request: &ModelRequest) -> Vec<u8> {
-        request::body(request, self.flavour).unwrap_or_else(|fault| fault.message.into_bytes())
+    fn body(&self, request: &ModelRequest) -> Result<Vec<u8>, ModelError> {
+        request::body(request, self.flavour)
     }
 }

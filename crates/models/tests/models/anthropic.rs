@@ -17,7 +17,7 @@ const MODEL: &str = "anthropic/claude-opus-5-5";
 async fn body(request: &ModelRequest) -> Value {
     let setup = Setup::new().await;
     let provider = setup.registry.resolve(&request.model).expect("resolves").provider;
-    serde_json::from_slice(&provider.body(request)).expect("JSON")
+    serde_json::from_slice(&provider.body(request).expect("a body")).expect("JSON")
 }
 
 fn mark() -> Value {

@@ -21,14 +21,14 @@ fn openai_body(request: &ModelRequest) -> Value {
     let env = |name: &str| (name == "OPENAI_API_KEY").then(|| OPENAI_KEY.to_owned());
     let registry = Registry::from_config(ModelsConfig::default(), &env, Arc::new(FixedClock)).expect("a registry");
     let provider = registry.resolve(&request.model).expect("resolves").provider;
-    serde_json::from_slice(&provider.body(request)).expect("JSON")
+    serde_json::from_slice(&provider.body(request).expect("a body")).expect("JSON")
 }
 
 /// The body for any other server.
 async fn compatible_body(request: &ModelRequest) -> Value {
     let setup = Setup::new().await;
     let provider = setup.registry.resolve(&request.model).expect("resolves").provider;
-    serde_json::from_slice(&provider.body(request)).expect("JSON")
+    serde_json::from_slice(&provider.body(request).expect("a body")).expect("JSON")
 }
 
 async fn read(name: &str) -> Answer {

@@ -113,7 +113,8 @@ async fn configured_providers_speak_their_wire_with_their_key() {
     for id in ["vllm/qwen", "proxy/claude"] {
         let request = request(id);
         let resolved = registry.resolve(&request.model).map_err(|fault| fault.to_string()).expect(id);
-        let answer = resolved.provider.call(&request, &mut |_| {}).await.expect("an answer");
+        let body = resolved.provider.body(&request).expect("a body");
+        let answer = resolved.provider.call(&request, body, &mut |_| {}).await.expect("an answer");
         assert_eq!(answer.blocks.len(), 1);
     }
     let requests = fake.requests();

@@ -51,7 +51,11 @@ impl Setup {
         let resolved = self.registry.resolve(&request.model).expect("resolves");
         let request = ModelRequest { name: resolved.name.clone(), ..request.clone() };
         let mut deltas = Vec::new();
-        let answer = resolved.provider.call(&request, &mut |delta| deltas.push(delta)).await;
+        let body = match resolved.provider.body(&request) {
+            Ok(body) => body,
+            Err(fault) => return (Err(fault), deltas),
+        };
+        let answer = resolved.provider.call(&request, body, &mut |delta| deltas.push(delta)).await;
         (answer, deltas)
     }
 

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 /// A room that says nothing for so long is not going to.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BUILD: &str = "run `loopd image build`";
-const ALLOW_CGROUPS: &str =
-    "run loopd as root, or with a cgroup of its own: `systemd-run --user --scope -p Delegate=yes loopd serve`";
+const ALLOW_CGROUPS: &str = "run loopd as root, or with a cgroup of its own and nobody else in it: `systemd-run --user --scope -p Delegate=yes loopd serve`; \
+     in a container, with its cgroup tree writable (docs/operations.md, Cgroups)";
 /// Limits of the whole machine that the host keeps: name, controller, and what there is without it.
 const LIMITS: [(&str, &str, &str); 2] = [
     ("processor limit", "cpu", "a room can use all of the machine's processors"),

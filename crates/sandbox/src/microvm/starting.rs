@@ -19,6 +19,7 @@ use crate::room::record::Record;
 use crate::{Room, RoomOutlet, RoomSpec, SandboxError, Walls};
 use loopd_domain::SessionId;
 use loopd_domain::limits::{MACHINE_ANSWER_MS, MACHINE_BIND_MS, MACHINE_BINDS_MAX};
+use loopd_domain::progress::{Progress, Stage};
 use loopd_protocol::guest::{Bind, BindRoom, FromGuest, GuestRoot, GuestState, ToGuest};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -38,7 +39,14 @@ impl Machines {
         let files = self.data.locate(spec)?;
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
+        let boots = || spec.teller.say(Progress::of(Stage::Boot, "the machine"));
+        match spec.root.layers() {
+            // The first time it is tried what kind of machine works here.
+            [] => boots(),
+            _ => spec.teller.say(Progress::of(Stage::Disk, "the machine's disks")),
+        }
         let form = self.form(&spec.limits, &spec.root).await?;
+        boots();
         // What takes long comes before the lock. That there is none is dealt with later.
         drop(self.template(&form).await);
         let found = Place::find(&path).await.map_err(unusable)?;

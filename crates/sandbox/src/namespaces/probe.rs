@@ -21,8 +21,8 @@ const ALLOW_NAMESPACES: &str = "run loopd as root, or allow user namespaces: `sy
      where they exist `sysctl -w kernel.unprivileged_userns_clone=1` and \
      `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`; in a container, also allow `unshare` and `mount` in its seccomp profile";
 const ALLOW_FILTER: &str = "use a kernel with CONFIG_SECCOMP_FILTER";
-const ALLOW_CGROUPS: &str =
-    "run loopd as root, or with a cgroup of its own: `systemd-run --user --scope -p Delegate=yes loopd serve`";
+const ALLOW_CGROUPS: &str = "run loopd as root, or with a cgroup of its own and nobody else in it: `systemd-run --user --scope -p Delegate=yes loopd serve`; \
+     in a container, with its cgroup tree writable (docs/operations.md, Cgroups)";
 const ALLOW_CONTROLLER: &str = "use a kernel with CONFIG_CFS_BANDWIDTH and CONFIG_BLK_DEV_THROTTLING, a data directory on a disk, and \
      under systemd hand the controllers down: `Delegate=cpu io memory pids` for user@.service";
 const OTHER_DISK: &str = "put the data directory on a local file system such as ext4 or xfs";

@@ -7,6 +7,7 @@ mod events;
 mod images;
 pub(crate) mod invoke;
 mod keys;
+mod listing;
 mod models;
 mod sessions;
 mod threads;

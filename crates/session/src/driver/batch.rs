@@ -24,7 +24,7 @@ const RESTARTED: &str = "Your sandbox was restarted since your last command. Fil
 /// What is to be done once the draft is on disk.
 #[derive(Default)]
 struct After {
-    ask: Option<Box<super::model::Question>>,
+    ask: Option<Box<crate::asking::Question>>,
     /// The model cannot be asked at all.
     model_failed: bool,
     /// The request that was under way is abandoned.

@@ -28,11 +28,13 @@ mod mail;
 mod model;
 mod redact;
 mod room;
+mod starting;
 
 pub use holding::Born;
 pub use mail::{Mail, Sent};
 pub use model::{session_error, spent};
-pub use room::{NOBODYS, StartingRoom, begins_at_once, spec, start};
+pub use room::{NOBODYS, begins_at_once, spec, start};
+pub use starting::{RoomProgress, StartingRoom};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
@@ -177,7 +179,9 @@ pub struct Driver {
 enum Wake {
     Mail(Option<Mail>),
     Frame(Result<FromCell, crate::link::LinkError>),
-    Room(Result<StartedRoom, SandboxError>),
+    Room(Box<Result<StartedRoom, SandboxError>>),
+    /// The room is so far.
+    Progress(RoomProgress),
     /// So many bytes are more than the session may have on disk.
     DiskFull(u64),
     Restart,
@@ -231,7 +235,7 @@ impl Driver {
     /// With work, and with a room for it that was begun while the session was being made.
     pub fn with_room(mut self, room: StartingRoom) -> Self {
         self.channel.work_accepted();
-        self.room = RoomState::Starting(room);
+        self.room = RoomState::Starting(Box::new(room));
         self
     }
 
@@ -295,7 +299,8 @@ impl Driver {
                 Wake::Mail(Some(mail)) => self.on_mail(mail).await?,
                 Wake::Frame(Ok(frame)) => self.on_frame(frame).await?,
                 Wake::Frame(Err(fault)) => self.on_link_fault(fault).await?,
-                Wake::Room(outcome) => self.on_room(outcome).await?,
+                Wake::Room(outcome) => self.on_room(*outcome).await?,
+                Wake::Progress(progress) => self.on_progress(progress),
                 Wake::DiskFull(bytes) => self.on_disk_full(bytes).await?,
                 Wake::Restart => {
                     self.room = RoomState::None;

@@ -1,28 +1,20 @@
 //! The driver and its model: the question, the answer, the errors and the waits between attempts.
 
 use super::{Driver, Halt};
-use crate::asking::Asking;
+use crate::asking::{Asking, Question};
 use crate::ledger::Draft;
 use crate::request::{self, Ground};
 use crate::{answer, resume, turn};
 use loopd_agent_loop::{Answer as LoopAnswer, Input};
-use loopd_domain::chain::sha256_hex;
 use loopd_domain::event::{EventBody, RequestOutcome, RetryStatus, SessionFault};
 use loopd_domain::fold::{IllegalEvent, OpenTurn};
 use loopd_domain::session::LimitName;
 use loopd_domain::usage::{MicroUsd, Usage};
 use loopd_domain::{ThreadId, conversation::Conversation};
 use loopd_models::retry::{self, Decision};
-use loopd_models::{Answer, ErrorClass, ModelError, ModelRequest, Resolved};
+use loopd_models::{Answer, ErrorClass, ModelError};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// A request whose start is in a draft, to be sent once that is on disk.
-pub struct Question {
-    resolved: Resolved,
-    request: ModelRequest,
-    attempt: u32,
-}
 
 /// The first limit of the turn that leaves no room for another request.
 pub fn spent(turn: &OpenTurn) -> Option<LimitName> {
@@ -55,23 +47,23 @@ impl Driver {
             schema: draft.fold.turn.as_ref().and_then(|t| t.settings.output_schema.as_ref()),
         };
         let request = request::build(ground, &resolved.name, conversation.into_messages());
+        let body = resolved.provider.body(&request);
         draft.push(EventBody::ModelRequestStart {
             step,
             attempt,
             model: resolved.full_id.clone(),
-            request_digest: sha256_hex(&resolved.provider.body(&request)),
+            request_digest: request::digest(&body),
             messages: request.messages.len() as u32,
         })?;
-        Ok(Some(Question { resolved, request, attempt }))
+        Ok(Some(Question { resolved, request, body, attempt }))
     }
 
     /// Sends a question whose start is on disk.
     pub(super) async fn ask(&mut self, question: Question) {
         let masking = self.masking().await;
-        let Question { resolved, request, attempt } = question;
         let base = self.ledger.fold().last_seq;
         let ids = self.ledger.ids();
-        self.asking = Some(Asking::start(resolved, request, attempt, self.channel.clone(), ids, base, masking));
+        self.asking = Some(Asking::start(question, self.channel.clone(), ids, base, masking));
     }
 
     pub(super) async fn on_answer(&mut self, outcome: Result<Answer, ModelError>) -> Result<(), Halt> {

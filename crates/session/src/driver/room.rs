@@ -1,5 +1,6 @@
 //! The driver and its room: starting it, telling its loop where the turn stands, and going on when it is lost.
 
+use super::starting::{RoomProgress, StartingRoom, Step};
 use super::{Driver, HURRY, Halt, Wake, adoption, until};
 use crate::installing::BuildRooms;
 use crate::ledger::{Draft, Ledger};
@@ -12,6 +13,7 @@ use loopd_agent_loop::Input;
 use loopd_agent_loop::messages::{INTERRUPTED, TIME_UP};
 use loopd_domain::environment::{EnvironmentConfig, Isolation, Networking};
 use loopd_domain::event::{EventBody, RunsIn};
+use loopd_domain::progress::{Progress, Stage};
 use loopd_domain::session::{LimitName, Status, StopReason, TurnSettings};
 use loopd_domain::{CallId, Epoch, Seq, SessionId};
 use loopd_images::packages::Installer;
@@ -19,8 +21,6 @@ use loopd_images::{ImageError, ImageErrorKind, Resolved};
 use loopd_protocol::{FromCell, ToCell, VERSION};
 use loopd_sandbox::port::{Outlet, RoomGuard, RoomMeter, RoomOutlet};
 use loopd_sandbox::{Room, RoomExit, RoomSpec, SandboxError, Walls};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -42,8 +42,6 @@ const START_WAIT: Duration = Duration::from_secs(10);
 /// Above every claim: whatever is left of a session that is not there is removed in its name.
 pub const NOBODYS: Epoch = Epoch(u64::MAX);
 
-pub type StartingRoom = Pin<Box<dyn Future<Output = Result<StartedRoom, SandboxError>> + Send>>;
-
 /// A room that has just been built, or claimed.
 pub struct StartedRoom {
     room: ReadyRoom,
@@ -61,7 +59,7 @@ pub enum RoomState {
     None,
     /// A lost room is replaced after a pause.
     Pausing(Instant),
-    Starting(StartingRoom),
+    Starting(Box<StartingRoom>),
     Ready(Box<ReadyRoom>),
 }
 
@@ -103,7 +101,10 @@ impl RoomState {
                 until(Some(*at)).await;
                 Wake::Restart
             }
-            RoomState::Starting(start) => Wake::Room(start.as_mut().await),
+            RoomState::Starting(start) => match start.step().await {
+                Step::Made(outcome) => Wake::Room(outcome),
+                Step::Word(progress) => Wake::Progress(progress),
+            },
             RoomState::Ready(room) => tokio::select! {
                 frame = room.link.next() => Wake::Frame(frame),
                 bytes = room.meter.disk_full(busy) => Wake::DiskFull(bytes),
@@ -118,11 +119,12 @@ impl RoomState {
 pub fn start(parts: &Arc<Parts>, ledger: &Ledger) -> StartingRoom {
     let session = &ledger.session;
     let spec = spec(parts, &session.id, session.epoch, &session.room);
-    let made = make(Arc::clone(parts), spec.clone(), session.room.clone());
+    let (parts, room) = (Arc::clone(parts), session.room.clone());
     let begin = begins_at_once(ledger).then(|| first_words(ledger, Vec::new())).flatten();
     let seq = ledger.fold().last_seq;
-    Box::pin(async move {
-        let mut started = made.await?;
+    StartingRoom::new(|teller| async move {
+        let spec = RoomSpec { teller, ..spec };
+        let mut started = make(parts, spec.clone(), room).await?;
         started.begun = begin.map(|mut begin| {
             if let ToCell::Begin { variables, .. } = &mut begin {
                 variables.clone_from(&started.variables);
@@ -149,10 +151,13 @@ fn no_root(fault: ImageError) -> SandboxError {
 async fn make(parts: Arc<Parts>, mut spec: RoomSpec, room: EnvironmentConfig) -> Result<StartedRoom, SandboxError> {
     let since = Instant::now();
     let images = &parts.images;
-    let mut resolved = images.resolve(&room.root).await.map_err(no_root)?;
+    let mut resolved = images.resolve(&room.root, &spec.teller).await.map_err(no_root)?;
     if !room.packages.is_empty() {
         let installer: Arc<dyn Installer> = Arc::new(BuildRooms(Arc::clone(&parts)));
-        resolved = images.furnish(resolved, &room.root, &room.packages, &installer).await.map_err(no_root)?;
+        resolved =
+            images.furnish(resolved, &room.root, &room.packages, &installer, &spec.teller).await.map_err(no_root)?;
+        // The last word would be of the packages, until the room is there.
+        spec.teller.say(Progress::of(Stage::Start, ""));
     }
     let Resolved { root, variables } = resolved;
     spec.root = root;
@@ -206,17 +211,25 @@ impl Driver {
         let (parts, spec, session) = (Arc::clone(&self.parts), self.spec(), &self.ledger.session);
         let (workspace, room) = (session.workspace.clone(), session.room.clone());
         let may_be_there = std::mem::take(&mut self.room_may_be_there);
-        self.room = RoomState::Starting(Box::pin(async move {
+        self.room = RoomState::Starting(Box::new(StartingRoom::new(|teller| async move {
+            let spec = RoomSpec { teller, ..spec };
             requirement::check(parts.store.as_ref(), &workspace, "environment", &room).await?;
             match may_be_there {
                 true => find_or_make(parts, spec, room).await,
                 false => make(parts, spec, room).await,
             }
-        }));
+        })));
     }
 
     pub(super) fn spec(&self) -> RoomSpec {
         spec(&self.parts, self.id(), self.epoch(), &self.ledger.session.room)
+    }
+
+    /// Shows how far the room is. It is a preview: no part of it is ever written down.
+    pub(super) fn on_progress(&mut self, progress: RoomProgress) {
+        if let RoomState::Starting(start) = &mut self.room {
+            start.showing.get_or_insert_with(|| self.channel.showing()).show(progress);
+        }
     }
 
     pub(super) async fn on_room(&mut self, outcome: Result<StartedRoom, SandboxError>) -> Result<(), Halt> {
@@ -477,7 +490,7 @@ impl Driver {
             RoomState::None | RoomState::Pausing(_) => return,
             RoomState::Ready(room) => (room.exit, room.guard),
             // Half built, it could come to life beside the next one.
-            RoomState::Starting(start) => match tokio::time::timeout(START_WAIT, start).await {
+            RoomState::Starting(start) => match tokio::time::timeout(START_WAIT, start.made()).await {
                 Ok(Ok(started)) => (started.room.exit, started.room.guard),
                 Ok(Err(_)) => return,
                 Err(_) => {

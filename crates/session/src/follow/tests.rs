@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::hub::{Announcer, Channel, Hub};
+use crate::requests::RoomProgress;
 use futures_util::FutureExt;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::limits::{TOLD_BYTES_MAX, TOLD_PER_FOLLOWER_MAX};
+use loopd_domain::progress::{Progress, Stage};
 use loopd_store::conformance::sample::{Ids, Pen, at, message, session};
 use loopd_store::sqlite::SqliteStore;
 
@@ -14,7 +16,8 @@ struct Scene {
     channel: Arc<Channel>,
     announcer: Announcer,
     follower: Follower,
-    _stopping: watch::Sender<bool>,
+    store: Arc<dyn Store>,
+    stopping: watch::Sender<bool>,
     _directory: tempfile::TempDir,
 }
 
@@ -27,9 +30,15 @@ impl Scene {
         let announcer = channel.announce();
         let stopping = watch::Sender::new(false);
         let (workspace, id) = (pen.session.workspace.clone(), pen.session.id.clone());
-        let mut follower = Follower::new(store, workspace, id, 0, channel.attach(), stopping.subscribe());
+        let mut follower = Follower::new(store.clone(), workspace, id, 0, channel.attach(), stopping.subscribe());
         assert_eq!(next(&mut follower).await, (1, "1".to_owned()));
-        Scene { pen, channel, announcer, follower, _stopping: stopping, _directory: directory }
+        Scene { pen, channel, announcer, follower, store, stopping, _directory: directory }
+    }
+
+    /// Somebody else who follows from now on, and from the beginning.
+    fn late(&self) -> Follower {
+        let (workspace, id) = (self.pen.session.workspace.clone(), self.pen.session.id.clone());
+        Follower::new(self.store.clone(), workspace, id, 0, self.channel.attach(), self.stopping.subscribe())
     }
 
     async fn append(&mut self, texts: &[&str]) {
@@ -145,4 +154,32 @@ async fn the_end_of_who_tells_is_a_reason_to_look() {
     scene.pen.append(vec![message("of another")]).await.expect("appended");
     let item = tokio::time::timeout(std::time::Duration::from_secs(30), waits).await;
     assert_eq!(seq_and_text(item.expect("an item")), (3, "of another".to_owned()));
+}
+
+#[tokio::test]
+async fn how_far_a_room_is_is_told_to_who_comes_late_and_to_nobody_when_it_is_there() {
+    let mut scene = Scene::new().await;
+    let word = |done| RoomProgress { progress: Progress::of(Stage::Pull, "image").bytes(done, None), waited_ms: done };
+    let showing = scene.channel.showing();
+    for done in 1..4 {
+        showing.show(word(done));
+    }
+    // The last word, once, and after all that is written.
+    scene.append(&["2"]).await;
+    scene.tell(2, "2", 100);
+    assert_eq!(next(&mut scene.follower).await, (2, "2".to_owned()));
+    let heard = scene.follower.next().now_or_never().expect("at once").expect("an item").expect("no fault");
+    assert_eq!(heard, Followed::RoomProgress(word(3)));
+    assert!(scene.follower.next().now_or_never().is_none(), "once");
+    let mut follower = scene.late();
+    assert_eq!(next(&mut follower).await, (1, "1".to_owned()));
+    assert_eq!(next(&mut follower).await, (2, "2".to_owned()));
+    let heard = follower.next().now_or_never().expect("at once").expect("an item").expect("no fault");
+    assert_eq!(heard, Followed::RoomProgress(word(3)));
+    drop(showing);
+    assert!(scene.follower.next().now_or_never().is_none());
+    let mut last = scene.late();
+    assert_eq!(next(&mut last).await, (1, "1".to_owned()));
+    assert_eq!(next(&mut last).await, (2, "2".to_owned()));
+    assert!(last.next().now_or_never().is_none());
 }

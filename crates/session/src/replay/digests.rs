@@ -3,7 +3,6 @@
 
 use crate::request::{self, Ground};
 use loopd_domain::agent::{Tool, ToolSpec};
-use loopd_domain::chain::sha256_hex;
 use loopd_domain::conversation::Conversation;
 use loopd_domain::event::{Event, EventBody};
 use loopd_domain::fold::SessionFold;
@@ -93,7 +92,7 @@ impl RequestDigests {
             schema: self.fold.turn.as_ref().and_then(|t| t.settings.output_schema.as_ref()),
         };
         let request = request::build(ground, &resolved.name, self.conversation.messages());
-        Some(sha256_hex(&resolved.provider.body(&request)))
+        Some(request::digest(&resolved.provider.body(&request)))
     }
 
     fn specs(&self) -> Option<Arc<Vec<ToolSpec>>> {

@@ -56,7 +56,10 @@ fn body(
     }
     let mut body = Map::new();
     body.insert("stream".to_owned(), json!(true));
-    let previews: &[&str] = if args.json { &[] } else { &["agent.message", "loopd.tool_output"] };
+    let previews: &[&str] = match args.json {
+        true => &["loopd.room_progress"],
+        false => &["agent.message", "loopd.tool_output", "loopd.room_progress"],
+    };
     body.insert("event_deltas".to_owned(), json!(previews));
     body.insert("input".to_owned(), json!(input));
     let mut put = |name: &str, value: Option<Value>| {
@@ -115,7 +118,7 @@ mod tests {
     #[test]
     fn a_session_that_goes_on_keeps_what_it_has() {
         let body = of(&["--session", "sesn_1", "--max-steps", "3", "more"]).expect("fine");
-        let previews = ["agent.message", "loopd.tool_output"];
+        let previews = ["agent.message", "loopd.tool_output", "loopd.room_progress"];
         assert_eq!(
             body,
             json!({"stream": true, "event_deltas": previews, "input": "more", "session": "sesn_1", "limits": {"steps": 3}})

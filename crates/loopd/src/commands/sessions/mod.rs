@@ -106,8 +106,8 @@ fn facts(session: &Value) -> Vec<(&'static str, String)> {
 /// rests has said is all in the list. What comes twice is shown once.
 async fn tail(client: &Client, id: &str, lines: u32, follow: bool, json: bool) -> Result<()> {
     let mut ends = signals::watch_ends().context("signals cannot be watched")?;
-    let previews = ("event_deltas[]", "agent.message".to_owned());
-    let mut frames = client.get_stream(&["v1", "sessions", id, "events", "stream"], &[previews]).await?;
+    let previews = ["agent.message", "loopd.room_progress"].map(|name| ("event_deltas[]", name.to_owned()));
+    let mut frames = client.get_stream(&["v1", "sessions", id, "events", "stream"], &previews).await?;
     let mut tail = Tail { seen: HashSet::new(), view: StepsView::new(Screen::stdout()), json };
     let session = client.get(&["v1", "sessions", id], &[]).await?;
     let newest_first = [("order", "desc".to_owned()), ("limit", lines.max(1).to_string())];

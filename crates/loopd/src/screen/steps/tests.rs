@@ -17,8 +17,12 @@ impl Write for Sheet {
 }
 
 fn shown(events: &[Value]) -> String {
+    shown_on(Screen::to, events)
+}
+
+fn shown_on(screen: impl FnOnce(Box<dyn Write + Send>) -> Screen, events: &[Value]) -> String {
     let sheet = Sheet::default();
-    let mut view = StepsView::new(Screen::to(Box::new(sheet.clone())));
+    let mut view = StepsView::new(screen(Box::new(sheet.clone())));
     for event in events {
         view.show(event).expect("written");
     }
@@ -112,4 +116,27 @@ fn nothing_from_a_tool_reaches_the_terminal_as_a_command() {
         message("m", "\u{1b}[5mblink"),
     ]);
     assert!(!seen.contains('\u{1b}') && seen.contains("red") && seen.contains("blink"), "{seen:?}");
+}
+
+#[test]
+fn how_far_a_room_is_takes_one_line_of_a_terminal_and_few_elsewhere() {
+    let pull = |done: u64, waited_ms: u64| {
+        json!({"type": "loopd.room_progress", "stage": "pull", "what": "image `a`", "done": done, "total": 9,
+                                                  "unit": "bytes", "waited_ms": waited_ms})
+    };
+    let boot = json!({"type": "loopd.room_progress", "stage": "boot", "what": "the machine", "waited_ms": 900});
+    let events = [pull(1, 100), pull(2, 400), pull(3, 800), boot, message("a", "Hello")];
+    let line = |done: u64, at: &str| format!("fetching image `a`: {done} bytes of 9 bytes, {at}");
+    assert_eq!(shown(&events), format!("{}\nbooting the machine, 0.90 s\nHello\n", line(1, "0.10 s")));
+    let back = "\r\u{1b}[K";
+    let on_terminal = shown_on(|sheet| Screen::to(sheet).renewing(), &events);
+    let expected = [
+        line(1, "0.10 s"),
+        line(2, "0.40 s"),
+        line(3, "0.80 s"),
+        "booting the machine, 0.90 s".to_owned(),
+        "Hello\n".to_owned(),
+    ];
+    assert_eq!(on_terminal, expected.join(back));
+    assert_eq!(shown(&[pull(1, 100), pull(2, 10_200)]).lines().count(), 2, "somebody reads a log, and it goes on");
 }

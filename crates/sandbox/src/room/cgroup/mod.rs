@@ -13,12 +13,15 @@
 
 mod device;
 mod files;
+mod leftovers;
 mod meter;
+mod mounted;
 mod settings;
 mod tree;
+mod unified;
 
 use super::process;
-use files::Kernel;
+use files::{Files, Kernel};
 use loopd_domain::environment::RoomLimits;
 use rustix::fs::{Mode, OFlags};
 use std::fs;
@@ -74,7 +77,7 @@ impl Cgroups {
     pub(crate) fn sweep(&self) {
         for tree in self.trees.used() {
             if let Some(parent) = tree.directory.parent() {
-                tree::remove_leftovers(parent);
+                leftovers::remove_all(parent);
             }
         }
     }
@@ -176,6 +179,11 @@ impl RoomCgroup {
 
     /// Kills what is in cgroups of which nobody knows the first process. Where there are none, there is nothing to be found.
     pub(crate) fn kill(directories: &[PathBuf]) -> io::Result<()> {
+        for directory in directories {
+            // At once, so that nothing in there can outrun it; version 1 and kernels before 5.14 have no such file. What it did is
+            // looked at below.
+            let _ = Kernel.write(&directory.join("cgroup.kill"), "1");
+        }
         for _ in 0..REMOVE_ATTEMPTS {
             let mut is_empty = true;
             for directory in directories {
@@ -220,7 +228,7 @@ impl RoomCgroup {
                 let name = parent.file_name().and_then(|name| name.to_str());
                 name.and_then(process::server_of).is_some_and(|server| !server.exists())
             });
-            server.into_iter().for_each(tree::remove_server);
+            server.into_iter().for_each(leftovers::remove_server);
         }
     }
 }

@@ -1,20 +1,14 @@
 //! `GET /v1/agents`
 
 use crate::auth::Caller;
-use crate::cursor::{self, Row};
 use crate::error::{Answer, ErrorBody};
 use crate::query::Query;
 use crate::state::ServerState;
+use crate::v1::listing::Listing;
 use crate::wire::agent::{self, Agent};
 use crate::wire::page::Page;
 use axum::Json;
 use axum::extract::State;
-use loopd_domain::limits::PAGE_ROWS_DEFAULT;
-use loopd_store::ListFilter;
-
-pub const ROWS_MAX: usize = 100;
-pub const PARAMETERS: [&str; 7] =
-    ["limit", "page", "include_archived", "created_at[gt]", "created_at[gte]", "created_at[lt]", "created_at[lte]"];
 
 /// Agents in their latest version, newest first.
 #[utoipa::path(get, path = "/v1/agents", tag = "agents",
@@ -26,18 +20,7 @@ pub const PARAMETERS: [&str; 7] =
     ),
     responses((status = 200, body = Page<Agent>), (status = 400, body = ErrorBody)))]
 pub async fn list(State(state): State<ServerState>, caller: Caller, query: Query) -> Answer<Json<Page<Agent>>> {
-    let query = query.only(&PARAMETERS)?;
-    let limit = query.limit(PAGE_ROWS_DEFAULT, ROWS_MAX)?;
-    let after: Option<Row> = query.one("page")?.map(|text| cursor::decode("agents", text)).transpose()?;
-    let filter = ListFilter {
-        workspace: caller.workspace,
-        include_archived: query.boolean("include_archived")?,
-        created: query.created()?,
-        after: after.map(Row::place),
-        // One more than asked for says whether there is another page.
-        limit: limit + 1,
-    };
+    let (listing, filter) = Listing::read("agents", caller.workspace, query)?;
     let found = state.store.agents().list(filter).await?;
-    let place = |a: &loopd_domain::agent::Agent| Row { at: a.created_at.micros(), id: a.id.to_string() };
-    Ok(Json(Page::cut("agents", found, limit, place, agent::write)))
+    Ok(listing.page(found, |a| (a.created_at, a.id.to_string()), agent::write))
 }

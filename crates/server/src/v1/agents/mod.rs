@@ -7,8 +7,6 @@ mod retrieve;
 mod update;
 mod versions;
 
-pub use list::{PARAMETERS as LIST_PARAMETERS, ROWS_MAX as LIST_ROWS_MAX};
-
 use crate::error::{Answer, ApiError};
 use crate::state::ServerState;
 use loopd_domain::agent::{Agent, ModelRef};

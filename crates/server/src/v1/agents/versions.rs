@@ -5,6 +5,7 @@ use crate::cursor;
 use crate::error::{Answer, ErrorBody};
 use crate::query::Query;
 use crate::state::ServerState;
+use crate::v1::listing::ROWS_MAX;
 use crate::v1::path_id;
 use crate::wire::agent::{self, Agent};
 use crate::wire::page::Page;
@@ -24,7 +25,7 @@ pub async fn versions(
     query: Query,
 ) -> Answer<Json<Page<Agent>>> {
     let query = query.only(&["limit", "page"])?;
-    let limit = query.limit(PAGE_ROWS_DEFAULT, super::list::ROWS_MAX)?;
+    let limit = query.limit(PAGE_ROWS_DEFAULT, ROWS_MAX)?;
     let id = path_id("agent", &id, AgentId::parse)?;
     let scope = format!("versions.{id}");
     let before: Option<u64> = query.one("page")?.map(|text| cursor::decode(&scope, text)).transpose()?;

@@ -20,7 +20,7 @@ use serde_json::json;
 #[utoipa::path(get, path = "/v1/sessions/{session_id}/events/stream", tag = "events",
     params(
         ("session_id" = String, Path),
-        ("event_deltas[]" = Option<Vec<String>>, Query, description = "`agent.message`, `agent.thinking`, `loopd.tool_output`"),
+        ("event_deltas[]" = Option<Vec<String>>, Query, description = "`agent.message`, `agent.thinking`, `loopd.tool_output`, `loopd.room_progress`"),
         ("last-event-id" = Option<String>, Header, description = "the `id:` of the last event that was seen")
     ),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = "4XX", body = ErrorBody)))]
@@ -73,11 +73,7 @@ async fn pump(state: ServerState, mut follower: Follower, mut outlet: Outlet, pr
                 outlet.send(sse::frame("session.deleted", None, &gone)).await;
                 return;
             }
-            preview => {
-                if let Some((id, frame)) = previews.frame(preview) {
-                    outlet.preview(id, frame);
-                }
-            }
+            preview => outlet.preview(previews, preview),
         }
     }
 }

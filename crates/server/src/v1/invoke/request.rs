@@ -63,7 +63,7 @@ pub const FIELDS: &[Field] = &[
     may(
         "event_deltas",
         Kind::List,
-        "previews in a stream: `agent.message` (by default), `agent.thinking`, `loopd.tool_output`",
+        "previews in a stream: `agent.message` and `loopd.room_progress` (by default), `agent.thinking`, `loopd.tool_output`",
     ),
     may(
         "if_running",
@@ -226,7 +226,7 @@ fn read_mode(fields: &mut Fields) -> Result<Mode, Invalid> {
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let background = fields.boolean("background")?.unwrap_or(false);
     let previews = match fields.list("event_deltas", DELTAS_MAX)? {
-        None => Previews::read("event_deltas", ["agent.message"])?,
+        None => Previews::read("event_deltas", ["agent.message", "loopd.room_progress"])?,
         Some(list) => {
             let names = list.iter().map(|v| v.as_str().unwrap_or("not a string"));
             Previews::read("event_deltas", names)?

@@ -101,11 +101,7 @@ async fn pump(
                     break;
                 }
             }
-            Ok(preview) => {
-                if let Some((id, frame)) = previews.frame(&preview) {
-                    outlet.preview(id, frame);
-                }
-            }
+            Ok(preview) => outlet.preview(previews, &preview),
         }
     }
     finish(&state, &place, fold, &mut outlet).await;

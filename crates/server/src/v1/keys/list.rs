@@ -5,7 +5,7 @@ use crate::cursor::{self, Row};
 use crate::error::{Answer, ErrorBody};
 use crate::query::Query;
 use crate::state::ServerState;
-use crate::v1::agents::LIST_ROWS_MAX;
+use crate::v1::listing::ROWS_MAX;
 use crate::v1::workspaces;
 use crate::wire::identity::{self, ApiKey};
 use crate::wire::page::Page;
@@ -26,7 +26,7 @@ use loopd_store::{ListFilter, TimeRange};
     responses((status = 200, body = Page<ApiKey>), (status = "4XX", body = ErrorBody)))]
 pub async fn list(State(state): State<ServerState>, caller: Caller, query: Query) -> Answer<Json<Page<ApiKey>>> {
     let query = query.only(&["limit", "page", "include_revoked", "workspace"])?;
-    let limit = query.limit(PAGE_ROWS_DEFAULT, LIST_ROWS_MAX)?;
+    let limit = query.limit(PAGE_ROWS_DEFAULT, ROWS_MAX)?;
     let after: Option<Row> = query.one("page")?.map(|text| cursor::decode("keys", text)).transpose()?;
     let workspace = workspaces::meant(&state, &caller, query.one("workspace")?, Access::Read).await?;
     let filter = ListFilter {

@@ -5,7 +5,7 @@ use crate::cursor;
 use crate::error::{Answer, ErrorBody};
 use crate::query::Query;
 use crate::state::ServerState;
-use crate::v1::agents::LIST_ROWS_MAX;
+use crate::v1::listing::ROWS_MAX;
 use crate::wire::identity::{self, Workspace};
 use crate::wire::page::Page;
 use axum::Json;
@@ -21,7 +21,7 @@ use loopd_domain::limits::PAGE_ROWS_DEFAULT;
     responses((status = 200, body = Page<Workspace>), (status = 400, body = ErrorBody)))]
 pub async fn list(State(state): State<ServerState>, _caller: Caller, query: Query) -> Answer<Json<Page<Workspace>>> {
     let query = query.only(&["limit", "page"])?;
-    let limit = query.limit(PAGE_ROWS_DEFAULT, LIST_ROWS_MAX)?;
+    let limit = query.limit(PAGE_ROWS_DEFAULT, ROWS_MAX)?;
     let after: Option<String> = query.one("page")?.map(|text| cursor::decode("workspaces", text)).transpose()?;
     let found = state.store.workspaces().list(after, limit + 1).await?;
     Ok(Json(Page::cut("workspaces", found, limit, |w| w.name.clone(), identity::write_workspace)))

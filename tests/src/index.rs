@@ -1,0 +1,108 @@
+//! A site of files for package managers: what an index of packages is, to whoever asks.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// A site of files that remembers what was asked.
+pub struct Index {
+    port: u16,
+    place: Arc<TempDir>,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// While this is true wheels are not handed out.
+    pub holds: watch::Sender<bool>,
+}
+
+impl Index {
+    /// As rooms name it.
+    pub const HOST: &'static str = "index.test";
+
+    pub async fn empty() -> Self {
+        let place = Arc::new(tempfile::tempdir().expect("a directory"));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (seen, served) = (asked.clone(), place.clone());
+        let holds = watch::Sender::new(false);
+        let held = holds.subscribe();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, served.clone(), seen.clone(), held.clone()));
+            }
+        });
+        Index { port, place, asked, holds }
+    }
+
+    /// Runs a program where the files lie.
+    pub fn make(&self, program: &str, arguments: &[&str]) {
+        let made = Command::new(program).args(arguments).current_dir(self.place.path()).output().expect("it is there");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// As rooms name it.
+    pub fn url(&self) -> String {
+        format!("http://{}:{}", Self::HOST, self.port)
+    }
+
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("nobody panics with it").clone()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Of wheels that lie in a directory, as pip wants to find them.
+    pub async fn of_wheels(wheels: &Path) -> Self {
+        let index = Self::empty().await;
+        let script = r#"
+import os, pathlib, re, shutil, sys
+for wheel in pathlib.Path(sys.argv[1]).glob("*.whl"):
+    name = re.sub("[-_.]+", "-", wheel.name.split("-")[0]).lower()
+    os.makedirs("files", exist_ok=True), os.makedirs("simple/" + name, exist_ok=True)
+    shutil.copy(wheel, "files")
+    with open(f"simple/{name}/index.html", "a") as page:
+        page.write(f'<a href="/files/{wheel.name}">{wheel.name}</a>\n')
+"#;
+        index.make("python3", &["-c", script, wheels.to_str().expect("a path")]);
+        index
+    }
+}
+
+async fn answer(
+    mut stream: TcpStream,
+    place: Arc<TempDir>,
+    asked: Arc<Mutex<Vec<String>>>,
+    mut held: watch::Receiver<bool>,
+) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    asked.lock().expect("nobody panics with it").push(path.clone());
+    if path.ends_with(".whl") && held.wait_for(|held| !held).await.is_err() {
+        return;
+    }
+    let is_page = path.ends_with('/');
+    let file = place.path().join(path.trim_matches('/')).join(if is_page { "index.html" } else { "" });
+    let found = std::fs::read(file.components().as_path());
+    let kind = if is_page { "text/html" } else { "application/octet-stream" };
+    let (status, body) = found.map_or(("404 Not Found", b"nothing".to_vec()), |bytes| ("200 OK", bytes));
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+    // Whoever goes away is no matter of the index's.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(&body).await;
+    let _ = stream.shutdown().await;
+}
