@@ -13,7 +13,7 @@ class Machines(Case):
     def test_an_environment_asks_for_a_kernel_of_its_own(self):
         config = {"type": "cloud", "isolation": "microvm", "limits": LIMITS, "networking": {"type": "none"}}
         environment = self.beta.environments.create(name="machine", config=config)
-        kept = self.beta.environments.retrieve(environment.id).config.to_dict()
+        kept = self.beta.environments.retrieve(environment.id).config.to_dict(warnings=False)
         self.assertEqual((kept["isolation"], kept["limits"]["memory_bytes"]), ("microvm", LIMITS["memory_bytes"]))
         agent = self.beta.agents.create(name="shell", model="builtin/shell", tools=[TOOLSET])
         session = self.beta.sessions.create(agent=agent.id, environment_id=environment.id)

@@ -13,7 +13,7 @@ use super::form::{BLOCK_BYTES, Form};
 use super::monitor::refused;
 use super::raising::Stand;
 use super::vmm::{Begin, Shape, Vmm};
-use super::{Machines, disk, made, secrets, sockets, talk};
+use super::{Machines, disk, secrets, sockets, talk};
 use crate::room::ending::END_WAIT;
 use crate::room::place::{Place, own};
 use crate::{Room, RoomSpec, SandboxError};
@@ -106,10 +106,8 @@ impl Machines {
             return Err(talk::failed(DOING, "it has no place any more"));
         };
         own(&place, spec.epoch, &path)?;
-        let Some(shape) = made::of(&place).map_err(unusable)? else {
-            return Err(talk::failed(DOING, "what it is made of is not on record"));
-        };
-        let vmm = self.monitor.of(&self.data.path, &shape.kernel).await?;
+        // Of the image that it was started of.
+        let Form { vmm, shape, .. } = self.form_of(&place, spec).await?;
         // From here on it lives or sleeps; it is not killed by who let go of it.
         guard.leave();
         self.forget_suspension(&place, &files).map_err(unusable)?;
