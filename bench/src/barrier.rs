@@ -39,21 +39,25 @@ pub async fn run(place: &Place) -> Result<Report> {
     report.table(&["what", "p50", "p99", "p10 to p90"], &rows);
     let ratio = samples[0].p50() / samples[1].p50();
     report.say(&format!("Durable over not, p50 of each: {}.", crate::report::short(ratio)));
-    let barriers = count(place, &fake, work.path()).await?;
-    report.figure("disk barriers a step", barriers, Target::AtMost(2.0, ""));
+    // An answer after which the room only reads is written with the results; one with a command is on disk before that runs.
+    for (tool, at_most) in [("read", 1.1), ("bash", 2.0)] {
+        let barriers = count(place, &fake, work.path(), tool).await?;
+        report.figure(format!("disk barriers a step with `{tool}`"), barriers, Target::AtMost(at_most, ""));
+    }
     Ok(report)
 }
 
 /// Calls of `fsync` and `fdatasync` by the store's writer, for which steps wait: those of long turns less those of short ones, by
 /// step. What the log's copying to the database takes, on a thread of its own, no step waits for.
-async fn count(place: &Place, fake: &Fake, work: &Path) -> Result<f64> {
+async fn count(place: &Place, fake: &Fake, work: &Path, tool: &'static str) -> Result<f64> {
     let mut counts = Vec::new();
     for steps in [SHORT_STEPS, STEPS] {
-        let turn = Turn { tool: "read", steps };
-        let log = work.join(format!("barriers-{steps}"));
+        let turn = Turn { tool, steps };
+        let log = work.join(format!("barriers-{tool}-{steps}"));
         let file = log.to_str().context("a path that is no text")?;
-        let trace = ["strace", "-f", "-qq", "-Y", "-e", "trace=fsync,fdatasync", "-o", file];
-        let loopd = Loopd::start_under(&trace, &place.loopd, &work.join(format!("counted-{steps}")), fake).await?;
+        // Stopped at nothing else: what is slow is written in more pieces.
+        let trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-Y", "-e", "trace=fsync,fdatasync", "-o", file];
+        let loopd = Loopd::start_under(&trace, &place.loopd, &work.join(format!("counted-{tool}-{steps}")), fake).await?;
         for _ in 0..COUNTED_TURNS {
             let answer = loopd.invoke(&crate::ours::request(turn, Via::Script)).await?;
             ensure!(answer["status"] == "completed", "the turn answered {answer}");

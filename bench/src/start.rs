@@ -84,17 +84,17 @@ fn tell(taken: &Taken) -> Report {
             row("**loopd**: `POST /v1/invoke`, new session, to the model request at the provider", &taken.whole),
             row("of which: until the input has its time (request read and checked)", &taken.accepted),
             row(
-                "of which: until the cell's question has its time (session on disk, room claimed, loop begun)",
+                "of which: until the cell's question has its time (room claimed, loop begun)",
                 &taken.asked,
             ),
-            row("of which: until it arrives (question on disk, request sent)", &taken.leaving),
+            row("of which: until it arrives (session and question on disk, request sent)", &taken.leaving),
             row(
                 "**loopd** without waiting rooms: the same, the cell started for the session, in walls that were there",
                 &taken.started,
             ),
             row("bubblewrap, all namespaces, `/bin/true`", &taken.bwrap),
             row(
-                "what it could not be less than: the same server answers a request with 404, one page is made durable twice, \
+                "what it could not be less than: the same server answers a request with 404, one page is made durable, \
                  a warm client's request arrives at the provider",
                 &taken.floor,
             ),

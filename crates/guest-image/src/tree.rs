@@ -4,7 +4,7 @@
 //! secret of the host that somebody left among a package's files stays out.
 
 use crate::GuestImageError;
-use crate::digest::Key;
+use crate::digest::{self, Key};
 use crate::ext4::Extent;
 use loopd_domain::limits::GUEST_BASE_LAYERS_MAX;
 use std::collections::BTreeMap;
@@ -162,6 +162,24 @@ impl Tree {
             }
         }
         key.hex()
+    }
+
+    /// The same from what the files hold, for a tree that lies somewhere else each time, as an image does that was just unpacked.
+    pub(crate) fn key_of_content(&self) -> Result<String, GuestImageError> {
+        let mut key = Key::default();
+        for (path, entry) in &self.entries {
+            key.add(path.as_os_str().as_bytes());
+            match entry {
+                Entry::Directory { mode } => key.add(format!("directory {mode:o}").as_bytes()),
+                Entry::File { from, mode, .. } => {
+                    let content = digest::of_file(from).map_err(GuestImageError::disk(from))?;
+                    key.add(format!("file {mode:o} {content}").as_bytes());
+                }
+                Entry::Text { content } => key.add(content),
+                Entry::Link { to } => key.add(to.as_os_str().as_bytes()),
+            }
+        }
+        Ok(key.hex())
     }
 
     pub(crate) fn extent(&self) -> Extent {

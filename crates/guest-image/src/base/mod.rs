@@ -44,7 +44,11 @@ pub(crate) fn obtain(
     let has_host_libraries = matches!(source, BaseSource::Packages { .. });
     progress(Progress::Done { bytes: tree.bytes() });
     progress(Progress::Step("making the base disk".to_owned()));
-    let key = Key::default().part(FORMAT).part(tree.key().as_bytes()).hex();
+    let made_of = match source {
+        BaseSource::Packages { .. } | BaseSource::Directory(_) => tree.key(),
+        BaseSource::Layers(_) => tree.key_of_content()?,
+    };
+    let key = Key::default().part(FORMAT).part(made_of.as_bytes()).hex();
     if let Some(found) = cache.find(Shelf::Bases, &key)? {
         progress(Progress::Cached);
         return Ok(found);
@@ -108,6 +112,15 @@ mod tests {
             }
         }
         layer
+    }
+
+    #[test]
+    fn an_image_is_known_by_what_is_in_it_wherever_it_was_unpacked() {
+        let (once, again) = (layer(&["bin/sh", "etc/name"]), layer(&["bin/sh", "etc/name"]));
+        let key = |layer: &tempfile::TempDir| of_layers(&[layer.path().to_owned()]).unwrap().key_of_content().unwrap();
+        assert_eq!(key(&once), key(&again));
+        fs::write(again.path().join("etc/name"), "y").unwrap();
+        assert_ne!(key(&once), key(&again));
     }
 
     #[test]
