@@ -52,12 +52,14 @@ impl Flights {
         heard.mark_changed();
         loop {
             tokio::select! {
-                outcome = &mut outcome => return outcome,
+                // Its last word comes before what came of it.
+                biased;
                 Ok(()) = heard.changed() => {
                     if let Some(progress) = heard.borrow_and_update().clone() {
                         teller.say(progress);
                     }
                 }
+                outcome = &mut outcome => return outcome,
             }
         }
     }
