@@ -57,7 +57,8 @@ async fn count(place: &Place, fake: &Fake, work: &Path, tool: &'static str) -> R
         let file = log.to_str().context("a path that is no text")?;
         // Stopped at nothing else: what is slow is written in more pieces.
         let trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-Y", "-e", "trace=fsync,fdatasync", "-o", file];
-        let loopd = Loopd::start_under(&trace, &place.loopd, &work.join(format!("counted-{tool}-{steps}")), fake).await?;
+        let loopd =
+            Loopd::start_under(&trace, &place.loopd, &work.join(format!("counted-{tool}-{steps}")), fake).await?;
         for _ in 0..COUNTED_TURNS {
             let answer = loopd.invoke(&crate::ours::request(turn, Via::Script)).await?;
             ensure!(answer["status"] == "completed", "the turn answered {answer}");

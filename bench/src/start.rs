@@ -83,10 +83,7 @@ fn tell(taken: &Taken) -> Report {
         &[
             row("**loopd**: `POST /v1/invoke`, new session, to the model request at the provider", &taken.whole),
             row("of which: until the input has its time (request read and checked)", &taken.accepted),
-            row(
-                "of which: until the cell's question has its time (room claimed, loop begun)",
-                &taken.asked,
-            ),
+            row("of which: until the cell's question has its time (room claimed, loop begun)", &taken.asked),
             row("of which: until it arrives (session and question on disk, request sent)", &taken.leaving),
             row(
                 "**loopd** without waiting rooms: the same, the cell started for the session, in walls that were there",

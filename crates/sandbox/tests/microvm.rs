@@ -197,6 +197,53 @@ async fn files_go_in_before_there_is_a_room_and_come_out_with_and_without_one() 
     assert!(has(&files, "workspace/made", "made\n") && has(&files, "workspace/given", "given"), "{files:?}");
 }
 
+/// Says that it has begun, and waits with every entry until the test lets it go on.
+struct Patient {
+    begun: std::sync::mpsc::Sender<()>,
+    go: std::sync::mpsc::Receiver<()>,
+}
+
+impl FileSink for Patient {
+    fn put(&mut self, _entry: &FileEntry, _content: Content<'_>) -> io::Result<()> {
+        let _ = self.begun.send(());
+        // Once the test has let go, there is nobody to wait for.
+        let _ = self.go.recv();
+        Ok(())
+    }
+}
+
+/// A machine has one link: whoever takes it over would cut the reading off, and the other way about.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_a_machine_that_nobody_holds_and_who_takes_it_over_wait_for_each_other() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let spec = subject.spec();
+    let sandbox: Arc<dyn loopd_sandbox::Sandbox> = subject.another().into();
+    let mut room = Visitor::greeted(subject.another().start(&spec).await.unwrap()).await;
+    room.tool("echo kept > here").await;
+    room.abandon();
+    let (let_go, go) = std::sync::mpsc::channel();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (from, wanted) = (Arc::clone(&sandbox), spec.clone());
+    let reading = tokio::task::spawn_blocking(move || from.read_files(&wanted, &mut Patient { begun, go }));
+    tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+    let later = RoomSpec { epoch: Epoch(spec.epoch.0 + 1), ..spec.clone() };
+    let adopting = tokio::spawn({
+        let (sandbox, later) = (Arc::clone(&sandbox), later.clone());
+        async move { sandbox.adopt(&later).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    drop(let_go);
+    assert_ne!(reading.await.unwrap().expect("read to its end").files, 0);
+    let mut room = Visitor::greeted(adopting.await.unwrap().unwrap().expect("it lives")).await;
+    // Held now, so its own link serves both.
+    let (from, wanted) = (Arc::clone(&sandbox), later);
+    let again = tokio::task::spawn_blocking(move || from.read_files(&wanted, &mut Kept::default()).map(|_| ()));
+    again.await.unwrap().expect("read again");
+    assert_eq!(room.tool("cat here").await.text, "kept\n");
+    room.leave().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_waits_is_given_to_a_new_session_and_goes_with_its_server() {
     let Some(ground) = Ground::with_test_cell() else { return };

@@ -6,6 +6,7 @@
 
 use super::form::Form;
 use super::ground::Ground;
+use super::hold::Turn;
 use super::link::LinkHost;
 use super::raising::{NOBODYS, Raised, Stand};
 use super::suspending::sleeps;
@@ -64,8 +65,11 @@ impl Machines {
         }
         let runtime = runtime()?;
         let _entered = runtime.enter();
-        let server = runtime.block_on(self.reader(spec, &files))?;
-        server.link().read_files(sink).map_err(fault)
+        let (server, turn) = runtime.block_on(self.reader(spec, &files))?;
+        let read = server.link().read_files(sink).map_err(fault);
+        drop(server);
+        drop(turn);
+        read
     }
 
     pub(super) fn write_files(self: &Arc<Self>, spec: &RoomSpec) -> Result<Box<dyn FileWriter>, SandboxError> {
@@ -78,9 +82,11 @@ impl Machines {
         Ok(Box::new(Writer { writer, raised, runtime: runtime.clone() }))
     }
 
-    async fn reader(self: &Arc<Self>, spec: &RoomSpec, files: &Path) -> Result<Server, SandboxError> {
+    /// Who reads them, and for as long as that is: nobody takes over the machine meanwhile. The room's own, which is held here, does both.
+    async fn reader(self: &Arc<Self>, spec: &RoomSpec, files: &Path) -> Result<(Server, Option<Turn>), SandboxError> {
+        let turn = self.turns.of(&spec.session).await;
         if let Some(link) = self.holds.of(&spec.session).and_then(|hold| hold.link()) {
-            return Ok(Server::Room(link));
+            return Ok((Server::Room(link), None));
         }
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
@@ -90,11 +96,11 @@ impl Machines {
         {
             let form = self.form_of(&place, spec).await?;
             let raised = self.take_over(&form, &place, &record, pidfd).await?;
-            return Ok(Server::Left(Box::new(raised)));
+            return Ok((Server::Left(Box::new(raised)), Some(turn)));
         }
         match sleeps(files) {
-            true => self.copied(spec, files).await,
-            false => Ok(Server::Own(Box::new(self.server(spec, files).await?))),
+            true => Ok((self.copied(spec, files).await?, None)),
+            false => Ok((Server::Own(Box::new(self.server(spec, files).await?)), Some(turn))),
         }
     }
 

@@ -10,7 +10,7 @@ use loopd_protocol::guest::ToGuest;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, mpsc, watch};
 
 pub(super) struct Hold {
     pub session: SessionId,
@@ -102,6 +102,29 @@ impl Holds {
 
     pub(super) fn of(&self, session: &SessionId) -> Option<Arc<Hold>> {
         self.all().get(session)?.upgrade()
+    }
+}
+
+/// A machine has one link: whoever takes it over cuts off who had it. So within this process they wait for each other.
+#[derive(Clone, Default)]
+pub(super) struct Turns(Arc<Mutex<BTreeMap<SessionId, Weak<AsyncMutex<()>>>>>);
+
+/// Nobody else takes the machine over until this is dropped.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
+impl Turns {
+    pub(super) async fn of(&self, session: &SessionId) -> Turn {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(session).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let turn = Arc::default();
+                turns.insert(session.clone(), Arc::downgrade(&turn));
+                turn
+            })
+        };
+        turn.lock_owned().await
     }
 }
 

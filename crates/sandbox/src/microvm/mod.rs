@@ -52,7 +52,7 @@ use crate::room::process;
 use crate::{Check, Found, Room, RoomSpec, Sandbox, SandboxError, programs};
 use async_trait::async_trait;
 use ground::Grounds;
-use hold::Holds;
+use hold::{Holds, Turns};
 use loopd_domain::environment::Isolation;
 use loopd_domain::limits::{MACHINES_WAITING_MAX, ROOM_ORPHAN_SECONDS_DEFAULT};
 use loopd_guest_image::{GuestImages, Programs};
@@ -89,6 +89,7 @@ struct Machines {
     monitor: Monitor,
     templates: Templates,
     holds: Holds,
+    turns: Turns,
     cgroups: Cgroups,
     /// Before what they stand on: dropped, they end first.
     waiting: Waitings,
@@ -158,6 +159,7 @@ impl MicrovmSandbox {
             monitor,
             templates: Templates::below(&data.path),
             holds: Holds::default(),
+            turns: Turns::default(),
             cgroups: Cgroups::open(&server, &data.path),
             waiting: Waitings::default(),
             grounds: Grounds::open(&data.path, &server, &boot).map_err(fault)?,

@@ -206,6 +206,7 @@ impl Machines {
     }
 
     pub(super) async fn adopt(self: &Arc<Self>, spec: &RoomSpec) -> Result<Option<Room>, SandboxError> {
+        let _turn = self.turns.of(&spec.session).await;
         let files = self.data.locate(spec)?;
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
