@@ -220,7 +220,8 @@ async fn who_reads_a_machine_that_nobody_holds_and_who_takes_it_over_wait_for_ea
     let spec = subject.spec();
     let sandbox: Arc<dyn loopd_sandbox::Sandbox> = subject.another().into();
     let mut room = Visitor::greeted(subject.another().start(&spec).await.unwrap()).await;
-    room.tool("echo kept > here").await;
+    // More than can be on its way.
+    room.tool("head -c 30000000 /dev/zero > above; echo kept > here").await;
     room.abandon();
     let (let_go, go) = std::sync::mpsc::channel();
     let (begun, has_begun) = std::sync::mpsc::channel();
