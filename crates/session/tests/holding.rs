@@ -138,6 +138,17 @@ async fn a_step_of_reads_is_one_commit_and_one_with_a_command_is_two() {
 }
 
 #[tokio::test]
+async fn a_new_session_is_written_with_its_first_question_and_its_answer_with_its_end() {
+    let (faults, commits, _) = counted();
+    let house = House::open_with(echo(), faults, 60_000).await;
+    let made = house.create(json!({"steps": [{"text": "hello"}]}), Vec::new(), "go").await;
+    let has_asked = |body: &EventBody| matches!(body, EventBody::ModelRequestStart { .. });
+    house.until(&made.session.id, 0, has_asked).await;
+    house.until_idle(&made.session.id, 0).await;
+    assert_eq!(commits.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn a_session_that_cannot_be_written_is_refused_and_leaves_nothing() {
     let (faults, _, refuses) = counted();
     let house = House::open_with(echo(), faults, 10).await;

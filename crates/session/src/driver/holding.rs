@@ -34,8 +34,8 @@ impl Driver {
     pub(super) fn is_held_for(&self, wake: &Wake) -> bool {
         match wake {
             Wake::Frame(Ok(FromCell::Batch { .. })) => true,
-            // The room of a session that nobody knows yet: what it asks for first belongs to the first commit.
-            Wake::Room(_) => self.ledger.is_unborn(),
+            // The room of a session that nobody knows yet, and its greeting: what it asks for first belongs to the first commit.
+            Wake::Room(_) | Wake::Frame(Ok(FromCell::Hello { .. })) => self.ledger.is_unborn(),
             _ => false,
         }
     }
