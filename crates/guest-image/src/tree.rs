@@ -8,6 +8,7 @@ use crate::digest::{self, Key};
 use crate::ext4::Extent;
 use loopd_domain::limits::GUEST_BASE_LAYERS_MAX;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
@@ -148,33 +149,31 @@ impl Tree {
 
     /// What is in it, as far as that can be told without reading all of it.
     pub(crate) fn key(&self) -> String {
-        let mut key = Key::default();
-        for (path, entry) in &self.entries {
-            key.add(path.as_os_str().as_bytes());
-            match entry {
-                Entry::Directory { mode } => key.add(format!("directory {mode:o}").as_bytes()),
-                Entry::File { from, mode, bytes, changed } => {
-                    key.add(from.as_os_str().as_bytes());
-                    key.add(format!("file {mode:o} {bytes} {}.{}", changed.0, changed.1).as_bytes());
-                }
-                Entry::Text { content } => key.add(content),
-                Entry::Link { to } => key.add(to.as_os_str().as_bytes()),
-            }
-        }
-        key.hex()
+        let Ok(key) = self.key_by(|key, from, mode, (bytes, changed)| {
+            key.add(from.as_os_str().as_bytes());
+            key.add(format!("file {mode:o} {bytes} {}.{}", changed.0, changed.1).as_bytes());
+            Ok::<_, Infallible>(())
+        });
+        key
     }
 
     /// The same from what the files hold, for a tree that lies somewhere else each time, as an image does that was just unpacked.
     pub(crate) fn key_of_content(&self) -> Result<String, GuestImageError> {
+        self.key_by(|key, from, mode, _| {
+            let content = digest::of_file(from).map_err(GuestImageError::disk(from))?;
+            key.add(format!("file {mode:o} {content}").as_bytes());
+            Ok(())
+        })
+    }
+
+    /// `file`: as what a file counts, from where it lies, its mode, its bytes and when it was changed.
+    fn key_by<E>(&self, file: impl Fn(&mut Key, &Path, u32, (u64, (i64, i64))) -> Result<(), E>) -> Result<String, E> {
         let mut key = Key::default();
         for (path, entry) in &self.entries {
             key.add(path.as_os_str().as_bytes());
             match entry {
                 Entry::Directory { mode } => key.add(format!("directory {mode:o}").as_bytes()),
-                Entry::File { from, mode, .. } => {
-                    let content = digest::of_file(from).map_err(GuestImageError::disk(from))?;
-                    key.add(format!("file {mode:o} {content}").as_bytes());
-                }
+                Entry::File { from, mode, bytes, changed } => file(&mut key, from, *mode, (*bytes, *changed))?,
                 Entry::Text { content } => key.add(content),
                 Entry::Link { to } => key.add(to.as_os_str().as_bytes()),
             }

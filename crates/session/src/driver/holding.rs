@@ -69,7 +69,8 @@ impl Driver {
     }
 
     pub(super) async fn write_held(&mut self) -> Result<(), Halt> {
-        if !self.ledger.holds() && !self.ledger.is_unborn() {
+        // A session that is unborn holds its first events.
+        if !self.ledger.holds() {
             return Ok(());
         }
         let rest = self.ledger.draft();
