@@ -3,6 +3,7 @@
 //! To add a kind of room: a directory beside `namespaces/`, its line in `loopd/`'s composition root, the conformance suite
 //! called from its tests.
 
+mod channel;
 pub mod conformance;
 pub mod kinds;
 pub mod microvm;
@@ -12,6 +13,7 @@ pub mod programs;
 pub mod progress;
 mod room;
 
+pub use channel::Channel;
 pub use kinds::Kinds;
 /// A session's files on their way: they have a room of their own, as a guest needs it too.
 pub use loopd_files as files;

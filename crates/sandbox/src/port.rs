@@ -1,5 +1,6 @@
 //! What a kind of room must be able to do.
 
+use crate::channel::Channel;
 use crate::files::{FileSink, FileWriter, FilesRead};
 use crate::progress::Teller;
 use async_trait::async_trait;
@@ -8,7 +9,6 @@ use loopd_domain::environment::{Isolation, RoomLimits};
 use loopd_domain::{Epoch, SessionId};
 use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 /// What a room is built from. Holds no secret.
@@ -94,7 +94,7 @@ impl Walls {
 pub struct Room {
     pub walls: Walls,
     /// The host's end of a fresh connection to the cell.
-    pub channel: UnixStream,
+    pub channel: Channel,
     /// `None` in a room whose outlet is closed.
     pub outlet: Option<Box<dyn Outlet>>,
     /// Becomes `Some` when the room is gone.

@@ -3,8 +3,12 @@
 use loopd_domain::limits::FRAME_BYTES_MAX;
 use loopd_protocol::codec::{Decoder, FrameError, encode};
 use loopd_protocol::{FromCell, ToCell};
-use std::io::ErrorKind;
-use tokio::net::UnixStream;
+use loopd_sandbox::Channel;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::Poll;
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes taken from the socket at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -18,19 +22,25 @@ pub enum LinkError {
     #[error("the cell reads too slowly: {bytes} bytes wait for it")]
     Stalled { bytes: usize },
     #[error("the channel: {0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 pub struct Link {
-    stream: UnixStream,
+    stream: Channel,
     decoder: Decoder,
     outbox: Vec<u8>,
     sent: usize,
     scratch: Box<[u8]>,
 }
 
+/// What the socket was ready for.
+enum Moved {
+    Read(usize),
+    TakesMore,
+}
+
 impl Link {
-    pub fn new(stream: UnixStream) -> Self {
+    pub fn new(stream: Channel) -> Self {
         Link {
             stream,
             decoder: Decoder::default(),
@@ -41,7 +51,7 @@ impl Link {
     }
 
     /// The channel. What was not sent, or not read to its end, is forgotten: a cell says it again to its next host.
-    pub fn into_channel(self) -> UnixStream {
+    pub fn into_channel(self) -> Channel {
         self.stream
     }
 
@@ -62,30 +72,28 @@ impl Link {
             if let Some(frame) = self.decoder.next()? {
                 return Ok(frame);
             }
-            if self.sent < self.outbox.len() {
-                tokio::select! {
-                    ready = self.stream.readable() => ready?,
-                    ready = self.stream.writable() => ready?,
-                }
-                self.flush()?;
-            } else {
-                self.stream.readable().await?;
+            match self.move_on().await {
+                Ok(Moved::TakesMore) => self.flush()?,
+                Ok(Moved::Read(0)) => return Err(LinkError::Closed),
+                Ok(Moved::Read(n)) => self.decoder.push(&self.scratch[..n]),
+                Err(fault) if fault.kind() == ErrorKind::ConnectionReset => return Err(LinkError::Closed),
+                Err(fault) => return Err(fault.into()),
             }
-            self.fill()?;
         }
     }
 
-    fn fill(&mut self) -> Result<(), LinkError> {
-        match self.stream.try_read(&mut self.scratch) {
-            Ok(0) => Err(LinkError::Closed),
-            Ok(n) => {
-                self.decoder.push(&self.scratch[..n]);
-                Ok(())
+    /// Until something was read, or, where something waits to go out, the socket takes more.
+    async fn move_on(&mut self) -> io::Result<Moved> {
+        let waits = self.sent < self.outbox.len();
+        let Link { stream, scratch, .. } = self;
+        poll_fn(|context| {
+            if waits && let Poll::Ready(ready) = stream.poll_takes_more(context) {
+                return Poll::Ready(ready.map(|()| Moved::TakesMore));
             }
-            Err(fault) if fault.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(fault) if fault.kind() == ErrorKind::ConnectionReset => Err(LinkError::Closed),
-            Err(fault) => Err(fault.into()),
-        }
+            let mut buffer = ReadBuf::new(scratch);
+            Pin::new(&mut *stream).poll_read(context, &mut buffer).map_ok(|()| Moved::Read(buffer.filled().len()))
+        })
+        .await
     }
 
     fn flush(&mut self) -> Result<(), LinkError> {

@@ -20,8 +20,8 @@ mod relay;
 mod shared;
 mod stream;
 
-use crate::Outlet;
 use crate::files::{FileSink, FileWriter, FilesRead};
+use crate::{Channel, Outlet};
 use loopd_domain::limits::{LINK_PATIENCE_MS, LINK_PING_MS};
 use loopd_protocol::guest::{FromGuest, ToGuest};
 use loopd_protocol::link::{Link, LinkError, Nonce, Side, StreamKind, Token};
@@ -120,11 +120,12 @@ impl LinkHost {
     }
 
     /// A fresh connection to the cell's socket.
-    pub fn open_cell(&self) -> io::Result<UnixStream> {
+    pub fn open_cell(&self) -> io::Result<Channel> {
         let stream = self.shared.open(StreamKind::Cell)?;
         let _runtime = self.runtime.enter();
-        let (ours, theirs) = UnixStream::pair()?;
-        self.runtime.spawn(relay::run(stream, ours));
+        let (theirs, ours) = Channel::pair()?;
+        ours.set_nonblocking(true)?;
+        self.runtime.spawn(relay::run(stream, UnixStream::from_std(ours)?));
         Ok(theirs)
     }
 

@@ -7,6 +7,7 @@
 
 use super::outlet;
 use super::spares::Spares;
+use crate::Channel;
 use crate::room::place;
 use loopd_domain::limits::CELL_HOSTS_WAITING_MAX;
 use rustix::io::Errno;
@@ -14,7 +15,6 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use tokio::net::UnixStream;
 
 const SOCKET: &str = "cell";
 
@@ -76,12 +76,12 @@ impl Place {
     }
 
     /// A new socket for a cell, and a host's connection to it, which need not wait for the cell to be there.
-    pub(super) fn socket(&mut self) -> io::Result<(OwnedFd, UnixStream)> {
+    pub(super) fn socket(&mut self) -> io::Result<(OwnedFd, Channel)> {
         let (listener, channel) = match self.socket.take() {
             Some(spare) => spare,
             None => (self.listen(SOCKET, CELL_HOSTS_WAITING_MAX)?, self.connect(SOCKET)?),
         };
-        Ok((listener, UnixStream::from_std(channel.into())?))
+        Ok((listener, Channel::from_std(channel.into())?))
     }
 
     /// A socket at which the room's wishes for connections arrive, and which only `owner` may connect to: the cell's user, where
@@ -101,8 +101,8 @@ impl Place {
     }
 
     /// A connection to the cell that listens here.
-    pub(super) fn reach(&self) -> io::Result<UnixStream> {
-        UnixStream::from_std(self.connect(SOCKET)?.into())
+    pub(super) fn reach(&self) -> io::Result<Channel> {
+        Channel::from_std(self.connect(SOCKET)?.into())
     }
 
     /// Removes the place with all that is in it. The room must be gone.

@@ -23,7 +23,7 @@ use crate::room::guard::Guard;
 use crate::room::place::is_in_the_way;
 use crate::room::process;
 use crate::room::record::Record;
-use crate::{Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError, Walls};
+use crate::{Channel, Outlet, Room, RoomOutlet, RoomRoot, RoomSpec, SandboxError, Walls};
 use loopd_domain::Epoch;
 use loopd_domain::environment::RoomLimits;
 use loopd_domain::limits::{LAYER_GRACE_MS, ROOM_SHAPE_FORGET_MS};
@@ -33,7 +33,6 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -75,7 +74,7 @@ pub(super) struct Waiting {
     counters: Counters,
     ground: Ground,
     /// The host's connection, which keeps the cell waiting.
-    channel: UnixStream,
+    channel: Channel,
     /// Nobody in the room wishes for anything yet.
     outlet: Option<Box<dyn Outlet>>,
 }
@@ -150,7 +149,7 @@ impl Rooms {
         shape: &Shape,
         seat: &Seat,
         ground: &mut Ground,
-    ) -> Result<(UnixStream, Option<Box<dyn Outlet>>), SandboxError> {
+    ) -> Result<(Channel, Option<Box<dyn Outlet>>), SandboxError> {
         let (listener, channel) = ground.place.socket().map_err(failed)?;
         let outlet = self.open_outlet(&mut ground.place, &shape.outlet, ground.first).map_err(failed)?;
         ground.place.write(&self.record(NOBODYS, seat)).map_err(failed)?;

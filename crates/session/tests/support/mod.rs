@@ -26,7 +26,7 @@ use loopd_protocol::codec::{Decoder, encode};
 use loopd_protocol::{CallResult, FromCell, ToCell, VERSION};
 use loopd_sandbox::files::{FileSink, FileWriter, FilesRead, TreeWriter, read_tree};
 use loopd_sandbox::port::{Outlet, OutletStream, Reached, RoomGuard, RoomMeter, RoomOutlet};
-use loopd_sandbox::{Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError, Walls};
+use loopd_sandbox::{Channel, Check, Found, Room, RoomExit, RoomSpec, Sandbox, SandboxError, Walls};
 use loopd_session::replay::Replayer;
 use loopd_session::{Accepted, FollowFrom, Followed, NewSession, Parts, ServiceError, SessionService};
 use loopd_store::Store;
@@ -171,7 +171,9 @@ impl OpenRoom {
     fn build(&self, spec: &RoomSpec) -> Room {
         let accelerator = (spec.isolation == Isolation::Microvm).then_some(Accelerator::Emulation);
         let walls = Walls { isolation: spec.isolation, accelerator };
-        let (host, cell) = UnixStream::pair().expect("a socket pair");
+        let (host, cell) = Channel::pair().expect("a socket pair");
+        cell.set_nonblocking(true).expect("a socket");
+        let cell = UnixStream::from_std(cell).expect("a socket");
         let (exit, exited) = watch::channel(None);
         let kill = watch::Sender::new(false);
         let mut killed = kill.subscribe();
@@ -554,8 +556,18 @@ impl House {
         text: &str,
         settings: TurnSettings,
     ) -> Result<Accepted, ServiceError> {
+        self.service.create(self.new_session(room, spec, text, settings), None).await
+    }
+
+    pub fn new_session(
+        &self,
+        room: EnvironmentConfig,
+        spec: AgentSpec,
+        text: &str,
+        settings: TurnSettings,
+    ) -> NewSession {
         let inputs = if text.is_empty() { Vec::new() } else { vec![message(text)] };
-        let new = NewSession {
+        NewSession {
             workspace: workspace(),
             agent: SessionAgent { id: None, version: 0, spec },
             environment: None,
@@ -565,8 +577,7 @@ impl House {
             metadata: Metadata::new(),
             inputs,
             settings,
-        };
-        self.service.create(new, None).await
+        }
     }
 
     pub async fn send(&self, id: &SessionId, inputs: Vec<EventBody>) -> Result<Accepted, ServiceError> {
