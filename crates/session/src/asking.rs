@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 type Outcome = Result<Answer, ModelError>;
 
-/// A request whose start is in a draft, to be sent once that is on disk.
+/// A request whose start is in a draft.
 pub struct Question {
     pub resolved: Resolved,
     pub request: ModelRequest,
@@ -43,6 +43,8 @@ pub struct Seen {
     previews: BTreeMap<usize, Preview>,
     masking: Masking,
     pub first_token_ms: Option<u64>,
+    /// What is not to be shown before the request's start is on disk; `None` when it is there.
+    withheld: Option<Vec<Followed>>,
 }
 
 impl Seen {
@@ -79,16 +81,33 @@ impl Asking {
         Asking { future, seen, resolved, attempt, channel, base }
     }
 
+    /// Shows nothing until it is released.
+    pub fn withhold(&self) {
+        self.seen.lock().withheld.get_or_insert_default();
+    }
+
+    pub fn release(&self) {
+        let withheld = self.seen.lock().withheld.take();
+        withheld.into_iter().flatten().for_each(|item| self.channel.publish(self.base, item));
+    }
+
     /// The answer is whole: what was held back of its previews is no secret's beginning.
     pub fn show_rest(&self) {
         let mut seen = self.seen.lock();
-        let Seen { previews, ids, .. } = &mut *seen;
+        let Seen { previews, ids, withheld, .. } = &mut *seen;
         for (index, preview) in previews {
             let text = preview.finish();
             if let Some(id) = ids.get(index).filter(|_| !text.is_empty()) {
-                self.channel.publish(self.base, Followed::MessageText { id: id.clone(), index: 0, text });
+                show(withheld, &self.channel, self.base, Followed::MessageText { id: id.clone(), index: 0, text });
             }
         }
+    }
+}
+
+fn show(withheld: &mut Option<Vec<Followed>>, channel: &Channel, base: Seq, item: Followed) {
+    match withheld {
+        Some(withheld) => withheld.push(item),
+        None => channel.publish(base, item),
     }
 }
 
@@ -115,7 +134,7 @@ impl Watcher {
                 let fresh = !seen.ids.contains_key(&index);
                 let id = self.id(&mut seen, index);
                 if fresh {
-                    self.channel.publish(self.base, Followed::MessageStart { id: id.clone() });
+                    show(&mut seen.withheld, &self.channel, self.base, Followed::MessageStart { id: id.clone() });
                 }
                 seen.texts.entry(index).or_default().push_str(&text);
                 let Seen { previews, masking, .. } = &mut *seen;
@@ -128,7 +147,7 @@ impl Watcher {
             Delta::ThinkingStart { index } => Followed::ThinkingStart { id: self.id(&mut seen, index) },
             Delta::ToolStart { .. } => return,
         };
-        self.channel.publish(self.base, item);
+        show(&mut seen.withheld, &self.channel, self.base, item);
     }
 
     fn id(&self, seen: &mut Seen, index: usize) -> EventId {

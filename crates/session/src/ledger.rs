@@ -4,11 +4,13 @@
 //! [`Ledger::commit`] has it on disk. There is one ledger per living session, and only its driver holds it.
 //!
 //! What nobody outside could have noticed yet may be *held* ([`Ledger::hold`]): the ledger goes on from it, and the next
-//! commit writes it together with what follows from it (ADR 9).
+//! commit writes it together with what follows from it (ADR 9). And a draft may *depart* ([`Ledger::depart`]): the ledger goes on from
+//! it while it is being written, and tells of it when it has landed (ADR 10).
 
 use crate::census::{Census, Presence};
 use crate::connections::Inbox;
 use crate::hub::{Announcer, Channel};
+use futures_util::FutureExt;
 use loopd_domain::agent::{ResolvedTool, Tool, ToolSpec};
 use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::conversation::{Block, Conversation};
@@ -16,11 +18,13 @@ use loopd_domain::event::{Event, EventBody, QueuedInput};
 use loopd_domain::fold::{IllegalEvent, SessionFold};
 use loopd_domain::mcp::{McpListings, McpServer, McpTool};
 use loopd_domain::session::Session;
-use loopd_domain::{CallId, Clock, EventId, IdSource, Seq, Timestamp};
+use loopd_domain::{CallId, Clock, EventId, IdSource, Seq, SessionId, Timestamp};
 use loopd_store::{Append, AppendError, Claim, Lease, OnceRecord, SessionChange, Store, StoreError};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Events read at a time when a session is taken up.
 const READ_ROWS: usize = 512;
@@ -227,6 +231,11 @@ impl Ledger {
         self.birth = Some(birth);
     }
 
+    /// It is made for a request that may have made it already.
+    pub fn is_born_once(&self) -> bool {
+        self.birth.as_ref().is_some_and(|birth| birth.once.is_some())
+    }
+
     pub fn is_unborn(&self) -> bool {
         self.birth.is_some()
     }
@@ -237,29 +246,8 @@ impl Ledger {
         change: Option<SessionChange>,
         once: Option<OnceRecord>,
     ) -> Result<(), AppendError> {
-        let expected_seq = self.session.fold.last_seq - self.held.len() as Seq;
-        let drafted = seal(&self.last_hash, &draft.events)?;
-        let last_hash = drafted.last().map_or(self.last_hash, |e| e.hash);
-        let entries: Vec<Entry> = self.held.iter().map(|(_, entry)| entry.clone()).chain(drafted).collect();
-        let sizes: Vec<usize> = entries.iter().map(|e| e.payload.len()).collect();
-        match self.birth.take() {
-            Some(Birth { lease, once }) => {
-                let session = Session { fold: draft.fold.clone(), ..self.session.clone() };
-                self.store.journal().create(session, entries, Some(lease), once).await?;
-            }
-            None => {
-                let append = Append {
-                    session: self.session.id.clone(),
-                    epoch: self.session.epoch,
-                    expected_seq,
-                    entries,
-                    fold: draft.fold.clone(),
-                    change,
-                    once,
-                };
-                self.store.journal().append(append).await?;
-            }
-        }
+        let Planned { write, sizes, last_hash } = self.plan(draft, change, once)?;
+        write.once(self.store.as_ref()).await?;
         let held = std::mem::take(&mut self.held);
         let events = held.iter().map(|(event, _)| event).chain(&draft.events);
         if let Some(announcer) = &self.announcer {
@@ -268,6 +256,58 @@ impl Ledger {
         self.adopt(draft.fold.clone(), last_hash, &draft.events);
         self.connections.written(&draft.events);
         Ok(())
+    }
+
+    /// What is held and the draft, as one write.
+    fn plan(
+        &mut self,
+        draft: &Draft,
+        change: Option<SessionChange>,
+        once: Option<OnceRecord>,
+    ) -> Result<Planned, AppendError> {
+        let expected_seq = self.session.fold.last_seq - self.held.len() as Seq;
+        let drafted = seal(&self.last_hash, &draft.events)?;
+        let last_hash = drafted.last().map_or(self.last_hash, |e| e.hash);
+        let entries: Vec<Entry> = self.held.iter().map(|(_, entry)| entry.clone()).chain(drafted).collect();
+        let sizes: Vec<usize> = entries.iter().map(|e| e.payload.len()).collect();
+        let write = match self.birth.take() {
+            Some(birth) => {
+                let session = Session { fold: draft.fold.clone(), ..self.session.clone() };
+                Write::Create(Box::new((session, entries, birth)))
+            }
+            None => Write::Append(Box::new(Append {
+                session: self.session.id.clone(),
+                epoch: self.session.epoch,
+                expected_seq,
+                entries,
+                fold: draft.fold.clone(),
+                change,
+                once,
+            })),
+        };
+        Ok(Planned { write, sizes, last_hash })
+    }
+
+    /// Goes on from a draft while it is being written, and from what was held; for [`landed`](Self::landed) when it is. It must not tell of
+    /// connections, as with [`hold`](Self::hold).
+    pub fn depart(&mut self, draft: Draft, tries: u32, pause: Duration) -> Result<Flight, AppendError> {
+        let Planned { write, sizes, last_hash } = self.plan(&draft, None, None)?;
+        let Draft { fold, events, .. } = draft;
+        self.adopt(fold, last_hash, &events);
+        let held = std::mem::take(&mut self.held).into_iter().map(|(event, _)| event);
+        let told = held.chain(events).zip(sizes).collect();
+        let (store, session) = (self.store.clone(), self.session.id.clone());
+        Ok(Flight {
+            future: Box::pin(async move { write.patiently(store.as_ref(), &session, tries, pause).await }),
+            told,
+        })
+    }
+
+    /// Tells of what was on its way.
+    pub fn landed(&mut self, flight: Flight) {
+        if let Some(announcer) = &self.announcer {
+            flight.told.iter().for_each(|(event, bytes)| announcer.written(event, *bytes));
+        }
     }
 
     /// Takes over what is written, or is about to be, as `create` does.
@@ -298,6 +338,75 @@ impl Ledger {
                 }
             }
         }
+    }
+}
+
+/// One transaction on its way to disk.
+pub struct Flight {
+    future: Pin<Box<dyn Future<Output = Result<(), AppendError>> + Send>>,
+    /// Its events, each with the bytes of its entry.
+    told: Vec<(Event, usize)>,
+}
+
+impl Flight {
+    /// Hands it to the store. `Some` when it is there already.
+    pub fn poll_once(&mut self) -> Option<Result<(), AppendError>> {
+        self.landing().now_or_never()
+    }
+
+    /// Until it is there. Safe to cancel; not to be asked again afterwards.
+    pub async fn landing(&mut self) -> Result<(), AppendError> {
+        self.future.as_mut().await
+    }
+}
+
+struct Planned {
+    write: Write,
+    /// Bytes of each entry.
+    sizes: Vec<usize>,
+    last_hash: Hash,
+}
+
+enum Write {
+    Create(Box<(Session, Vec<Entry>, Birth)>),
+    Append(Box<Append>),
+}
+
+impl Write {
+    async fn once(self, store: &dyn Store) -> Result<(), AppendError> {
+        match self {
+            Write::Create(new) => {
+                let (session, entries, Birth { lease, once }) = *new;
+                fail::fail_point!("session::before_create");
+                let created = store.journal().create(session, entries, Some(lease), once).await;
+                fail::fail_point!("session::after_create");
+                created
+            }
+            Write::Append(append) => store.journal().append(*append).await,
+        }
+    }
+
+    /// Tries an append again while the store does not take writes for a moment. A creation is tried once: nothing was acknowledged, and
+    /// whoever asked for it waits.
+    async fn patiently(
+        self,
+        store: &dyn Store,
+        session: &SessionId,
+        tries: u32,
+        mut pause: Duration,
+    ) -> Result<(), AppendError> {
+        let Write::Append(append) = self else { return self.once(store).await };
+        for _ in 1..tries {
+            match store.journal().append(Append::clone(&append)).await {
+                Err(AppendError::Store(StoreError::Unavailable(reason))) => {
+                    tracing::warn!(%session, %reason, "the journal does not take a write; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+        store.journal().append(*append).await
     }
 }
 

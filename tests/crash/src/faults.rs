@@ -49,7 +49,7 @@ const fn point(name: &'static str, during: During, hits: u64) -> FailPoint {
 
 /// Every fail point of the server. One that is missing here is never struck; one that no server has is never hit, and the
 /// report says so.
-pub static FAIL_POINTS: [FailPoint; 24] = [
+pub static FAIL_POINTS: [FailPoint; 25] = [
     point("store::before_commit", During::Work, 24),
     point("store::after_commit", During::Work, 24),
     point("session::before_create", During::Work, 1),
@@ -63,6 +63,7 @@ pub static FAIL_POINTS: [FailPoint; 24] = [
     point("session::after_intents", During::Work, 8),
     point("session::before_results", During::Work, 8),
     point("session::after_results", During::Work, 8),
+    point("session::landed", During::Work, 8),
     point("session::after_dispatch", During::Work, 8),
     point("session::before_host_call", During::Work, 4),
     point("session::after_host_call", During::Work, 4),

@@ -68,7 +68,10 @@ impl Driver {
         let went_on = draft.fold.turn.as_ref().map(|t| t.number) != self.ledger.fold().turn.as_ref().map(|t| t.number);
         if !draft.events.is_empty() {
             fail::fail_point!("session::before_results");
-            self.commit(&draft).await?;
+            match after.ask.is_some() {
+                true => self.commit_question(draft).await?,
+                false => self.commit(&draft).await?,
+            }
             fail::fail_point!("session::after_results");
         } else if !after.dispatch.is_empty() {
             self.write_held().await?;

@@ -33,7 +33,7 @@ impl Driver {
     /// What is held was held for this.
     pub(super) fn is_held_for(&self, wake: &Wake) -> bool {
         match wake {
-            Wake::Frame(Ok(FromCell::Batch { .. })) => true,
+            Wake::Frame(Ok(FromCell::Batch { .. })) | Wake::Answer(_) | Wake::Landed(_) => true,
             // The room of a session that nobody knows yet, and its greeting: what it asks for first belongs to the first commit.
             Wake::Room(_) | Wake::Frame(Ok(FromCell::Hello { .. })) => self.ledger.is_unborn(),
             _ => false,
@@ -42,9 +42,7 @@ impl Driver {
 
     /// The commit that makes the session. Tried once: nothing was acknowledged, and whoever asked for it waits.
     pub(super) async fn make_session(&mut self, draft: &Draft) -> Result<(), Halt> {
-        fail::fail_point!("session::before_create");
         let made = self.ledger.commit(draft, None).await;
-        fail::fail_point!("session::after_create");
         self.held_until = None;
         let halt = made.is_err().then_some(Halt::Unborn);
         if let Some(born) = self.born.take() {
@@ -69,6 +67,7 @@ impl Driver {
     }
 
     pub(super) async fn write_held(&mut self) -> Result<(), Halt> {
+        self.land().await?;
         // A session that is unborn holds its first events.
         if !self.ledger.holds() {
             return Ok(());

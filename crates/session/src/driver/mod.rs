@@ -20,6 +20,7 @@
 mod adoption;
 mod batch;
 mod broker;
+mod flight;
 mod holding;
 mod host_calls;
 mod limits;
@@ -38,7 +39,7 @@ pub use starting::{RoomProgress, StartingRoom};
 
 use crate::asking::Asking;
 use crate::hub::Channel;
-use crate::ledger::{Draft, Ledger};
+use crate::ledger::{Draft, Flight, Ledger};
 use crate::masking::Preview;
 use crate::recovery;
 use crate::requests::{Parts, StopMode};
@@ -141,6 +142,10 @@ pub struct Driver {
     /// The turn's loop has had its `Begin` and has not ended the turn.
     begun: bool,
     asking: Option<Asking>,
+    /// It has answered, and what it showed meanwhile waits for the landing.
+    unshown: Option<Asking>,
+    /// A question's start on its way to disk (ADR 10).
+    flight: Option<Flight>,
     /// When to ask the model again, and which attempt that is.
     retry: Option<(Instant, u32)>,
     host: HostCalls,
@@ -194,6 +199,8 @@ enum Wake {
     Idle,
     /// What is held has waited for long enough.
     Held,
+    /// What was on its way to disk is there, or is not.
+    Landed(Result<(), AppendError>),
     Drained,
     /// Connections have ended that nothing else has written.
     Connections,
@@ -215,6 +222,8 @@ impl Driver {
             room: RoomState::None,
             begun: false,
             asking: None,
+            unshown: None,
+            flight: None,
             listing: None,
             retry: None,
             dispatched: HashMap::new(),
@@ -257,6 +266,7 @@ impl Driver {
         while self.mailbox.try_recv().is_ok() {}
         self.host.stop_all();
         self.close_outlet().await;
+        self.land_last().await;
         if halt.may_write() {
             self.write_last_connections().await;
         }
@@ -314,6 +324,7 @@ impl Driver {
                 Wake::Hurry => self.on_room_lost("the loop did not stop when told to").await?,
                 Wake::Idle => return Err(Halt::Hibernate),
                 Wake::Held => {}
+                Wake::Landed(outcome) => self.landed(outcome)?,
                 Wake::Connections => self.write_connections().await?,
                 Wake::Drained => return Err(Halt::Stopping(StopMode::HandOver)),
             }
@@ -353,6 +364,7 @@ impl Driver {
             () = until(self.hurry_by) => Wake::Hurry,
             () = until(idle_at) => Wake::Idle,
             () = until(self.held_until) => Wake::Held,
+            landed = flight::landing(&mut self.flight) => landed,
             () = until(self.drained_by) => Wake::Drained,
             () = connections.due(turn, in_turn) => Wake::Connections,
         }
@@ -400,6 +412,7 @@ impl Driver {
 
     /// Writes what the session itself does, and what is held. Patient with a store that is not available for a moment.
     async fn commit(&mut self, draft: &Draft) -> Result<(), Halt> {
+        self.land().await?;
         if self.ledger.is_unborn() {
             return self.make_session(draft).await;
         }

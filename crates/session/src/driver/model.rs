@@ -58,12 +58,15 @@ impl Driver {
         Ok(Some(Question { resolved, request, body, attempt }))
     }
 
-    /// Sends a question whose start is on disk.
+    /// Sends a question whose start is on disk, or on its way there.
     pub(super) async fn ask(&mut self, question: Question) {
         let masking = self.masking().await;
         let base = self.ledger.fold().last_seq;
-        let ids = self.ledger.ids();
-        self.asking = Some(Asking::start(question, self.channel.clone(), ids, base, masking));
+        let asking = Asking::start(question, self.channel.clone(), self.ledger.ids(), base, masking);
+        if self.flight.is_some() {
+            asking.withhold();
+        }
+        self.asking = Some(asking);
     }
 
     pub(super) async fn on_answer(&mut self, outcome: Result<Answer, ModelError>) -> Result<(), Halt> {
@@ -92,6 +95,7 @@ impl Driver {
         let outcome = RequestOutcome::Answered { stop: answer.stop, stop_details: answer.stop_details.clone() };
         let cost = self.end_request(&mut draft, &asking, outcome, answer.usage, first_token_ms, Some(&answer))?;
         fail::fail_point!("session::before_intents");
+        self.unshown = self.flight.is_some().then_some(asking);
         self.take_answer(&draft).await?;
         fail::fail_point!("session::after_intents");
         self.rooms_lost = 0;
@@ -164,7 +168,7 @@ impl Driver {
         let (step, settings) = (turn.steps + 1, turn.settings.clone());
         turn::run(&mut draft, &self.ledger.session, &settings)?;
         let question = self.question(&mut draft, step, attempt)?;
-        self.commit(&draft).await?;
+        self.commit_question(draft).await?;
         match question {
             Some(question) => {
                 self.ask(question).await;
