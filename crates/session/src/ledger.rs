@@ -452,6 +452,14 @@ impl Draft {
         Ok(id)
     }
 
+    /// They are taken off their list when they are on disk, so such a draft is waited for.
+    pub fn tells_of_connections(&self) -> bool {
+        let tells = |e: &EventBody| {
+            matches!(e, EventBody::NetworkConnection { .. } | EventBody::NetworkConnectionsOmitted { .. })
+        };
+        self.events.iter().any(|e| tells(&e.body))
+    }
+
     fn next_seq(&self) -> Seq {
         self.fold.last_seq + 1
     }

@@ -7,7 +7,6 @@
 
 use super::{Driver, Halt, WRITE_PAUSE, WRITE_TRIES, Wake};
 use crate::ledger::{Draft, Flight};
-use loopd_domain::event::EventBody;
 use loopd_store::AppendError;
 
 impl Driver {
@@ -28,15 +27,12 @@ impl Driver {
     }
 
     fn may_fly(&self, draft: &Draft) -> bool {
-        let tells = |e: &EventBody| {
-            matches!(e, EventBody::NetworkConnection { .. } | EventBody::NetworkConnectionsOmitted { .. })
-        };
         // Whoever was stopped for longer than its lease finds out at the store, before it asks a model in another's name.
         self.parts.leases.holds(self.ledger.now())
             // A repeated request may have made the session already.
             && !self.ledger.is_born_once()
             && self.drained_by.is_none()
-            && !draft.events.iter().any(|e| tells(&e.body))
+            && !draft.tells_of_connections()
     }
 
     /// Waits until what is on its way is on disk.

@@ -12,7 +12,7 @@
 use super::room::RoomState;
 use super::{Driver, Halt, Wake};
 use crate::ledger::Draft;
-use loopd_domain::event::{EffectClass, EventBody, RunsIn};
+use loopd_domain::event::{EffectClass, RunsIn};
 use loopd_protocol::FromCell;
 use loopd_store::AppendError;
 use std::time::Duration;
@@ -82,9 +82,6 @@ impl Driver {
         let mut calls = draft.fold.turn.iter().flat_map(|t| &t.calls).filter(|c| !c.settled);
         let is_pure =
             calls.all(|c| c.effect == EffectClass::Pure && matches!(c.runs_in, RunsIn::Room | RunsIn::Nowhere));
-        let tells = |e: &EventBody| {
-            matches!(e, EventBody::NetworkConnection { .. } | EventBody::NetworkConnectionsOmitted { .. })
-        };
-        listens && !is_ending && is_pure && !draft.events.iter().any(|e| tells(&e.body))
+        listens && !is_ending && is_pure && !draft.tells_of_connections()
     }
 }
