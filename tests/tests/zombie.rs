@@ -60,6 +60,35 @@ async fn its_answer_is_not_written_its_call_not_run_and_no_model_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_it_finds_when_it_wakes_is_not_asked() {
+    let server = server();
+    // The command ends while the server is stopped: its result, and the loop's next question, lie in its socket when it wakes.
+    let provider = Provider::start(|n| match n {
+        0 => Reply::runs("sleep 1; echo once >> /workspace/effects; cat /workspace/effects"),
+        _ => Reply::answer("by the heir"),
+    });
+    let provider = provider.await;
+    let body = json!({"model": provider.model(), "input": "go", "background": true});
+    let session = server.http().invoke(body).await["session_id"].as_str().expect("a session").to_owned();
+    while !server.http().events(&session).await.iter().any(|event| event["type"] == "agent.tool_use") {
+        sleep(Duration::from_millis(20)).await;
+    }
+    server.signal(Signal::STOP);
+    sleep(LEASE + Duration::from_millis(500)).await;
+    let (mut server, successor) = succeeded(server).await;
+    let http = successor.http();
+    http.until_idle(&session).await;
+    let before = http.events(&session).await;
+
+    server.signal(Signal::CONT);
+    assert_eq!(server.ended(), Some(REPLACED));
+    assert_eq!(http.events(&session).await, before, "it wrote nothing");
+    assert_eq!(provider.requests(), 2, "it asked nothing");
+    let results: Vec<String> = tool_results(&before).iter().map(|r| text(&r["content"]).trim().to_owned()).collect();
+    assert_eq!(results, ["once"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tool_that_ran_meanwhile_reports_to_the_heir_alone() {
     let server = server();
     let steps = json!({"steps": [

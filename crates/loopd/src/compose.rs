@@ -89,7 +89,6 @@ impl House {
             takes_up,
             room_idle_ms: settings.room_idle_ms,
             held_ms: loopd_domain::limits::HELD_MS,
-            leases: Default::default(),
         };
         let sessions = SessionService::start_with(parts, settings.workspace_share).await;
         let sessions = sessions.context("sessions could not be started")?;

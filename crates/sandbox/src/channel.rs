@@ -10,15 +10,28 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 #[derive(Debug)]
 pub struct Channel {
     stream: AsyncFd<UnixStream>,
-    /// There while the last write found no room.
-    full: Option<AsyncFd<UnixStream>>,
+    /// There since a write found no room.
+    full: Option<Full>,
 }
+
+/// How one learns that there is room again.
+#[derive(Debug)]
+enum Full {
+    Heard(AsyncFd<UnixStream>),
+    /// This process has no descriptor left to hear of it with.
+    Tried(Pin<Box<Sleep>>),
+}
+
+/// How long to wait before it is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
 
 impl Channel {
     /// In a tokio runtime.
@@ -44,7 +57,7 @@ impl Channel {
     /// Writes what is taken now; `WouldBlock` where that is nothing.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.stream.get_ref().write(bytes);
-        if !matches!(&written, Err(fault) if fault.kind() == ErrorKind::WouldBlock) {
+        if matches!(written, Ok(n) if n == bytes.len()) {
             self.full = None;
         }
         written
@@ -52,12 +65,19 @@ impl Channel {
 
     /// Waits until it may take more. Safe to cancel.
     pub fn poll_takes_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let full = match self.full.take() {
-            Some(full) => full,
-            None => watch(self.stream.get_ref().try_clone()?, Interest::WRITABLE)?,
-        };
-        let polled = self.full.insert(full).poll_write_ready(context);
-        polled.map_ok(|mut ready| ready.clear_ready())
+        let stream = self.stream.get_ref();
+        let full = self.full.get_or_insert_with(|| {
+            let heard = stream.try_clone().and_then(|stream| watch(stream, Interest::WRITABLE));
+            heard.map_or_else(|_| Full::Tried(Box::pin(sleep(TRY_AGAIN))), Full::Heard)
+        });
+        match full {
+            Full::Heard(heard) => heard.poll_write_ready(context).map_ok(|mut ready| ready.clear_ready()),
+            Full::Tried(pause) => {
+                ready!(pause.as_mut().poll(context));
+                self.full = None;
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 }
 

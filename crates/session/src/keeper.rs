@@ -34,7 +34,6 @@ async fn tend(service: &SessionService, round: u64) -> Result<(), StoreError> {
     let parts = service.parts();
     let now = parts.clock.now();
     parts.store.journal().renew(&service.owner(), now.plus_ms(LEASE_MS)).await?;
-    parts.leases.renewed(now.plus_ms(LEASE_MS));
     if parts.takes_up {
         take_up(service, now).await?;
     }

@@ -16,7 +16,6 @@ use loopd_store::{AppendError, OnceRecord, Store, StoreError};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 /// All that sessions are built on. Made once, by the composition root.
 pub struct Parts {
@@ -45,25 +44,6 @@ pub struct Parts {
     pub room_idle_ms: u64,
     /// How long what is held waits to be written (ADR 9).
     pub held_ms: u64,
-    /// What this process knows of its leases without asking the store.
-    pub leases: Leases,
-}
-
-/// Until when the sessions of this process are surely its own.
-#[derive(Debug, Default)]
-pub struct Leases {
-    until: AtomicI64,
-}
-
-impl Leases {
-    /// They have been renewed, or none was taken yet that could be lost.
-    pub fn renewed(&self, until: Timestamp) {
-        self.until.store(until.micros(), Ordering::Relaxed);
-    }
-
-    pub fn holds(&self, now: Timestamp) -> bool {
-        now.micros() < self.until.load(Ordering::Relaxed)
-    }
 }
 
 /// A session to be made.

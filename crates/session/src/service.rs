@@ -56,7 +56,6 @@ impl SessionService {
     pub async fn start_with(parts: Parts, share: Share) -> Result<Self, ServiceError> {
         let owner = OwnerId(format!("own_{}", ids::encode_ulid(parts.ids.ulid())));
         let (sole_owner, takes_up) = (parts.sole_owner, parts.takes_up);
-        parts.leases.renewed(parts.clock.now().plus_ms(LEASE_MS));
         let service = SessionService(Arc::new(Inner {
             parts: Arc::new(parts),
             owner,

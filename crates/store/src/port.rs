@@ -430,4 +430,7 @@ pub trait Store: Send + Sync {
     fn api_keys(&self) -> &dyn ApiKeys;
     fn audit(&self) -> &dyn AuditLog;
     fn vaults(&self) -> &dyn crate::vaults::Vaults;
+    /// Whether this process may still act for what it has claimed, as far as it can know without a write: it may have been stopped, and
+    /// another one have taken its place. Costs microseconds.
+    fn is_ours(&self) -> bool;
 }

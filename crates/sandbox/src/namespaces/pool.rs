@@ -50,11 +50,11 @@ impl Drop for Counted<'_> {
 }
 
 /// Runs until the launcher or the sandbox is gone.
-pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
+pub(super) async fn keep_filled(weak: Weak<Rooms>, running: Arc<Running>) {
     while !running.is_over() {
         tokio::time::sleep(if running.parking_fault().is_some() { RETRY } else { REST }).await;
-        be_patient(&rooms).await;
-        let Some(rooms) = rooms.upgrade() else { return };
+        be_patient(&weak).await;
+        let Some(rooms) = weak.upgrade() else { return };
         match fill(&rooms, &running).await {
             Ok(true) => {
                 let taken = Arc::clone(&rooms.waiting.taken);
@@ -62,12 +62,20 @@ pub(super) async fn keep_filled(rooms: Weak<Rooms>, running: Arc<Running>) {
                 tokio::select! {
                     () = running.changed.notified() => {}
                     () = taken.notified() => {}
-                    () = tokio::time::sleep(LOOK) => {}
+                    () = tokio::time::sleep(LOOK) => clear_dead(&weak).await,
                 }
             }
             Ok(false) => {}
             Err(fault) => running.note_parking_fault(fault.to_string()),
         }
+    }
+}
+
+/// A server from which this one took the sessions over may have ended since.
+async fn clear_dead(rooms: &Weak<Rooms>) {
+    let Some(rooms) = rooms.upgrade() else { return };
+    if let Err(fault) = on_disk(&rooms, |rooms| rooms.spares.clear_dead()).await {
+        tracing::warn!(%fault, "spares of dead servers stay behind");
     }
 }
 

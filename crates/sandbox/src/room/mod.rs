@@ -7,6 +7,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod data;
 pub(crate) mod ending;
+pub(crate) mod ground;
 pub(crate) mod guard;
 pub(crate) mod ids;
 pub(crate) mod place;

@@ -146,7 +146,6 @@ impl House {
             takes_up: true,
             room_idle_ms: 1,
             held_ms: loopd_domain::limits::HELD_MS,
-            leases: Default::default(),
         });
         let state = ServerState {
             sessions: sessions.await.expect("a service"),

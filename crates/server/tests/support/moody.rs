@@ -66,6 +66,9 @@ impl Store for MoodyStore {
     fn vaults(&self) -> &dyn Vaults {
         self.real.vaults()
     }
+    fn is_ours(&self) -> bool {
+        self.real.is_ours()
+    }
 }
 
 #[async_trait]

@@ -5,6 +5,7 @@
 //! (ADR 10). An answer that sets nothing off may be held meanwhile, as after any other write (`holding`); all else that wakes the
 //! driver waits for the landing first. If it fails, the driver ends, and with it the request and whatever it answered.
 
+use super::room::RoomState;
 use super::{Driver, Halt, WRITE_PAUSE, WRITE_TRIES, Wake};
 use crate::ledger::{Draft, Flight};
 use loopd_store::AppendError;
@@ -19,7 +20,7 @@ impl Driver {
         let flight = self.ledger.depart(draft, WRITE_TRIES, WRITE_PAUSE).map_err(super::halt)?;
         self.held_until = None;
         let flight = self.flight.insert(flight);
-        // The writer has it from now on, whatever the driver does next.
+        // It is in the writer's queue from now on, or waits for a place in it.
         match flight.poll_once() {
             Some(outcome) => self.landed(outcome),
             None => Ok(()),
@@ -27,8 +28,10 @@ impl Driver {
     }
 
     fn may_fly(&self, draft: &Draft) -> bool {
-        // Whoever was stopped for longer than its lease finds out at the store, before it asks a model in another's name.
-        self.parts.leases.holds(self.ledger.now())
+        // Whoever was stopped, and replaced meanwhile, finds out before it asks a model in another's name.
+        self.parts.store.is_ours()
+            // A turn without a room makes one next, which is more than a question.
+            && matches!(self.room, RoomState::Ready(_))
             // A repeated request may have made the session already.
             && !self.ledger.is_born_once()
             && self.drained_by.is_none()
@@ -66,11 +69,12 @@ impl Driver {
         Ok(())
     }
 
-    /// The driver ends: what is on its way is still waited for, and told of.
+    /// The driver ends: what is on its way is still waited for, and told of. Whoever waits for the session to be made is answered.
     pub(super) async fn land_last(&mut self) {
         if let Err(fault) = self.land().await {
             tracing::warn!(session = %self.id(), %fault, "what was last written did not reach the disk");
         }
+        self.born = None;
     }
 }
 

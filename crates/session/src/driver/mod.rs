@@ -256,7 +256,10 @@ impl Driver {
     pub async fn run(&mut self, origin: Origin) -> Halt {
         match self.live(origin).await {
             Ok(never) => match never {},
-            Err(halt) => halt,
+            Err(halt) => {
+                self.land_last().await;
+                halt
+            }
         }
     }
 
@@ -266,7 +269,6 @@ impl Driver {
         while self.mailbox.try_recv().is_ok() {}
         self.host.stop_all();
         self.close_outlet().await;
-        self.land_last().await;
         if halt.may_write() {
             self.write_last_connections().await;
         }

@@ -168,13 +168,16 @@ impl Driver {
         let (step, settings) = (turn.steps + 1, turn.settings.clone());
         turn::run(&mut draft, &self.ledger.session, &settings)?;
         let question = self.question(&mut draft, step, attempt)?;
-        self.commit_question(draft).await?;
         match question {
             Some(question) => {
+                self.commit_question(draft).await?;
                 self.ask(question).await;
                 self.go_on().await
             }
-            None => self.model_failed().await,
+            None => {
+                self.commit(&draft).await?;
+                self.model_failed().await
+            }
         }
     }
 

@@ -520,7 +520,6 @@ impl House {
             takes_up,
             room_idle_ms: 60_000,
             held_ms,
-            leases: Default::default(),
         })
         .await
         .expect("a service");

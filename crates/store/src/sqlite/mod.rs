@@ -49,7 +49,7 @@ pub struct SqliteStore {
     readers: readers::Readers,
     watches: Arc<watches::Watches>,
     path: PathBuf,
-    _hold: Arc<Hold>,
+    hold: Arc<Hold>,
 }
 
 impl SqliteStore {
@@ -78,7 +78,7 @@ impl SqliteStore {
         let checkpoints = checkpoint::Checkpoints::start(path)?;
         let readers = readers::Readers::open(path)?;
         let writer = writer::Writer::start(db, checkpoints, hold.clone(), faults)?;
-        Ok(SqliteStore { writer, readers, watches: Arc::default(), path: path.to_owned(), _hold: hold })
+        Ok(SqliteStore { writer, readers, watches: Arc::default(), path: path.to_owned(), hold })
     }
 }
 
@@ -114,5 +114,9 @@ impl Store for SqliteStore {
     }
     fn vaults(&self) -> &dyn Vaults {
         self
+    }
+
+    fn is_ours(&self) -> bool {
+        self.hold.check()
     }
 }
