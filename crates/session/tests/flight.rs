@@ -95,6 +95,29 @@ async fn a_read_does_not_wait_for_the_disk_and_a_command_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_room_keeps_the_result_of_a_command_until_it_is_on_disk() {
+    let (at, found): (At, Arc<parking_lot::Mutex<Vec<usize>>>) = Default::default();
+    let tools: Tools = {
+        let (at, found) = (at.clone(), found.clone());
+        Arc::new(move |_| {
+            let (store, session) = at.get().expect("known");
+            let is_result = |e: &&Event| matches!(e.body, EventBody::AgentToolResult { .. });
+            found.lock().push(on_disk(store, session).iter().filter(is_result).count());
+            Act::Say("seen".to_owned())
+        })
+    };
+    let house = House::open_with(tools, slow().0, 60_000).await;
+    let call = |name| json!({"tools": [{"name": name, "input": {"file_path": "a", "command": "true"}}]});
+    let steps = json!({"steps": [call("bash"), call("read"), call("read"), call("bash"), {"text": "done"}]});
+    let made = house.create(steps, toolset(ToolConfig::default()), "").await;
+    at.set((house.store.clone(), made.session.id.clone())).ok().expect("once");
+    house.send(&made.session.id, vec![message("go")]).await.expect("taken");
+    house.until_idle(&made.session.id, 0).await;
+    // A cell that hears of the next answer has let go of the results before it.
+    assert_eq!(*found.lock(), [0, 1, 1, 3], "the second read alone may run before the result of the first is on disk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn followers_are_told_of_nothing_that_is_not_on_disk() {
     for tool in ["read", "bash"] {
         let house = House::open_with(echo(), slow().0, 60_000).await;

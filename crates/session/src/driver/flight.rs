@@ -8,6 +8,7 @@
 use super::room::RoomState;
 use super::{Driver, Halt, WRITE_PAUSE, WRITE_TRIES, Wake};
 use crate::ledger::{Draft, Flight};
+use loopd_domain::event::{EffectClass, EventBody};
 use loopd_store::AppendError;
 
 impl Driver {
@@ -17,6 +18,7 @@ impl Driver {
         if !self.may_fly(&draft) {
             return self.commit(&draft).await;
         }
+        self.room_keeps_results = self.has_results_of_effects(&draft);
         let flight = self.ledger.depart(draft, WRITE_TRIES, WRITE_PAUSE).map_err(super::halt)?;
         self.held_until = None;
         let flight = self.flight.insert(flight);
@@ -38,6 +40,25 @@ impl Driver {
             && !draft.tells_of_connections()
     }
 
+    /// A room keeps the results of a step until it hears of the model's answer to them. Without them a call would be run again by
+    /// whoever has the session next; so the answer must not be heard before results of calls that may change something are on disk.
+    pub(super) async fn land_before_answer(&mut self) -> Result<(), Halt> {
+        match self.room_keeps_results {
+            true => self.land().await,
+            false => Ok(()),
+        }
+    }
+
+    fn has_results_of_effects(&self, draft: &Draft) -> bool {
+        let calls = || self.ledger.fold().turn.iter().flat_map(|turn| &turn.calls);
+        draft.events.iter().any(|event| match &event.body {
+            EventBody::AgentToolResult { tool_use_id, .. } => {
+                calls().any(|call| &call.id == tool_use_id && call.effect != EffectClass::Pure)
+            }
+            _ => false,
+        })
+    }
+
     /// Waits until what is on its way is on disk.
     pub(super) async fn land(&mut self) -> Result<(), Halt> {
         match &mut self.flight {
@@ -52,6 +73,7 @@ impl Driver {
     /// What was written may be seen now, and so may what the model has said since.
     pub(super) fn landed(&mut self, outcome: Result<(), AppendError>) -> Result<(), Halt> {
         let Some(flight) = self.flight.take() else { return Ok(()) };
+        self.room_keeps_results = false;
         fail::fail_point!("session::landed");
         let halt =
             outcome.clone().err().map(|fault| if self.born.is_some() { Halt::Unborn } else { super::halt(fault) });

@@ -146,6 +146,8 @@ pub struct Driver {
     unshown: Option<Asking>,
     /// A question's start on its way to disk (ADR 10).
     flight: Option<Flight>,
+    /// There are results in it that only the room has besides.
+    room_keeps_results: bool,
     /// When to ask the model again, and which attempt that is.
     retry: Option<(Instant, u32)>,
     host: HostCalls,
@@ -224,6 +226,7 @@ impl Driver {
             asking: None,
             unshown: None,
             flight: None,
+            room_keeps_results: false,
             listing: None,
             retry: None,
             dispatched: HashMap::new(),

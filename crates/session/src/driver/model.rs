@@ -70,6 +70,7 @@ impl Driver {
     }
 
     pub(super) async fn on_answer(&mut self, outcome: Result<Answer, ModelError>) -> Result<(), Halt> {
+        self.land_before_answer().await?;
         let Some(asking) = self.asking.take() else { return Ok(()) };
         match outcome {
             Ok(answer) => self.on_answered(asking, answer).await,
