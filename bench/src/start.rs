@@ -48,7 +48,7 @@ pub async fn run(place: &Place) -> Result<Report> {
     let work = tempfile::tempdir_in(&place.work)?;
     let loopd = Loopd::start(&place.loopd, &work.path().join("loopd"), &fake).await?;
     let building = Loopd::start_without_waiting_rooms(&place.loopd, &work.path().join("building"), &fake).await?;
-    let floor = Floor::new(work.path())?;
+    let floor = Floor::new()?;
     let mut taken = Taken::default();
     for round in 0..WARM_UP + ROUNDS {
         let theirs = start_bwrap().await?;
@@ -84,15 +84,15 @@ fn tell(taken: &Taken) -> Report {
             row("**loopd**: `POST /v1/invoke`, new session, to the model request at the provider", &taken.whole),
             row("of which: until the input has its time (request read and checked)", &taken.accepted),
             row("of which: until the cell's question has its time (room claimed, loop begun)", &taken.asked),
-            row("of which: until it arrives (session and question on disk, request sent)", &taken.leaving),
+            row("of which: until it arrives (request sent, while session and question go to disk)", &taken.leaving),
             row(
                 "**loopd** without waiting rooms: the same, the cell started for the session, in walls that were there",
                 &taken.started,
             ),
             row("bubblewrap, all namespaces, `/bin/true`", &taken.bwrap),
             row(
-                "what it could not be less than: the same server answers a request with 404, one page is made durable, \
-                 a warm client's request arrives at the provider",
+                "what it could not be less than: the same server answers a request with 404, a warm client's request \
+                 arrives at the provider",
                 &taken.floor,
             ),
         ],
