@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long what is no longer wanted may take to go.
 const GOING: Duration = Duration::from_secs(10);
+/// Tries of an export.
+const EXPORT_TRIES: u32 = 3;
 
 pub fn http() -> reqwest::Client {
     let client = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(1)).tls_certs_only([]);
@@ -104,13 +106,21 @@ fn on_host(data: &Path, session: &str) -> Result<String> {
     }
 }
 
-/// The same where it is on a disk that only the session's machine reads.
+/// The same where it is on a disk that only the session's machine reads. A machine that was killed takes a moment to die, and an export
+/// that it has begun breaks off then: it is asked for again.
 async fn in_archive(server: &Server, session: &str) -> Result<String> {
     let url = format!("{}/v1/sessions/{session}/export", server.url().borrow().clone());
-    let answer = http().get(url).send().await.context("an export was not answered")?;
-    match answer.status().is_success() {
-        true => room::effects_of(&answer.bytes().await.context("an export broke off")?),
-        false => bail!("the export of {session} answered {}: {}", answer.status(), answer.text().await?),
+    let mut tries = 1..=EXPORT_TRIES;
+    loop {
+        let answer = http().get(&url).send().await.context("an export was not answered")?;
+        if !answer.status().is_success() {
+            bail!("the export of {session} answered {}: {}", answer.status(), answer.text().await?);
+        }
+        match answer.bytes().await {
+            Ok(archive) => return room::effects_of(&archive),
+            Err(fault) if tries.next() == Some(EXPORT_TRIES) => return Err(fault).context("an export broke off"),
+            Err(_) => sleep(Duration::from_millis(200)).await,
+        }
     }
 }
 
