@@ -59,14 +59,17 @@ fn questions(events: &[Event]) -> usize {
     events.iter().filter(|e| matches!(e.body, EventBody::ModelRequestStart { .. })).count()
 }
 
-/// A house in which every call notes how many questions were on disk when it ran.
-async fn noting(faults: Faults) -> (House, At, Arc<parking_lot::Mutex<Vec<usize>>>) {
+/// A house in which every call notes how many events of a kind were on disk when it ran.
+async fn noting(
+    faults: Faults,
+    count: impl Fn(&[Event]) -> usize + Send + Sync + 'static,
+) -> (House, At, Arc<parking_lot::Mutex<Vec<usize>>>) {
     let (at, noted): (At, Arc<parking_lot::Mutex<Vec<usize>>>) = Default::default();
     let tools: Tools = {
         let (at, noted) = (at.clone(), noted.clone());
         Arc::new(move |_| {
             let (store, session) = at.get().expect("known");
-            noted.lock().push(questions(&on_disk(store, session)));
+            noted.lock().push(count(&on_disk(store, session)));
             Act::Say("seen".to_owned())
         })
     };
@@ -75,7 +78,7 @@ async fn noting(faults: Faults) -> (House, At, Arc<parking_lot::Mutex<Vec<usize>
 
 /// For each call of a turn, how many questions were on disk.
 async fn questions_at_calls(tool: &str) -> Vec<usize> {
-    let (house, at, noted) = noting(slow().0).await;
+    let (house, at, noted) = noting(slow().0, questions).await;
     let made = house.create(script(tool), toolset(ToolConfig::default()), "").await;
     at.set((house.store.clone(), made.session.id.clone())).ok().expect("once");
     house.send(&made.session.id, vec![message("go")]).await.expect("taken");
@@ -96,17 +99,8 @@ async fn a_read_does_not_wait_for_the_disk_and_a_command_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_room_keeps_the_result_of_a_command_until_it_is_on_disk() {
-    let (at, found): (At, Arc<parking_lot::Mutex<Vec<usize>>>) = Default::default();
-    let tools: Tools = {
-        let (at, found) = (at.clone(), found.clone());
-        Arc::new(move |_| {
-            let (store, session) = at.get().expect("known");
-            let is_result = |e: &&Event| matches!(e.body, EventBody::AgentToolResult { .. });
-            found.lock().push(on_disk(store, session).iter().filter(is_result).count());
-            Act::Say("seen".to_owned())
-        })
-    };
-    let house = House::open_with(tools, slow().0, 60_000).await;
+    let is_result = |e: &&Event| matches!(e.body, EventBody::AgentToolResult { .. });
+    let (house, at, found) = noting(slow().0, move |events| events.iter().filter(is_result).count()).await;
     let call = |name| json!({"tools": [{"name": name, "input": {"file_path": "a", "command": "true"}}]});
     let steps = json!({"steps": [call("bash"), call("read"), call("read"), call("bash"), {"text": "done"}]});
     let made = house.create(steps, toolset(ToolConfig::default()), "").await;
