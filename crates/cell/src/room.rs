@@ -62,19 +62,22 @@ impl Room {
     pub fn run(mut self) -> Result<(), RoomError> {
         let mut now = clock::now();
         while !self.stopping && self.hosts.gives_up_at().is_none_or(|at| now < at) {
-            self.wait(now)?;
+            let quiet = self.wait(now)?;
             now = clock::now();
             self.reap(now);
             self.serve_network(now)?;
             self.hear(now)?;
             self.settle(now);
             self.tell(now)?;
-            self.tools.get_ready();
+            if quiet {
+                self.tools.get_ready();
+            }
         }
         Ok(())
     }
 
-    fn wait(&self, now: Instant) -> Result<(), RoomError> {
+    /// True: nothing happened until a deadline.
+    fn wait(&self, now: Instant) -> Result<bool, RoomError> {
         let mut fds = vec![PollFd::new(&self.children, PollFlags::IN)];
         self.hosts.poll_fds(&mut fds);
         self.tools.poll_fds(&mut fds);
@@ -83,11 +86,13 @@ impl Room {
             network.poll_fds(&mut fds);
             network_deadline = network.deadline();
         }
-        let deadlines = [self.tools.deadline(), self.hosts.gives_up_at(), network_deadline];
+        let deadlines =
+            [self.tools.deadline(), self.tools.gets_ready_at(now), self.hosts.gives_up_at(), network_deadline];
         let deadline = deadlines.into_iter().flatten().min();
         let timeout = deadline.map(|at| clock::timespec(at.saturating_duration_since(now)));
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(ready) => Ok(ready == 0),
+            Err(Errno::INTR) => Ok(false),
             Err(fault) => Err(RoomError::Poll(fault)),
         }
     }

@@ -3,7 +3,7 @@
 mod host;
 
 use host::{Host, failed, is_root, runs, text, within};
-use loopd_agent_loop::Input;
+use loopd_agent_loop::{Command, Input};
 use loopd_domain::content::ContentBlock;
 use loopd_domain::event::Outcome;
 use serde_json::json;
@@ -31,6 +31,18 @@ fn every_tool_answers() {
     fs::write(host.directory().join("p.gif"), b"GIF89a\x01\0\x01\0").expect("written");
     let image = host.run("read", json!({"file_path": "p.gif"}));
     assert!(matches!(image.content.as_slice(), [ContentBlock::Image { .. }]), "{image:?}");
+}
+
+#[test]
+fn a_process_for_functions_waits_while_the_model_thinks() {
+    let mut host = Host::start();
+    host.tools = vec!["read".into()];
+    host.begin(&[]);
+    assert!(matches!(host.batch().commands.as_slice(), [Command::CallModel { .. }]));
+    let waiting = first_child(&host);
+    fs::write(host.directory().join("f"), "content").expect("written");
+    assert_eq!(text(&host.run("read", json!({"file_path": "f"}))), "content");
+    assert_eq!(first_child(&host), waiting, "the call ran in another process");
 }
 
 #[test]

@@ -36,6 +36,10 @@ use worker::{Function, Worker};
 /// What the model reads about a call that was stopped.
 pub const INTERRUPTED: &str = "Tool execution was interrupted before completion. Please retry.";
 
+/// How long nothing has to happen before the tools get ready. The host takes up the question just asked in this time: a
+/// fork of the cell would keep it from the processor.
+const QUIET: Duration = Duration::from_millis(1);
+
 /// All calls that run. Nothing here waits: [`Tools::advance`] goes as far as it can, and the event loop polls.
 #[derive(Debug)]
 pub struct Tools {
@@ -116,6 +120,7 @@ impl Tools {
 
     /// A runner that has taken the order: the one that waits, or a new one. `None`: neither can be had.
     fn runner(&mut self, order: &[u8]) -> Option<Runner> {
+        self.wants_runner = false;
         let waiting = self.idle.take().filter(|runner| runner.order(order));
         waiting.or_else(|| Runner::start(&self.user).ok().filter(|runner| runner.order(order)))
     }
@@ -124,6 +129,11 @@ impl Tools {
     pub fn expect(&mut self, names: &[String]) {
         let has_function = names.iter().filter_map(|name| Builtin::parse(name)).any(|b| function_of(b).is_some());
         self.wants_runner = has_function && self.idle.is_none() && self.workers.is_empty();
+    }
+
+    /// When to call `get_ready`, if nothing happens until then.
+    pub fn gets_ready_at(&self, now: Instant) -> Option<Instant> {
+        self.wants_runner.then(|| now + QUIET)
     }
 
     /// Gets ready while the model thinks. Where a runner cannot be had, the first call says what is wrong.

@@ -34,6 +34,7 @@ pub struct Host {
     epoch: u64,
     pub limits: CallLimits,
     /// For the turns to come.
+    pub tools: Vec<String>,
     pub variables: Vec<(String, String)>,
 }
 
@@ -103,6 +104,7 @@ impl Host {
             calls: 0,
             epoch: 0,
             limits: CallLimits::default(),
+            tools: vec!["bash".into()],
             variables: Vec::new(),
         }
     }
@@ -176,7 +178,7 @@ impl Host {
     }
 
     pub fn begin_with(&mut self, calls: Vec<Call>) {
-        let config = LoopConfig { tools: vec!["bash".into()], parallel_max: 8, calls_max: 64, output_repairs_max: 2 };
+        let config = LoopConfig { tools: self.tools.clone(), parallel_max: 8, calls_max: 64, output_repairs_max: 2 };
         let resume = Resume {
             limits: TurnLimits::default(),
             started_at: Timestamp(0),
