@@ -116,6 +116,17 @@ async fn a_secret_is_nowhere_but_where_it_must_go() {
     assert_eq!(placeholder.len(), VARIABLE.len(), "{placeholder}");
     assert!(placeholder.bytes().all(|b| b.is_ascii_alphanumeric()) && said.contains(&placeholder), "{said}");
 
+    // Each use of the token is in the audit log: for the list of tools, and for the call.
+    let uses = http.get("/v1/audit?action=credentials.use").await.ok();
+    let uses = uses["data"].as_array().expect("a page").clone();
+    let call = events.iter().find(|e| e["type"] == "agent.mcp_tool_use").expect("a call")["id"].clone();
+    assert_eq!(uses[0]["credential_use"]["calls"], json!([call]), "{uses:?}");
+    assert_eq!(uses[1]["credential_use"]["calls"], json!([]), "{uses:?}");
+    for used in &uses {
+        assert_eq!((&used["actor"]["id"], &used["resource"]), (&json!(session), &made[1]["id"]), "{used}");
+        assert_eq!((&used["result"]["type"], &used["credential_use"]["host"]), (&json!("done"), &json!("127.0.0.1")));
+    }
+
     // Rotated while the session lives: the room goes on with what it has.
     let path =
         format!("/v1/vaults/{}/credentials/{}", vault.as_str().expect("an id"), made[0]["id"].as_str().expect("an id"));
@@ -124,7 +135,7 @@ async fn a_secret_is_nowhere_but_where_it_must_go() {
     let events = http.events(&session).await;
     assert_eq!(token(&events, 1), placeholder);
     let trace = http.get(&format!("/v1/sessions/{session}/trace")).await.ok();
-    for seen in [json!(events), trace, http.get(&path).await.ok()] {
+    for seen in [json!(events), trace, json!(uses), http.get(&path).await.ok()] {
         for secret in [VARIABLE, ROTATED, BEARER] {
             assert!(!seen.to_string().contains(secret));
         }

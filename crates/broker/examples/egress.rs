@@ -13,7 +13,9 @@ use loopd_broker::audit::AuditError;
 use loopd_broker::credentials::CredentialsError;
 use loopd_broker::egress::{Authority, Neighbours, Proxy, Resolver, Rules, SystemResolver, roots_of};
 use loopd_broker::seal::SealError;
-use loopd_broker::{Audit, BoundCredential, Client, Credentials, Egress, Placement, Reports, Sealer, Secret};
+use loopd_broker::{
+    Audit, BoundCredential, Client, Credentials, Egress, Placement, Reports, RunningCalls, Sealer, Secret,
+};
 use loopd_domain::audit::AuditEntry;
 use loopd_domain::environment::Networking;
 use loopd_domain::network::Connection;
@@ -176,6 +178,7 @@ async fn main() -> Result<(), Fault> {
         ports: given.ports,
         mcp_hosts: Vec::new(),
         vaults: Vec::new(),
+        running: RunningCalls::default(),
     });
     let listener = TcpListener::bind(("127.0.0.1", given.port)).await?;
     println!("listening on {}, certificate {}", listener.local_addr()?, authority.file().display());

@@ -21,8 +21,8 @@ pub mod seal;
 pub mod secret;
 pub mod vault;
 
-pub use audit::{Audit, Trail, TrailParts};
-pub use client::Client;
+pub use audit::{Audit, AuditedBearers, Trail, TrailParts};
+pub use client::{Client, RunningCalls};
 pub use credentials::{Bearer, Bearers, BoundCredential, Credentials, CredentialsError, Placement};
 pub use egress::Egress;
 pub use placeholders::{Mask, NoCredentials, Placeholders};

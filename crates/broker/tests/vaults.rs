@@ -2,7 +2,7 @@
 
 use loopd_broker::vault::mcp_url;
 use loopd_broker::vault::{Kms, LocalKms, MasterKey, OpenError, RotateError, VaultError, rotate};
-use loopd_broker::{Bearers, Client, Credentials, Placeholders, Placement, Sealer, Secret, Vaults};
+use loopd_broker::{Bearers, Client, Credentials, Placeholders, Placement, RunningCalls, Sealer, Secret, Vaults};
 use loopd_domain::agent::Metadata;
 use loopd_domain::environment::Networking;
 use loopd_domain::limits::{FORMER_SECRETS_MAX, FORMER_SECRETS_MS, OPENED_VAULT_MS};
@@ -130,6 +130,7 @@ fn client(session: &str, vaults: &[&Vault]) -> Client {
         ports: vec![443],
         mcp_hosts: Vec::new(),
         vaults: vaults.iter().map(|v| v.id.clone()).collect(),
+        running: RunningCalls::default(),
     }
 }
 

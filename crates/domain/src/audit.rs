@@ -1,6 +1,6 @@
 //! Who did what to which resource, and every use of a credential. Append-only; never a secret.
 
-use crate::{ApiKeyId, AuditId, CredentialId, RequestId, SessionId, Timestamp, VaultId, WorkspaceId};
+use crate::{ApiKeyId, AuditId, CallId, CredentialId, RequestId, SessionId, Timestamp, VaultId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 /// An entry as it lies in the log.
@@ -39,7 +39,7 @@ pub enum Actor {
     Development,
     /// Whoever runs the server: the command line on its machine, or a key of its environment.
     Operator,
-    /// A program in the room of this session.
+    /// A program in the room of this session, or the host on the session's behalf.
     Session { id: SessionId },
     /// A caller who showed no key, or none that is known.
     Unknown,
@@ -72,11 +72,14 @@ pub enum AuditResult {
     },
 }
 
-/// A credential was placed, or was kept from being placed, in a request.
+/// A credential was placed, or was kept from being placed, in a request; or was shown to an MCP server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CredentialUse {
     pub vault: VaultId,
     pub credential: CredentialId,
     pub host: String,
     pub port: u16,
+    /// Calls that the session ran at that moment: several when they ran side by side; none when what used it ran on in the background.
+    #[serde(default)]
+    pub calls: Vec<CallId>,
 }

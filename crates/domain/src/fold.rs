@@ -395,6 +395,12 @@ impl SessionFold {
         calls.filter(|c| c.waits_for_client()).map(|c| c.id.clone()).collect()
     }
 
+    /// Calls that the room or the host may be at work on, in the model's order.
+    pub fn running(&self) -> Vec<CallId> {
+        let calls = self.turn.iter().flat_map(|t| &t.calls);
+        calls.filter(|c| c.may_run()).map(|c| c.id.clone()).collect()
+    }
+
     /// The stop reason `requires_action` while the session rests in the middle of a turn.
     pub fn is_waiting(&self) -> bool {
         self.turn.is_some() && self.status == Status::Idle

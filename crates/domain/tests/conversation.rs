@@ -107,6 +107,16 @@ fn an_error_result_says_so() {
 }
 
 #[test]
+fn a_new_shell_is_told_of_before_what_the_user_says_next() {
+    let (mut j, request) = Journal::asking();
+    j.put(said("done"));
+    j.put(answered(&request));
+    j.put(EventBody::RoomRestarted { message: "your shell is a new one".to_owned() });
+    j.put(message("go on"));
+    assert_eq!(transcript(&j)[2], "user: system(your shell is a new one) | go on");
+}
+
+#[test]
 fn a_rejected_output_is_what_the_user_says_next() {
     let (mut j, request) = Journal::asking();
     j.put(said("{"));

@@ -181,6 +181,22 @@ fn confirmations_are_for_calls_that_ask() {
 }
 
 #[test]
+fn what_may_run_is_what_nobody_has_to_allow_any_more() {
+    let (mut j, request) = Journal::asking();
+    let a = j.put(tool("a", Permission::Allow));
+    j.put(custom("b"));
+    j.put(tool("c", Permission::Deny));
+    let [d, e] = ["d", "e"].map(|name| j.put(tool(name, Permission::Ask)));
+    j.put(answered(&request));
+    assert_eq!(j.fold.running(), [a.clone()]);
+    j.put(confirmation(&d, Verdict::Allow));
+    j.put(confirmation(&e, Verdict::Deny));
+    assert_eq!(j.fold.running(), [a.clone(), d.clone()]);
+    j.put(result(&a, "first"));
+    assert_eq!(j.fold.running(), [d]);
+}
+
+#[test]
 fn what_will_be_refused_does_not_wait() {
     let (mut j, request) = Journal::asking();
     let mut malformed = intent("a", RunsIn::Client);

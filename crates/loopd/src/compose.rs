@@ -11,7 +11,7 @@ use crate::way_out;
 use anyhow::{Context, Result};
 use loopd_broker::egress::Authority;
 use loopd_broker::vault::{KeySource, wanted_keys};
-use loopd_broker::{Trail, TrailParts, Vaults};
+use loopd_broker::{AuditedBearers, Trail, TrailParts, Vaults};
 use loopd_domain::environment::{Isolation, Ports};
 use loopd_domain::{Clock, IdSource};
 use loopd_host_tools::RemoteTools;
@@ -80,7 +80,7 @@ impl House {
             egress: Arc::new(egress),
             connections,
             placeholders: vaults.clone(),
-            bearers: vaults.clone(),
+            bearers: Arc::new(AuditedBearers::new(vaults.clone(), audit.clone(), clock.clone())),
             clock: clock.clone(),
             ids: ids.clone(),
             data: data.path().to_owned(),

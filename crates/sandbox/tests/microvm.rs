@@ -19,7 +19,7 @@ use loopd_sandbox::{CheckVerdict, RoomExit, RoomSpec};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashSet;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use support::Ground;
@@ -50,11 +50,19 @@ async fn the_probe_tries_everything() {
     assert_eq!(left, 0, "the probe leaves nothing behind");
 }
 
-/// Copies of one machine's memory, of which each has the same state of its generators.
+/// Copies of one machine's memory, of which each has the same state of its generators. The last word is what a TLS client
+/// says of itself first: its random, without the rest of its greeting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_two_copies_draw_the_same_and_each_knows_the_time() {
-    const DRAWS: &str = "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \\n'; echo; cat /proc/sys/kernel/random/uuid; \
-         openssl rand -hex 16; python3 -c 'import os, uuid; print(os.getrandom(16).hex(), uuid.uuid4())'; date +%s.%N";
+    const DRAWS: &str = r#"head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo; cat /proc/sys/kernel/random/uuid
+        cat /proc/sys/kernel/random/boot_id; openssl rand -hex 16
+        python3 -c 'import os, uuid; print(os.getrandom(16).hex(), uuid.uuid4())'
+        python3 -c 'import ssl
+heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+client = ssl.create_default_context().wrap_bio(heard, said, server_hostname="tls.test")
+try: client.do_handshake()
+except ssl.SSLWantReadError: print(said.read()[11:43].hex())'
+        date +%s.%N"#;
     let Some(ground) = Ground::with_test_cell() else { return };
     let subject = ground.subject();
     let copies = std::env::var(COPIES_NAMED).ok().map_or(COPIES, |text| text.parse().unwrap());
@@ -62,6 +70,7 @@ async fn no_two_copies_draw_the_same_and_each_knows_the_time() {
     for _ in 0..copies {
         let spec = subject.spec();
         let mut room = subject.enter(&spec).await;
+        assert!(is_copy(&mut room), "it was booted");
         let before = now();
         let drawn = room.tool(DRAWS).await;
         let after = now();
@@ -69,12 +78,72 @@ async fn no_two_copies_draw_the_same_and_each_knows_the_time() {
         let mut words: Vec<&str> = drawn.text.split_whitespace().collect();
         let told: f64 = words.pop().unwrap().parse().unwrap();
         assert!(before - 1.0 < told && told < after + 1.0, "{before} {told} {after}");
-        assert_eq!(words.len(), 5, "{words:?}");
+        assert_eq!(words.len(), 7, "{words:?}");
         for word in words {
             assert!(word.len() >= 32 && seen.insert(word.to_owned()), "`{word}` was drawn twice");
         }
         room.leave().await;
         subject.sandbox().remove(&spec).await.unwrap();
+    }
+}
+
+/// Its VMM was told to take over a frozen machine's state instead of booting.
+fn is_copy(room: &mut Visitor) -> bool {
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", room.room().guard.pid().unwrap())).unwrap();
+    arguments.split(|byte| *byte == 0).any(|argument| argument == b"-incoming")
+}
+
+/// A template of which no machine comes up any more is found out, and gone; the session gets a machine that was booted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_copy_does_not_come_up_a_machine_is_booted() {
+    let Some(ground) = Ground::with_own_templates() else { return };
+    let subject = ground.subject();
+    let mut room = subject.enter(&subject.spec()).await;
+    assert!(is_copy(&mut room));
+    drop(room);
+    let templates =
+        || std::fs::read_dir(ground.data().join("guest/templates")).unwrap().map(|entry| entry.unwrap().path());
+    let [template] = templates().collect::<Vec<_>>().try_into().unwrap();
+    let state = template.join("state");
+    let half = std::fs::metadata(&state).unwrap().len() / 2;
+    std::fs::OpenOptions::new().write(true).open(&state).unwrap().set_len(half).unwrap();
+    let mut room = subject.enter(&subject.spec()).await;
+    assert!(!is_copy(&mut room), "half a state is none");
+    assert_eq!(room.tool("echo $((6 * 7))").await.text, "42\n");
+    assert_eq!(templates().count(), 0);
+    // The next one makes a new one.
+    assert!(is_copy(&mut subject.enter(&subject.spec()).await));
+}
+
+/// The VMM of a living room is a stranger on its host: no user of the host's, no rights, no network, and no file but its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_living_machine_is_confined() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let mut room = subject.enter(&subject.spec()).await;
+    let machine = PathBuf::from(format!("/proc/{}", room.room().guard.pid().unwrap()));
+    let status = std::fs::read_to_string(machine.join("status")).unwrap();
+    let fact = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.unwrap_or_else(|| panic!("no `{name}` in {status}")).split_whitespace().next().unwrap()
+    };
+    if rustix::process::geteuid().is_root() {
+        assert_ne!(fact("Uid"), "0");
+    }
+    assert_eq!(u64::from_str_radix(fact("CapEff"), 16), Ok(0));
+    assert_eq!((fact("NoNewPrivs"), fact("Seccomp")), ("1", "2"));
+    assert!(fact("Seccomp_filters").parse::<u32>().unwrap() >= 2, "its own filter and ours: {status}");
+    for kind in ["mnt", "pid", "net", "ipc", "uts"] {
+        let of = |process: &Path| std::fs::read_link(process.join("ns").join(kind)).unwrap();
+        assert_ne!(of(&machine), of(Path::new("/proc/self")), "{kind}");
+    }
+    assert_eq!(std::fs::read_to_string(machine.join("net/dev")).unwrap().lines().count(), 3, "only `lo`");
+    for descriptor in std::fs::read_dir(machine.join("fd")).unwrap() {
+        let open = std::fs::read_link(descriptor.unwrap().path()).unwrap();
+        let name = open.to_string_lossy();
+        let is_no_file = ["socket:", "pipe:", "anon_inode:", "/memfd:"].iter().any(|kind| name.starts_with(kind));
+        let is_its_own = open.starts_with(ground.data()) || open.starts_with(Ground::cache());
+        assert!(is_no_file || is_its_own || name == "/dev/null" || name == "/dev/kvm", "{name}");
     }
 }
 
@@ -311,6 +380,11 @@ async fn a_guest_that_dies_by_itself_costs_its_own_machine_and_says_what_it_died
     let subject = ground.subject();
     let mut neighbour = subject.enter(&subject.spec()).await;
     let mut spec = subject.spec();
+    let of_session = |spec: &RoomSpec| spec.session.as_str().to_lowercase().replace('_', "-");
+    let mut room = subject.enter(&spec).await;
+    let told = room.tool("echo facts > next && mv next doom; until cat facts 2>/dev/null; do sleep 0.05; done").await;
+    assert_eq!(told.text, format!("{}\nlo", of_session(&spec)), "the guest's name, and no network card");
+    room.leave().await;
     let ways = [("panic", "Kernel panic"), ("off", "switched it off"), ("restart", "restarted it")];
     for (deaths, (word, told)) in ways.into_iter().enumerate() {
         let mut room = subject.enter(&spec).await;

@@ -8,7 +8,7 @@ use crate::link::Link;
 use crate::requests::Parts;
 use async_trait::async_trait;
 use loopd_agent_loop::{Call, LoopConfig, Resume};
-use loopd_broker::{Client, Egress};
+use loopd_broker::{Client, Egress, RunningCalls};
 use loopd_domain::agent::Builtin;
 use loopd_domain::content::ContentBlock;
 use loopd_domain::environment::{EnvironmentConfig, Networking, Ports, RoomLimits, size};
@@ -269,6 +269,7 @@ fn client(spec: &RoomSpec, config: &EnvironmentConfig) -> Client {
         ports: config.ports.0.clone(),
         mcp_hosts: Vec::new(),
         vaults: Vec::new(),
+        running: RunningCalls::default(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::census::{Census, Presence};
 use crate::connections::Inbox;
 use crate::hub::{Announcer, Channel};
 use futures_util::FutureExt;
+use loopd_broker::RunningCalls;
 use loopd_domain::agent::{ResolvedTool, Tool, ToolSpec};
 use loopd_domain::chain::{Entry, Hash};
 use loopd_domain::conversation::{Block, Conversation};
@@ -57,6 +58,8 @@ pub struct Ledger {
     announcer: Option<Announcer>,
     /// What the next draft tells of as well.
     pub connections: Arc<Inbox>,
+    /// What the fold says that runs, for who uses credentials on the session's behalf.
+    pub running: RunningCalls,
 }
 
 impl Ledger {
@@ -85,7 +88,9 @@ impl Ledger {
             presence: None,
             announcer: None,
             connections: Arc::default(),
+            running: RunningCalls::default(),
         };
+        ledger.running.set(ledger.session.fold.running());
         ledger.resolve_tools();
         ledger
     }
@@ -124,6 +129,7 @@ impl Ledger {
         }
         (self.waiting, self.arguments) = Default::default();
         self.conversation = Conversation::default();
+        self.running.set(fold.running());
         self.session.fold = fold;
         events.iter().for_each(|e| self.remember(e));
         Ok(())
@@ -312,6 +318,7 @@ impl Ledger {
 
     /// Takes over what is written, or is about to be, as `create` does.
     pub fn adopt(&mut self, fold: SessionFold, last_hash: Hash, events: &[Event]) {
+        self.running.set(fold.running());
         self.session.fold = fold;
         self.last_hash = last_hash;
         events.iter().for_each(|e| self.remember(e));

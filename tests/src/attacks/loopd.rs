@@ -6,6 +6,7 @@ use crate::http::{fenced, text};
 use crate::server::Options;
 use crate::{Http, Server};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -81,7 +82,7 @@ impl Ground {
             (verdict, _) => verdict,
         };
         self.http.delete(&format!("/v1/sessions/{session}")).await.ok();
-        match (verdict, self.left_behind(&attack.directory(&session)).await) {
+        match (verdict, self.left_behind(&attack.directory(&session), &session).await) {
             (Verdict::Held(_), Some(pid)) => Verdict::Through(format!("process {pid} outlives its session")),
             (verdict, _) => verdict,
         }
@@ -164,10 +165,10 @@ impl Ground {
     }
 
     /// A process of the attack that lives although its session was deleted.
-    async fn left_behind(&self, mark: &str) -> Option<u32> {
+    async fn left_behind(&self, mark: &str, session: &str) -> Option<u32> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            let found = processes_of(mark, &self.server);
+            let found = processes_of(mark, session, &self.server);
             if found.is_none() || Instant::now() > deadline {
                 return found;
             }
@@ -183,12 +184,16 @@ impl Ground {
     }
 }
 
-/// Programs of rooms work in `/workspace`; only this suite's have the attack's directory there.
-fn processes_of(mark: &str, server: &Server) -> Option<u32> {
+/// Programs of rooms work in `/workspace`; only this suite's have the attack's directory there. Those of a machine are not seen
+/// from here: it is the machine that holds its session's disk.
+fn processes_of(mark: &str, session: &str, server: &Server) -> Option<u32> {
+    let names = |link: &Path, what: &str| std::fs::read_link(link).unwrap_or_default().to_string_lossy().contains(what);
     let entries = std::fs::read_dir("/proc").expect("it can be listed");
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
-        let directory = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-        *pid != server.pid() && directory.to_string_lossy().contains(mark)
+        let process = Path::new("/proc").join(pid.to_string());
+        let open = || std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        let is_its = || names(&process.join("cwd"), mark) || open().any(|open| names(&open.path(), session));
+        *pid != server.pid() && is_its()
     })
 }
 

@@ -4,9 +4,10 @@ use super::proxy::Parts;
 use super::refusal::Stop;
 use super::replace::Bound;
 use super::visit::Notes;
+use crate::audit::Use;
 use crate::client::Client;
 use crate::credentials::BoundCredential;
-use loopd_domain::audit::{Actor, AuditEntry, AuditResult, CredentialUse};
+use loopd_domain::audit::{AuditEntry, AuditResult};
 use loopd_policy::network::Host;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -73,19 +74,8 @@ impl Passage {
     }
 
     fn entry(&self, credential: &BoundCredential, result: AuditResult) -> AuditEntry {
-        AuditEntry {
-            at: self.parts.clock.now(),
-            workspace: self.client.workspace.clone(),
-            actor: Actor::Session { id: self.client.session.clone() },
-            action: "credentials.use".to_owned(),
-            resource: credential.credential.to_string(),
-            result,
-            credential_use: Some(CredentialUse {
-                vault: credential.vault.clone(),
-                credential: credential.credential.clone(),
-                host: self.host.to_string(),
-                port: self.port,
-            }),
-        }
+        let host = self.host.to_string();
+        let of = Use { vault: &credential.vault, credential: &credential.credential, host: &host, port: self.port };
+        of.entry(&self.client, self.parts.clock.now(), result)
     }
 }

@@ -5,6 +5,7 @@ use crate::world::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use loopd_broker::credentials::Placement;
+use loopd_domain::CallId;
 use loopd_domain::audit::{Actor, AuditResult};
 use loopd_domain::network::ConnectionOutcome;
 
@@ -18,6 +19,8 @@ async fn api(world: &mut World) -> std::sync::Arc<Server> {
 async fn the_secret_is_placed_and_does_not_come_back() {
     let mut world = World::new();
     let server = api(&mut world).await;
+    let call = CallId::parse("call", "sevt_1").expect("an id");
+    world.client.running.set(vec![call.clone()]);
     let mut sender = world.line().https("api.test", server.port()).await;
     let basic = STANDARD.encode(format!("git:{PLACEHOLDER}"));
     let told = sender
@@ -63,6 +66,7 @@ async fn the_secret_is_placed_and_does_not_come_back() {
         entry.action == "credentials.use"
             && entry.actor == Actor::Session { id: world.client.session.clone() }
             && (used.host.as_str(), used.port) == ("api.test", server.port())
+            && used.calls == [call.clone()]
     }));
     assert!(!format!("{entries:?}").contains(SECRET));
 }

@@ -97,6 +97,13 @@ impl OpenCall {
         digest.is_none_or(|digest| self.arguments_digest.is_empty() || digest == self.arguments_digest)
     }
 
+    /// It has no result, and nothing is in the way of its being run by the room or the host.
+    pub fn may_run(&self) -> bool {
+        let is_ours = matches!(self.runs_in, RunsIn::Room | RunsIn::Host);
+        let is_refused = self.permission == Permission::Deny || self.verdict == Some(Verdict::Deny);
+        is_ours && !self.settled && self.malformed.is_none() && !is_refused && !self.waits_for_client()
+    }
+
     /// Nothing can happen to it until the client acts. What will be refused anyway does not wait.
     pub fn waits_for_client(&self) -> bool {
         if self.settled || self.malformed.is_some() || self.runs_in == RunsIn::Nowhere {

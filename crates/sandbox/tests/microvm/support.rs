@@ -41,9 +41,8 @@ impl Ground {
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
-        std::fs::create_dir_all(&cache).unwrap();
-        symlink(cache, directory.path().join("guest")).unwrap();
+        std::fs::create_dir_all(Self::cache()).unwrap();
+        symlink(Self::cache(), directory.path().join("guest")).unwrap();
         let ground = Ground { directory, jail, cell };
         let kernel = match std::env::var_os(KERNEL) {
             Some(kernel) => KernelSource::File { kernel: PathBuf::from(kernel), modules: None },
@@ -67,6 +66,23 @@ impl Ground {
             program(env!("CARGO_BIN_EXE_loopd-test-jail")),
             program(env!("CARGO_BIN_EXE_loopd-test-cell")),
         )
+    }
+
+    /// With templates that no other test uses.
+    pub fn with_own_templates() -> Option<Self> {
+        let ground = Self::with_test_cell()?;
+        let guest = ground.data().join("guest");
+        std::fs::remove_file(&guest).unwrap();
+        std::fs::create_dir_all(guest.join("templates")).unwrap();
+        for part in std::fs::read_dir(Self::cache()).unwrap().flatten().filter(|part| part.file_name() != "templates") {
+            symlink(part.path(), guest.join(part.file_name())).unwrap();
+        }
+        Some(ground)
+    }
+
+    /// What is built of a guest, for all tests.
+    pub fn cache() -> PathBuf {
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest")
     }
 
     pub fn data(&self) -> &Path {

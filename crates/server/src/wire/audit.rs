@@ -25,7 +25,7 @@ pub struct AuditEntry {
     #[schema(value_type = Object)]
     pub result: AuditResult,
     pub request_id: Option<String>,
-    /// Of `credentials.use`: `{vault, credential, host, port}`.
+    /// Of `credentials.use`: `{vault, credential, host, port, calls}`.
     #[schema(value_type = Option<Object>)]
     pub credential_use: Option<CredentialUse>,
 }

@@ -3,16 +3,18 @@
 
 use super::room::RoomState;
 use super::{Driver, Halt, session_error};
+use crate::ledger::Ledger;
 use crate::masking::Masking;
 use crate::outlet::{Attendant, Serving};
 use loopd_broker::Client;
 use loopd_domain::environment::Networking;
 use loopd_domain::event::RetryStatus;
-use loopd_domain::session::{Session, Status};
+use loopd_domain::session::Status;
 use loopd_domain::variable;
 
 /// As whom a session is known to egress and vaults.
-pub(super) fn client_of(session: &Session) -> Client {
+pub(super) fn client_of(ledger: &Ledger) -> Client {
+    let session = &ledger.session;
     let servers = session.agent.spec.mcp_servers.iter();
     let host = |url: &str| url::Url::parse(url).ok()?.host_str().map(str::to_owned);
     Client {
@@ -23,13 +25,14 @@ pub(super) fn client_of(session: &Session) -> Client {
         ports: session.room.ports.0.clone(),
         mcp_hosts: servers.filter_map(|server| host(&server.url)).collect(),
         vaults: session.vaults.clone(),
+        running: ledger.running.clone(),
     }
 }
 
 impl Driver {
     /// The agent's servers may be others now.
     pub(super) fn renew_client(&mut self) {
-        let client = client_of(&self.ledger.session);
+        let client = client_of(&self.ledger);
         self.client.send_if_modified(|known| {
             let is_other = **known != client;
             *known = client.into();

@@ -211,7 +211,7 @@ enum Wake {
 impl Driver {
     pub fn new(parts: Arc<Parts>, mut ledger: Ledger, channel: Arc<Channel>, mailbox: mpsc::Receiver<Mail>) -> Self {
         ledger.connections = parts.connections.inbox(&ledger.session.id);
-        let client = watch::Sender::new(Arc::new(broker::client_of(&ledger.session)));
+        let client = watch::Sender::new(Arc::new(broker::client_of(&ledger)));
         let tokens = SessionTokens { bearers: parts.bearers.clone(), client: client.subscribe() };
         Driver {
             client,

@@ -4,7 +4,7 @@ use super::Backend;
 use super::sample::{Ids, at, other_workspace, workspace};
 use crate::{AuditFilter, Store, TimeRange};
 use loopd_domain::audit::{Actor, AuditEntry, AuditRecord, AuditResult, CredentialUse};
-use loopd_domain::{ApiKeyId, AuditId, CredentialId, RequestId, Timestamp, VaultId};
+use loopd_domain::{ApiKeyId, AuditId, CredentialId, EventId, RequestId, Timestamp, VaultId};
 use std::sync::Arc;
 
 fn record(time: Timestamp, actor: Actor, action: &str, resource: &str) -> AuditRecord {
@@ -13,6 +13,7 @@ fn record(time: Timestamp, actor: Actor, action: &str, resource: &str) -> AuditR
         credential: CredentialId::generate(&Ids),
         host: "api.example.com".to_owned(),
         port: 443,
+        calls: vec![EventId::generate(&Ids), EventId::generate(&Ids)],
     };
     let entry = AuditEntry {
         at: time,

@@ -10,7 +10,7 @@ pub use server::{Authorities, Server};
 
 use loopd_broker::credentials::{BoundCredential, Placement};
 use loopd_broker::egress::{Authority, Neighbours, Proxy, Rules};
-use loopd_broker::{Client, Egress, Sealer, Secret};
+use loopd_broker::{Client, Egress, RunningCalls, Sealer, Secret};
 use loopd_domain::environment::Networking;
 use loopd_domain::{Clock, CredentialId, Epoch, SessionId, Timestamp, VaultId, WorkspaceId};
 use loopd_policy::network::Exception;
@@ -92,6 +92,7 @@ impl World {
             ports: vec![80, 443],
             mcp_hosts: Vec::new(),
             vaults: Vec::new(),
+            running: RunningCalls::default(),
         };
         World { proxy, vault, book, reported, names, authority, authorities, client, place }
     }
