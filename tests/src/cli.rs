@@ -2,9 +2,10 @@
 
 use crate::server::clean;
 use crate::{PATIENCE, binary};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -73,7 +74,8 @@ pub struct Live {
 
 impl Live {
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("loopd starts");
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        let mut child = command.spawn().expect("loopd starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         Live { child, out }
     }
@@ -91,9 +93,9 @@ impl Live {
         }
     }
 
-    /// Ctrl-C.
+    /// Ctrl-C, as a terminal means it: for the command and all that it started in its process group.
     pub fn interrupt(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
+        kill_process_group(Pid::from_child(&self.child), Signal::INT).expect("it runs");
     }
 
     pub fn code(mut self) -> Option<i32> {

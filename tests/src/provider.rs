@@ -111,6 +111,7 @@ pub struct Provider {
     url: String,
     requests: Arc<AtomicUsize>,
     arrivals: Arc<Mutex<Vec<Instant>>>,
+    heard: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -122,22 +123,29 @@ impl Provider {
         let requests = Arc::new(AtomicUsize::new(0));
         let (count, reply) = (requests.clone(), Arc::new(reply));
         let arrivals: Arc<Mutex<Vec<Instant>>> = Arc::default();
-        let times = arrivals.clone();
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (times, words) = (arrivals.clone(), heard.clone());
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (count, reply, times) = (count.clone(), reply.clone(), times.clone());
-                let answer = move || {
+                let (count, reply, times, words) = (count.clone(), reply.clone(), times.clone(), words.clone());
+                let answer = move |request: String| {
                     times.lock().expect("nobody panics with it").push(Instant::now());
+                    words.lock().expect("nobody panics with it").push(request);
                     reply(count.fetch_add(1, Ordering::SeqCst))
                 };
                 tokio::spawn(async move { serve(stream, answer).await });
             }
         });
-        Provider { url, requests, arrivals, task }
+        Provider { url, requests, arrivals, heard, task }
     }
 
     pub async fn always(reply: Reply) -> Self {
         Self::start(move |_| reply.clone()).await
+    }
+
+    /// The base URL of the OpenAI wire.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// A model reference of the OpenAI wire that leads here.
@@ -148,6 +156,11 @@ impl Provider {
     /// When each request came.
     pub fn arrivals(&self) -> Vec<Instant> {
         self.arrivals.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Each request as it came, head and body.
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().expect("nobody panics with it").clone()
     }
 
     /// Returns when so many requests have come.
@@ -171,11 +184,9 @@ impl Drop for Provider {
 }
 
 /// One request, one reply. Whatever the caller does with its end is its own business.
-async fn serve(mut stream: TcpStream, reply: impl FnOnce() -> Reply) {
-    if read_request(&mut stream).await.is_none() {
-        return;
-    }
-    let reply = reply();
+async fn serve(mut stream: TcpStream, reply: impl FnOnce(String) -> Reply) {
+    let Some(request) = read_request(&mut stream).await else { return };
+    let reply = reply(request);
     sleep(reply.delay).await;
     if stream.write_all(&reply.bytes).await.is_err() {
         return;
@@ -193,7 +204,7 @@ async fn serve(mut stream: TcpStream, reply: impl FnOnce() -> Reply) {
 }
 
 /// Reads head and body; `None` when the caller hung up.
-async fn read_request(stream: &mut TcpStream) -> Option<()> {
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
@@ -203,7 +214,7 @@ async fn read_request(stream: &mut TcpStream) -> Option<()> {
         let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
         let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         if bytes.len() >= head + 4 + length.unwrap_or(0) {
-            return Some(());
+            return Some(String::from_utf8_lossy(&bytes).into_owned());
         }
     }
 }

@@ -4,9 +4,10 @@ use loopd_tests::http::text;
 use loopd_tests::provider::{Provider, Reply, Then};
 use loopd_tests::script::{calls, fails, invocation, runs, says};
 use loopd_tests::server::Options;
-use loopd_tests::{Http, Server};
+use loopd_tests::{Http, PATIENCE, Server};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 const INVALID: &str = "invalid_request_error";
 
@@ -95,31 +96,43 @@ async fn bodies_that_are_too_large() {
     goes_on(&http).await;
 }
 
+/// A refusal that names what is not there.
+#[track_caller]
+fn absent(answer: &loopd_tests::http::Answer, id: &str) {
+    let message = answer.refused(404, "not_found_error");
+    assert!(message.contains(&format!("`{id}`")), "`{id}` is not in: {message}");
+}
+
 #[tokio::test]
 async fn ids_of_nothing() {
+    const SESSION: &str = "sesn_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    const AGENT: &str = "agent_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    const ENVIRONMENT: &str = "env_01ARZ3NDEKTSV4RRFFQ69G5FAV";
     let server = Server::start();
     let http = server.http();
-    let gone = [
-        "/v1/sessions/sesn_01ARZ3NDEKTSV4RRFFQ69G5FAV",
-        "/v1/sessions/sesn_01ARZ3NDEKTSV4RRFFQ69G5FAV/events",
-        "/v1/sessions/sesn_01ARZ3NDEKTSV4RRFFQ69G5FAV/events/stream",
-        "/v1/sessions/sesn_01ARZ3NDEKTSV4RRFFQ69G5FAV/trace",
-        "/v1/agents/agent_01ARZ3NDEKTSV4RRFFQ69G5FAV",
-        "/v1/environments/env_01ARZ3NDEKTSV4RRFFQ69G5FAV",
-        "/v1/sessions/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
-        "/v1/models/nobody",
-        "/v1/nothing",
-    ];
-    for path in gone {
-        http.get(path).await.refused(404, "not_found_error");
+    for below in ["", "/events", "/events/stream", "/trace"] {
+        absent(&http.get(&format!("/v1/sessions/{SESSION}{below}")).await, SESSION);
     }
-    let body = json!({"session": "sesn_01ARZ3NDEKTSV4RRFFQ69G5FAV", "input": "hi"});
-    http.post("/v1/invoke", body).await.refused(404, "not_found_error");
-    let body = json!({"agent": "agent_01ARZ3NDEKTSV4RRFFQ69G5FAV", "input": "hi"});
-    let answer = http.post("/v1/invoke", body).await;
-    assert!(matches!(answer.status, 400 | 404), "{}", answer.text);
+    let gone = [
+        ("/v1/sessions/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "../../etc/passwd"),
+        ("/v1/models/nobody", "nobody"),
+        ("/v1/nothing", "GET /v1/nothing"),
+    ];
+    for (path, id) in gone {
+        absent(&http.get(path).await, id);
+    }
+    absent(&http.get(&format!("/v1/agents/{AGENT}")).await, AGENT);
+    absent(&http.get(&format!("/v1/environments/{ENVIRONMENT}")).await, ENVIRONMENT);
+    let bodies = [
+        (json!({"session": SESSION, "input": "hi"}), SESSION),
+        (json!({"agent": AGENT, "input": "hi"}), AGENT),
+        (json!({"model": "builtin/shell", "environment": ENVIRONMENT, "input": "hi"}), ENVIRONMENT),
+    ];
+    for (body, id) in bodies {
+        absent(&http.post("/v1/invoke", body).await, id);
+    }
     let answer = http.send(Method::PUT, "/v1/agents", &[], Some(b"{}".to_vec())).await;
-    assert_eq!(answer.status, 405, "{}", answer.text);
+    assert!(answer.refused(405, INVALID).contains("`/v1/agents`"), "{}", answer.text);
     goes_on(&http).await;
 }
 
@@ -158,29 +171,39 @@ async fn events_that_do_not_fit_the_session() {
     goes_on(&http).await;
 }
 
-/// What becomes of a turn whose provider always answers so.
-async fn turn_with(http: &Http, provider: &Provider) -> (Value, String) {
+/// What becomes of a turn whose provider answers so, and what its errors say, oldest first.
+async fn turn_with(http: &Http, provider: &Provider) -> (Value, Vec<String>) {
     let body = json!({"model": provider.model(), "input": "hi", "limits": {"seconds": 50}});
     let answer = http.invoke(body).await;
     let events = http.events(answer["session_id"].as_str().expect("a session")).await;
-    let error = events.iter().rfind(|e| e["type"] == "session.error").map(|e| e["error"]["message"].to_string());
-    (answer, error.unwrap_or_default())
+    let errors = events.iter().filter(|event| event["type"] == "session.error");
+    let told = errors.map(|event| event["error"]["message"].as_str().expect("a message").to_owned()).collect();
+    (answer, told)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn providers_that_refuse() {
     let server = Server::start();
     let http = server.http();
-    let cases = [(401, "key", 1), (404, "m", 1), (429, "", 2), (500, "", 2), (529, "", 2)];
-    for (status, needle, at_least) in cases {
+    let cases = [
+        (401, "no key was sent: set the provider's key", 1),
+        (404, "check the model's name and the base URL", 1),
+        (429, "ask less often", 2),
+        (500, "the provider, or a proxy before it, failed: try again later", 2),
+        (529, "the provider is busy: try again later, or with another model", 2),
+    ];
+    for (status, remedy, at_least) in cases {
         let provider = Provider::always(Reply::error(status, "said the provider")).await;
-        let (answer, error) = turn_with(&http, &provider).await;
+        let (answer, told) = turn_with(&http, &provider).await;
         assert_eq!(answer["stop_reason"]["type"], "retries_exhausted", "{status}: {answer}");
-        assert!(error.contains(&status.to_string()) || error.contains("said the provider"), "{status}: {error}");
-        assert!(error.contains(needle), "{status}: {error}");
         let asked = provider.requests();
         assert!((at_least..=8).contains(&asked), "{status}: asked {asked} times");
-        assert_eq!(answer["error"]["message"].as_str().map(str::is_empty), Some(false), "{answer}");
+        assert_eq!(told.len(), asked, "{status}: each failure is told: {told:?}");
+        for message in &told {
+            assert!(message.contains(&format!("answered {status}: said the provider; ")), "{message}");
+            assert!(message.contains(remedy), "{status}: `{remedy}` is not in: {message}");
+        }
+        assert_eq!(answer["error"]["message"].as_str(), told.last().map(String::as_str), "{answer}");
     }
     goes_on(&http).await;
 }
@@ -197,28 +220,37 @@ async fn a_provider_that_recovers() {
     assert_eq!(retrying, 2, "each retry is seen");
 }
 
+/// The first thing that is told of a provider whose first answer this is.
+async fn told_first(http: &Http, what: &str, reply: Reply) -> String {
+    // Every second attempt is told so at once, to spare the waits between them.
+    let provider = Provider::start(move |n| if n == 0 { reply.clone() } else { Reply::error(401, "enough") }).await;
+    let (answer, told) = turn_with(http, &provider).await;
+    assert_eq!(answer["stop_reason"]["type"], "retries_exhausted", "{what}: {answer}");
+    assert!(provider.requests() >= 2, "{what} is tried again");
+    told.into_iter().next().unwrap_or_else(|| panic!("{what}: no error"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn providers_that_talk_nonsense() {
     let server = Server::with(Options::default().config("[models]\nsilence_seconds = 1\n"));
     let http = server.http();
     let half = [Reply::piece("half an ans")];
+    let page = Reply::status(200, "text/html", "<html><h1>Welcome to nginx</h1></html>");
+    let gateway = Reply::status(502, "text/html", "<html>Bad Gateway</html>");
     let cases = [
-        ("HTML", Reply::status(200, "text/html", "<html><h1>Welcome to nginx</h1></html>")),
-        ("an HTML error", Reply::status(502, "text/html", "<html>Bad Gateway</html>")),
-        ("half a stream", Reply::stream(&half, Then::Close)),
-        ("a stream that stops", Reply::stream(&half, Then::Hang)),
-        ("nothing at all", Reply::nothing(Then::Close)),
-        ("silence", Reply::nothing(Then::Hang)),
+        ("HTML", page, ["answered 200 with HTML: `<html><h1>Welcome to nginx", "check the base URL"]),
+        ("an HTML error", gateway, ["answered 502: HTML instead of JSON: `<html>Bad", "a proxy before it, failed"]),
+        ("half a stream", Reply::stream(&half, Then::Close), ["closed in the middle of the answer", "any proxy on"]),
+        ("a stream that stops", Reply::stream(&half, Then::Hang), ["sent nothing for 1000 ms", "silence_seconds"]),
+        ("nothing at all", Reply::nothing(Then::Close), ["lost the connection", "check the provider"]),
+        ("no byte", Reply::status(200, "text/event-stream", ""), ["closed without a byte", "check the base URL"]),
+        ("silence", Reply::nothing(Then::Hang), ["sent nothing for 1000 ms", "silence_seconds"]),
     ];
-    for (what, reply) in cases {
-        // Every second attempt is told so at once, to spare the waits between them.
-        let provider = Provider::start(move |n| if n == 0 { reply.clone() } else { Reply::error(401, "enough") }).await;
-        let (answer, _) = turn_with(&http, &provider).await;
-        assert_eq!(answer["stop_reason"]["type"], "retries_exhausted", "{what}: {answer}");
-        assert!(provider.requests() >= 2, "{what} is tried again");
-        let events = http.events(answer["session_id"].as_str().expect("a session")).await;
-        let first = events.iter().find(|e| e["type"] == "session.error").unwrap_or_else(|| panic!("{what}: no error"));
-        assert!(!first["error"]["message"].as_str().expect("a message").is_empty(), "{what}");
+    for (what, reply, needles) in cases {
+        let told = told_first(&http, what, reply).await;
+        for needle in needles {
+            assert!(told.contains(needle), "{what}: `{needle}` is not in: {told}");
+        }
     }
     goes_on(&http).await;
 }
@@ -227,11 +259,45 @@ async fn providers_that_talk_nonsense() {
 async fn an_answer_without_end() {
     let server = Server::start();
     let http = server.http();
-    let endless = Reply::stream(&[Reply::piece("and")], Then::Forever);
-    let provider = Provider::start(move |n| if n == 0 { endless.clone() } else { Reply::error(401, "enough") }).await;
-    let (answer, _) = turn_with(&http, &provider).await;
-    assert_eq!(answer["stop_reason"]["type"], "retries_exhausted", "{answer}");
+    let told = told_first(&http, "no end", Reply::stream(&[Reply::piece("and")], Then::Forever)).await;
+    let needles = ["longer than 16777216 bytes; it was cut off", "does not keep to `max_tokens`"];
+    assert!(needles.iter().all(|needle| told.contains(needle)), "{told}");
     goes_on(&http).await;
+}
+
+/// Begins a turn and returns when its provider has been asked; the session's id.
+async fn asks(http: &Http, provider: &Provider) -> String {
+    let body = json!({"model": provider.model(), "input": "hi", "background": true});
+    let session = http.invoke(body).await["session_id"].as_str().expect("a session").to_owned();
+    provider.asked(1).await;
+    session
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_work_while_a_provider_hangs_or_floods() {
+    let server = Server::start();
+    let http = server.http();
+    let hanging = Provider::always(Reply::nothing(Then::Hang)).await;
+    let waiting = asks(&http, &hanging).await;
+    goes_on(&http).await;
+    assert_eq!(http.status(&waiting).await, "running", "it hangs still");
+
+    let flooding = Provider::always(Reply::stream(&[Reply::piece("and")], Then::Forever)).await;
+    let flooded = asks(&http, &flooding).await;
+    // Asked again, it has flooded until it was cut off: all that time others work.
+    let others = async {
+        while flooding.requests() < 2 {
+            goes_on(&http).await;
+        }
+    };
+    timeout(PATIENCE, others).await.expect("the flood is cut off");
+    assert_ne!(http.status(&flooded).await, "idle");
+
+    for session in [waiting, flooded] {
+        let interrupt = json!({"events": [{"type": "user.interrupt"}]});
+        http.post(&format!("/v1/sessions/{session}/events"), interrupt).await.ok();
+        http.until_idle(&session).await;
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! The command line: what a person types, what a script reads, what signals do.
 
-use loopd_tests::cli::{Live, loopd, run, run_fed, run_with};
-use loopd_tests::http::fenced;
+use loopd_tests::cli::{Done, Live, loopd, run, run_fed, run_with};
+use loopd_tests::http::{fenced, text, tool_results};
+use loopd_tests::provider::{Provider, Reply};
 use loopd_tests::script::{runs, says, script};
 use loopd_tests::server::{Options, Signal};
 use loopd_tests::{Http, Server};
@@ -73,6 +74,79 @@ fn a_session_is_continued_and_standard_input_is_read() {
     assert!(second.contains("│ kept"), "{second}");
     let both = run(dir.path(), &["invoke", "--session", &id, "--model", "x/y", "hi"]);
     assert_eq!(both.code, Some(2), "{}", both.err);
+}
+
+#[test]
+fn a_system_prompt_reaches_the_model() {
+    let dir = place();
+    let system = script(vec![says("the script was played")]);
+    let played = run(dir.path(), &["invoke", "--model", "builtin/script", "--system", &system, "go"]).ok();
+    assert!(played.contains("the script was played"), "{played}");
+    let none = run(dir.path(), &["invoke", "--model", "builtin/script", "go"]);
+    assert_eq!(none.code, Some(5), "{none:?}");
+    assert!(none.out.contains("not a script"), "{none:?}");
+}
+
+#[test]
+fn a_tool_that_is_not_allowed_is_refused_to_the_model_and_the_turn_goes_on() {
+    let dir = place();
+    let looks = json!({"text": "told: {{last_result}}",
+                       "tools": [{"name": "read", "input": {"file_path": "/workspace/ran"}}]});
+    let system = script(vec![runs("touch /workspace/ran"), looks, says("went on")]);
+    let arguments = ["invoke", "--json", "--model", "builtin/script", "--tool", "read", "--system", &system, "go"];
+    let done = run(dir.path(), &arguments);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let lines = done.lines();
+    let results = tool_results(&lines);
+    assert_eq!(results.len(), 2, "{results:?}");
+    assert_eq!((&results[0]["is_error"], &results[0]["outcome"]), (&json!(true), &json!("not_run")));
+    assert_eq!(results[1]["is_error"], true, "the command left no file: {}", results[1]);
+    assert_ne!(results[1]["outcome"], "not_run", "what is allowed runs: {}", results[1]);
+    let mut said = lines.iter().filter(|line| line["type"] == "agent.message").map(|line| text(&line["content"]));
+    let told = said.find(|said| said.starts_with("told: ")).expect("the model was told");
+    assert!(told.contains("there is no tool `bash`") && told.contains("`read`"), "{told}");
+    assert_eq!((last(&lines)["steps"].as_u64(), text(&last(&lines)["output"])), (Some(3), "went on".to_owned()));
+}
+
+/// A turn over the wire: the model asks for a command, is told what it printed, and ends.
+fn over_the_wire(n: usize) -> Reply {
+    if n == 0 { Reply::runs("echo from-$((40 + 2))") } else { Reply::answer("said over the wire") }
+}
+
+#[track_caller]
+fn went_over_the_wire(done: Done, provider: &Provider) {
+    let out = done.ok();
+    for needle in ["│ from-42", "said over the wire", "end_turn · 2 steps"] {
+        assert!(out.contains(needle), "`{needle}` is not in:\n{out}");
+    }
+    let heard = provider.heard();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    for request in &heard {
+        assert!(request.starts_with("POST /v1/chat/completions "), "{request}");
+        assert!(request.to_lowercase().contains("authorization: bearer sk-fake\r\n"), "{request}");
+        assert!(request.contains("\"model\":\"m\""), "{request}");
+    }
+    assert!(!heard[0].contains("from-42") && heard[1].contains("from-42"), "the second has the result");
+    assert!(!out.contains("sk-fake"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_reached_where_the_environment_or_the_configuration_says() {
+    let dir = place();
+    let provider = Provider::start(over_the_wire).await;
+    let env = [("OPENAI_BASE_URL", provider.url()), ("OPENAI_API_KEY", "sk-fake")];
+    went_over_the_wire(run_with(dir.path(), &env, &["invoke", "--model", "openai/m", "go"]), &provider);
+
+    let provider = Provider::start(over_the_wire).await;
+    let base_url = provider.url();
+    let config = format!(
+        "[[models.providers]]\nname = \"near\"\nkind = \"openai\"\nbase_url = \"{base_url}\"\napi_key_env = \"NEAR_KEY\"\n"
+    );
+    fs::write(dir.path().join("loopd.toml"), config).expect("written");
+    let done = run_with(dir.path(), &[("NEAR_KEY", "sk-fake")], &["invoke", "--model", "near/m", "go"]);
+    went_over_the_wire(done, &provider);
+    let keyless = run(dir.path(), &["invoke", "--model", "near/m", "go"]);
+    assert!(keyless.code == Some(1) && keyless.err.contains("NEAR_KEY"), "{keyless:?}");
 }
 
 #[test]
@@ -170,6 +244,22 @@ async fn ctrl_c_interrupts_the_turn_and_keeps_the_session() {
     assert_eq!(server.http().status(started["session_id"].as_str().expect("an id")).await, "idle");
 }
 
+#[test]
+fn ctrl_c_without_a_server_interrupts_the_turn_and_keeps_the_session() {
+    let dir = place();
+    let mut live = Live::start(loopd(dir.path(), &["invoke", "--model", "builtin/shell", &fenced("sleep 300")]));
+    live.until("▸ bash sleep 300");
+    live.interrupt();
+    let shown = live.until("trace   loopd trace sesn_");
+    assert_eq!(live.code(), Some(130));
+    assert!(shown.lines().any(|line| line == "interrupted"), "what ended the turn: {shown}");
+    assert!(shown.contains("✗ interrupted"), "what became of the call: {shown}");
+    let id = shown.split_whitespace().rfind(|word| word.starts_with("sesn_")).expect("a session id");
+    assert!(run(dir.path(), &["sessions", "show", id]).ok().contains("status    idle"));
+    let next = run(dir.path(), &["invoke", "--session", id, &fenced("echo going on")]).ok();
+    assert!(next.contains("│ going on"), "{next}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_twice_leaves_the_turn_to_the_server() {
     let server = Server::start();
@@ -216,6 +306,7 @@ fn version_and_help() {
     let dir = place();
     assert!(run(dir.path(), &["version"]).ok().starts_with("loopd 0."));
     assert!(run(dir.path(), &["invoke", "--help"]).ok().contains("130  interrupted"));
+    assert!(run(dir.path(), &["serve", "--help"]).ok().contains("127.0.0.1:7007"));
 }
 
 #[tokio::test]

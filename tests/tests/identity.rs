@@ -1,10 +1,16 @@
-//! Who may call, as the operator of the real executable sees to it: keys, workspaces and the audit log, from the command line.
+//! Who may call and how much, as the operator of the real executable sees to it: keys, workspaces and the audit log, from the
+//! command line; limits, from the configuration.
 
 use loopd_tests::cli::{Done, run};
-use loopd_tests::{Http, Server};
+use loopd_tests::http::{Answer, fenced};
+use loopd_tests::script::{invocation, runs, says};
+use loopd_tests::server::Options;
+use loopd_tests::{Http, PATIENCE, Server};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
 /// An operator's command on the data of a test.
 fn operate(root: &Path, arguments: &[&str]) -> Done {
@@ -102,4 +108,61 @@ fn without_a_server_the_data_directory_is_reached_itself() {
     let log = rows(root, &["audit"]);
     assert_eq!(log.iter().filter(|row| row["action"] == "keys.create").count(), 1, "{log:?}");
     assert!(!json!(log).to_string().contains(key.trim()));
+}
+
+/// A refusal that says when to come back.
+#[track_caller]
+fn too_many(answer: &Answer, needle: &str) {
+    let told = answer.refused(429, "rate_limit_error");
+    assert!(told.contains(needle), "{told}");
+    assert_eq!(answer.headers["retry-after"], "1");
+}
+
+/// The answer once there is a place: what ends frees its place a moment after others see that it has ended.
+async fn let_in(http: &Http, body: &Value) -> Answer {
+    let asked = async {
+        loop {
+            let answer = http.post("/v1/invoke", body.clone()).await;
+            if answer.status != 429 {
+                return answer;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, asked).await.expect("a place is free again")
+}
+
+#[tokio::test]
+async fn a_turn_too_many_is_told_when_to_come_back() {
+    let server = Server::with(Options::default().config("[limits]\nturns = 1\n"));
+    let http = server.http();
+    let mut body = invocation(vec![runs("sleep 300"), says("never")]);
+    body["background"] = json!(true);
+    let running = http.invoke(body).await;
+    let session = running["session_id"].as_str().expect("a session");
+    let second = json!({"model": "builtin/shell", "input": fenced("echo in")});
+    too_many(&http.post("/v1/invoke", second.clone()).await, "try again when one has ended");
+    let listed = http.get("/v1/sessions").await.ok();
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(1), "who was refused left nothing: {listed}");
+    // What ends a turn is never one too many.
+    let interrupt = json!({"events": [{"type": "user.interrupt"}]});
+    http.post(&format!("/v1/sessions/{session}/events"), interrupt).await.ok();
+    http.until_idle(session).await;
+    assert_eq!(let_in(&http, &second).await.ok()["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_stream_too_many_is_told_when_to_come_back() {
+    let server = Server::with(Options::default().config("[limits]\nstreams = 1\n"));
+    let http = server.http();
+    let made = http.shell("true").await;
+    let session = made["session_id"].as_str().expect("a session");
+    let open = http.follow(session, 0).await;
+    too_many(&http.get(&format!("/v1/sessions/{session}/events/stream")).await, "streams open");
+    let second = json!({"model": "builtin/shell", "input": fenced("echo in"), "stream": true});
+    too_many(&http.post("/v1/invoke", second.clone()).await, "streams open");
+    http.shell("echo without a stream").await;
+    drop(open);
+    let answer = let_in(&http, &second).await;
+    assert!(answer.status == 200 && answer.text.contains("loopd.invoke_result"), "{}", answer.text);
 }

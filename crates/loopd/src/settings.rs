@@ -263,6 +263,13 @@ mod tests {
     }
 
     #[test]
+    fn with_nothing_said_only_this_machine_is_served() {
+        let settings = Settings::resolve(&place(None), &env(&[])).expect("fine");
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:7007");
+        assert!(settings.check_exposure(false).is_ok());
+    }
+
+    #[test]
     fn other_addresses_need_a_key() {
         let on = |text: &str| {
             let settings = Settings::resolve(&place(None), &env(&[])).expect("fine");

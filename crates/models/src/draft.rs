@@ -47,7 +47,10 @@ impl Draft {
         if self.bytes <= ANSWER_BYTES_MAX {
             return Ok(());
         }
-        let message = format!("the answer is longer than {ANSWER_BYTES_MAX} bytes; it was cut off");
+        let message = format!(
+            "the answer is longer than {ANSWER_BYTES_MAX} bytes; it was cut off; check the provider, which does not keep \
+             to `max_tokens`"
+        );
         Err(ModelError::new(ErrorClass::Garbage, message))
     }
 

@@ -414,6 +414,7 @@ async fn streams_of_a_workspace_are_counted_while_they_are_open() {
     assert_eq!(first.status().as_u16(), 200);
     let second = house.answer(request()).await;
     assert_eq!(second.status().as_u16(), 429);
+    assert_eq!(second.headers()["retry-after"], "1");
     let invoke = json!({"model": "builtin/shell", "input": "hi", "stream": true});
     assert_eq!(call(&house, OPERATOR, "POST", "/v1/invoke", Some(&invoke)).await.status, 429);
     let sessions = call(&house, OPERATOR, "GET", "/v1/sessions", None).await;

@@ -1,6 +1,7 @@
 //! From a response's bytes to a decoder: stream or document, bounded in size and in silence.
 
-use super::{classify, lost, silent};
+use super::classify::{self, CHECK_ADDRESS, CHECK_WAY};
+use super::{lost, silent};
 use crate::draft::Sink;
 use crate::provider::{ErrorClass, ModelError};
 use crate::sse::{EventTooLarge, Parser, SseEvent};
@@ -44,8 +45,10 @@ impl<'a> BodyReader<'a> {
         };
         self.read += piece.as_ref().map_or(0, Bytes::len);
         if self.read > STREAM_BYTES_MAX {
-            let message =
-                format!("{} has sent more than {STREAM_BYTES_MAX} bytes and goes on; it was cut off", self.shown);
+            let message = format!(
+                "{} has sent more than {STREAM_BYTES_MAX} bytes and goes on; it was cut off{CHECK_ADDRESS}",
+                self.shown
+            );
             return Err(ModelError::new(ErrorClass::Garbage, message));
         }
         Ok(piece)
@@ -85,8 +88,10 @@ async fn read_document<D: Decoder>(
     while let Some(piece) = body.next().await? {
         bytes.extend_from_slice(&piece);
         if bytes.len() > DOCUMENT_BYTES_MAX {
-            let message =
-                format!("{} answered with more than {} bytes; it was cut off", body.shown, DOCUMENT_BYTES_MAX);
+            let message = format!(
+                "{} answered with more than {DOCUMENT_BYTES_MAX} bytes; it was cut off{CHECK_ADDRESS}",
+                body.shown
+            );
             return Err(ModelError::new(ErrorClass::Garbage, message));
         }
     }
@@ -154,10 +159,11 @@ pub(super) fn drain(mut response: reqwest::Response) {
 }
 
 fn nothing(status: u16, shown: &str) -> ModelError {
-    let message = format!("{shown} answered {status} and closed without a byte");
+    let message = format!("{shown} answered {status} and closed without a byte{CHECK_ADDRESS}");
     ModelError { status: Some(status), ..ModelError::new(ErrorClass::Connection, message) }
 }
 
 fn cut(shown: &str) -> ModelError {
-    ModelError::new(ErrorClass::Connection, format!("{shown}: the connection closed in the middle of the answer"))
+    let message = format!("{shown}: the connection closed in the middle of the answer{CHECK_WAY}");
+    ModelError::new(ErrorClass::Connection, message)
 }

@@ -13,6 +13,11 @@ const DETAIL_CHARS_MAX: usize = 1_000;
 /// Of a body that is not of the wire format, in characters.
 const GARBAGE_CHARS_MAX: usize = 120;
 
+/// What to do when something else than a provider may have answered.
+pub(crate) const CHECK_ADDRESS: &str = "; check the base URL, and any proxy on the way";
+/// What to do when a connection did not last, which once is nobody's fault.
+pub(crate) const CHECK_WAY: &str = "; if it goes on, check the provider, and any proxy on the way";
+
 /// A response with a status that is not 2xx. `address` is what was asked, without query.
 pub(crate) fn response(status: u16, body: &[u8], hints: Hints, address: &str) -> ModelError {
     let document = serde_json::from_slice::<Value>(body).ok();
@@ -49,8 +54,7 @@ pub(crate) fn garbage(status: u16, body: &[u8], address: &str) -> ModelError {
     let text = String::from_utf8_lossy(body);
     let kind = if looks_like_html(&text) { "HTML" } else { "no JSON and no event stream" };
     let head = shorten(&text, GARBAGE_CHARS_MAX);
-    let message =
-        format!("{address} answered {status} with {kind}: `{head}`; check the base URL, and any proxy on the way");
+    let message = format!("{address} answered {status} with {kind}: `{head}`{CHECK_ADDRESS}");
     ModelError { status: Some(status), ..ModelError::new(ErrorClass::Garbage, message) }
 }
 
@@ -159,11 +163,17 @@ fn obey(class: ErrorClass, status: u16, should_retry: Option<bool>) -> ErrorClas
 /// What the reader of the message can do about it.
 fn remedy(class: ErrorClass) -> &'static str {
     match class {
+        ErrorClass::RateLimited => "; ask less often, or ask the provider for a higher limit",
+        ErrorClass::Overloaded => "; the provider is busy: try again later, or with another model",
+        ErrorClass::Server => "; the provider, or a proxy before it, failed: try again later",
+        ErrorClass::Timeout => "; try again later",
+        ErrorClass::Garbage => CHECK_ADDRESS,
         ErrorClass::Permission => "; check what the provider's key may use",
         ErrorClass::NotFound => "; check the model's name and the base URL",
         ErrorClass::Billing => "; check plan and balance at the provider",
         ErrorClass::ContextTooLong => "; the conversation is longer than this model can read",
-        _ => "",
+        // A key's name is known to the transport; a bad request is the provider's to explain.
+        ErrorClass::Authentication | ErrorClass::BadRequest | ErrorClass::Connection => "",
     }
 }
 
@@ -239,6 +249,26 @@ mod tests {
             let fault = response(400, body.as_bytes(), Hints::default(), "POST http://x");
             assert_eq!(fault.message, "POST http://x answered 400: why");
         }
+    }
+
+    #[test]
+    fn who_is_refused_is_told_what_to_do() {
+        let told = |status, body: &str| response(status, body.as_bytes(), Hints::default(), "POST http://x").message;
+        let plain = r#"{"error":{"message":"no"}}"#;
+        let table = [
+            (402, "check plan and balance"),
+            (403, "check what the provider's key may use"),
+            (404, "check the model's name and the base URL"),
+            (408, "no; try again later"),
+            (429, "ask less often"),
+            (500, "the provider, or a proxy before it, failed"),
+            (503, "with another model"),
+            (529, "with another model"),
+        ];
+        for (status, needle) in table {
+            assert!(told(status, plain).contains(needle), "{}", told(status, plain));
+        }
+        assert!(told(400, "<html>proxy</html>").ends_with(CHECK_ADDRESS));
     }
 
     #[test]

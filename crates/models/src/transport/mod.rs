@@ -26,6 +26,9 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of an error body that are read.
 const ERROR_BYTES_MAX: usize = 64 << 10;
+/// What to do about a refusal where there was no key to send.
+const NO_KEY: &str =
+    "; no key was sent: set the provider's key, or configure this address as a provider with an `api_key_env`";
 
 /// Why no HTTP client could be made.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +103,7 @@ impl Client {
                 fault.request_id = fault.request_id.or(request_id);
                 if fault.class == ErrorClass::Authentication {
                     let key = endpoint.key.as_ref().map(|key| format!("; check the key in {}", key.name()));
-                    fault.message.push_str(&key.unwrap_or_else(|| "; no key was sent".to_owned()));
+                    fault.message.push_str(&key.unwrap_or_else(|| NO_KEY.to_owned()));
                 }
                 if let Some(key) = &endpoint.key {
                     fault.message = key.scrub(&fault.message);
@@ -194,15 +197,20 @@ fn is_local(url: &Url) -> bool {
 }
 
 fn silent(silence: Duration, shown: &str) -> ModelError {
-    ModelError::new(ErrorClass::Timeout, format!("{shown} sent nothing for {} ms", silence.as_millis()))
+    let ms = silence.as_millis();
+    let message = format!("{shown} sent nothing for {ms} ms; check the provider, or raise `[models] silence_seconds`");
+    ModelError::new(ErrorClass::Timeout, message)
 }
 
 /// Says what broke, without the address as reqwest would print it (it may carry a query).
 fn lost(fault: &reqwest::Error, shown: &str) -> ModelError {
-    let what = if fault.is_connect() { "cannot be reached" } else { "lost the connection" };
+    let (what, remedy) = match fault.is_connect() {
+        true => ("cannot be reached", "; check the base URL and the network"),
+        false => ("lost the connection", classify::CHECK_WAY),
+    };
     let cause = deepest_cause(fault);
     let class = if fault.is_timeout() && !fault.is_connect() { ErrorClass::Timeout } else { ErrorClass::Connection };
-    ModelError::new(class, format!("{shown} {what}: {}", classify::shorten(&cause, 300)))
+    ModelError::new(class, format!("{shown} {what}: {}{remedy}", classify::shorten(&cause, 300)))
 }
 
 /// reqwest's own sentence says what it did; the last cause says why it failed.
