@@ -9,6 +9,41 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+/// Packs a wheel and the page that names it, without anything but the standard library.
+pub const PIP: &str = r#"
+import os, sys, zipfile
+name = "greeting_of_a_test-1.0-py3-none-any.whl"
+info = "greeting_of_a_test-1.0.dist-info/"
+os.makedirs("files"), os.makedirs("simple/greeting-of-a-test")
+with open("simple/greeting-of-a-test/index.html", "w") as page:
+    page.write(f'<!DOCTYPE html><html><body><a href="../../files/{name}">{name}</a></body></html>')
+with zipfile.ZipFile("files/" + name, "w") as wheel:
+    wheel.writestr("greeting_of_a_test.py", "WORD = 'hello from a package'\n")
+    wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: greeting-of-a-test\nVersion: 1.0\n")
+    wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr(info + "RECORD", "")
+"#;
+
+/// A package of npm with a program, to be found at the address that is its argument: <https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md>.
+pub const NPM: &str = r##"
+import hashlib, io, json, sys, tarfile
+at = sys.argv[1]
+files = {
+    "package/package.json": json.dumps({"name": "greeting-of-a-test", "version": "1.0.0", "bin": "greet.js"}),
+    "package/greet.js": "#!/usr/bin/env node\nconsole.log('hello from npm')\n",
+}
+with tarfile.open("greeting.tgz", "w:gz") as packed:
+    for name, text in files.items():
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = len(text), 0o755
+        packed.addfile(entry, io.BytesIO(text.encode()))
+shasum = hashlib.sha1(open("greeting.tgz", "rb").read()).hexdigest()
+dist = {"tarball": f"{at}/greeting.tgz", "shasum": shasum}
+version = {"name": "greeting-of-a-test", "version": "1.0.0", "bin": {"greet": "greet.js"}, "dist": dist}
+about = {"name": "greeting-of-a-test", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+json.dump(about, open("greeting-of-a-test", "w"))
+"##;
+
 /// A site of files that remembers what was asked.
 pub struct Index {
     port: u16,

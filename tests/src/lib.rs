@@ -7,11 +7,13 @@
 //! - [`cli`]: the command line, run to its end or signalled on its way.
 //! - [`effects`]: a service outside that counts what tools do to it.
 //! - [`guest`]: what virtual machines are made of.
+//! - [`house`]: a server whose rooms may reach a site of ours, and what became of their connections.
 //! - [`index`]: packages for rooms to install.
 //! - [`linux`]: a plain Linux host of its own, for what depends on the kernel's settings.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`site`]: a web site that rooms want to reach.
 //! - [`script`]: system prompts for `builtin/script`.
+//! - [`vault`]: vaults with credentials, and where a secret lies.
 //!
 //! One file of tests: `cargo test -p loopd-tests --test invoke`. Tests that cannot run where they stand say so through
 //! [`skip`]: there is no silent pass.
@@ -23,6 +25,7 @@ pub mod cli;
 mod clock;
 pub mod effects;
 pub mod guest;
+pub mod house;
 pub mod http;
 pub mod index;
 pub mod linux;
@@ -30,12 +33,14 @@ pub mod provider;
 pub mod script;
 pub mod server;
 pub mod site;
+pub mod vault;
 
 pub use http::{Http, Stream};
 pub use server::Server;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 /// Nothing that is waited for here takes longer, unless it is broken.
@@ -50,6 +55,15 @@ pub fn skip(reason: &str) {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
         file.and_then(|mut file| writeln!(file, "{name}: {reason}")).expect("the list of skipped tests is writable");
     }
+}
+
+/// Whether a program does this here; says so when not.
+pub fn has(program: &str, arguments: &[&str]) -> bool {
+    let there = Command::new(program).args(arguments).output().is_ok_and(|done| done.status.success());
+    if !there {
+        skip(&format!("`{program} {}` does not work", arguments.join(" ")));
+    }
+    there
 }
 
 /// A directory with the wheels that tests install in rooms; `cargo xtask test` fetches them.

@@ -1,29 +1,19 @@
 //! The way out of real rooms: programs that know of no proxy, policies that differ, reasons that are told, and servers that go.
 
+#[path = "../../crates/host-tools/tests/service/mcp.rs"]
+mod service;
+
+use loopd_tests::house::{connections, house, house_beside, limited, outcome, results, traced, words};
 use loopd_tests::http::{text, tool_results};
 use loopd_tests::script::{invocation, runs, says};
-use loopd_tests::server::Options;
 use loopd_tests::site::Site;
-use loopd_tests::{Http, Server, cli, skip};
+use loopd_tests::vault::{variable, vault};
+use loopd_tests::{Http, has};
 use serde_json::{Value, json};
+use service::{McpService, tool};
 
 const ALLOWED: &str = "site.test";
 const OTHER: &str = "other.test";
-
-/// A server whose rooms may reach the site on loopback under both of its names.
-async fn house() -> (Site, Server) {
-    let site = Site::start(&[ALLOWED, OTHER]).await;
-    let port = site.port();
-    let config = format!(
-        "[network]\nallow_addresses = [\"{ALLOWED}:{port}\", \"{OTHER}:{port}\"]\n\
-         hosts = {{ \"{ALLOWED}\" = \"127.0.0.1\", \"{OTHER}\" = \"127.0.0.1\" }}\n"
-    );
-    (site, Server::with(Options::default().config(&config)))
-}
-
-fn limited(site: &Site, hosts: &[&str]) -> Value {
-    json!({"networking": {"type": "limited", "allowed_hosts": hosts, "ports": [443, site.port()]}})
-}
 
 /// What the room's shell needs to visit the site: its certificate, and no word of a proxy.
 fn prepared(site: &Site, command: &str) -> String {
@@ -34,38 +24,18 @@ fn prepared(site: &Site, command: &str) -> String {
 async fn run(http: &Http, environment: Value, command: &str) -> (String, String) {
     let mut body = invocation(vec![runs(command), says("done")]);
     body["environment"] = environment;
-    let answer = http.invoke(body).await;
-    let session = answer["session_id"].as_str().expect("a session").to_owned();
-    let events = http.events(&session).await;
-    let results = tool_results(&events);
-    assert_eq!(results.len(), 1, "{answer}");
-    (session, text(&results[0]["content"]))
-}
-
-/// The connections of a session, once there are so many.
-async fn connections(http: &Http, session: &str, n: usize) -> Vec<Value> {
-    let mut stream = http.follow(session, 0).await;
-    let mut seen = Vec::new();
-    while seen.len() < n {
-        let frame = stream.next().await.expect("the stream stays open");
-        if frame.event == "loopd.network_connection" {
-            seen.push(frame.data);
-        }
-    }
-    seen
+    let (session, mut given) = results(http, body).await;
+    assert_eq!(given.len(), 1, "{given:?}");
+    (session, given.remove(0))
 }
 
 fn is_there(program: &str) -> bool {
-    let there = std::process::Command::new(program).arg("--version").output().is_ok_and(|done| done.status.success());
-    if !there {
-        skip(&format!("`{program}` is not there"));
-    }
-    there
+    has(program, &["--version"])
 }
 
 #[tokio::test]
 async fn programs_that_know_of_no_proxy_reach_what_is_allowed() {
-    let (site, server) = house().await;
+    let (site, server) = house(&[ALLOWED, OTHER]).await;
     let (http, port) = (server.http(), site.port());
     let mut programs = Vec::new();
     if is_there("curl") {
@@ -99,7 +69,7 @@ async fn who_is_refused_is_told_why_by_the_program_and_in_the_trace() {
     if !is_there("curl") {
         return;
     }
-    let (site, server) = house().await;
+    let (site, server) = house(&[ALLOWED, OTHER]).await;
     let (http, port) = (server.http(), site.port());
     let command = prepared(&site, &format!("curl -sS --noproxy '*' https://{OTHER}:{port}/hello 2>&1"));
     let (session, said) = run(&http, limited(&site, &[ALLOWED]), &command).await;
@@ -108,14 +78,8 @@ async fn who_is_refused_is_told_why_by_the_program_and_in_the_trace() {
     assert_eq!(told[0]["outcome"]["type"], "refused");
     let reason = told[0]["outcome"]["reason"].as_str().expect("a reason").to_owned();
     assert!(said.contains(&reason), "{said}: {reason}");
-    let url = server.url().to_owned();
-    let directory = server.data();
-    let shown = tokio::task::spawn_blocking(move || {
-        cli::run_with(&directory, &[("LOOPD_URL", &url), ("COLUMNS", "400")], &["trace", &session]).ok()
-    });
-    let shown = shown.await.expect("it ends");
+    let shown = traced(&server, &session).await;
     assert!(shown.contains(&format!("connect {OTHER}:{port}  error refused")), "{shown}");
-    let words = |text: &str| text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words(&shown).contains(&words(&reason)), "{shown}");
 }
 
@@ -124,7 +88,7 @@ async fn two_sessions_have_two_policies() {
     if !is_there("curl") {
         return;
     }
-    let (site, server) = house().await;
+    let (site, server) = house(&[ALLOWED, OTHER]).await;
     let (http, port) = (server.http(), site.port());
     let visit = |host: &str| {
         format!("curl -s --noproxy '*' --cacert site.pem https://{host}:{port}/hello || echo none from {host}")
@@ -142,7 +106,7 @@ async fn a_room_without_networking_resolves_nothing_and_says_so_at_once() {
     if !is_there("curl") {
         return;
     }
-    let (site, server) = house().await;
+    let (site, server) = house(&[ALLOWED, OTHER]).await;
     let http = server.http();
     let command = prepared(&site, &format!("curl -sS --noproxy '*' https://{ALLOWED}:{}/hello 2>&1", site.port()));
     let (session, said) = run(&http, json!({"networking": {"type": "none"}}), &command).await;
@@ -155,7 +119,7 @@ async fn addresses_that_are_not_public_are_refused_with_the_reason() {
     if !is_there("curl") {
         return;
     }
-    let (site, server) = house().await;
+    let (site, server) = house(&[ALLOWED, OTHER]).await;
     let http = server.http();
     // By number there is no route; the proxy is asked.
     let command = "for to in 169.254.169.254 10.0.0.1 127.9.9.9; do curl -sS -m 20 http://$to/ 2>&1; echo; done";
@@ -173,7 +137,7 @@ async fn a_download_is_cut_by_a_server_that_goes_and_the_next_connection_works()
     if !is_there("curl") {
         return;
     }
-    let (site, mut server) = house().await;
+    let (site, mut server) = house(&[ALLOWED, OTHER]).await;
     let port = site.port();
     let visit = format!("curl -s --noproxy '*' --cacert site.pem https://{ALLOWED}:{port}");
     let command = format!(
@@ -204,21 +168,9 @@ async fn a_secret_goes_to_the_host_that_it_is_for_and_nowhere_else() {
         return;
     }
     const SECRET: &str = "s3cret-of-the-site-0123456789";
-    let site = Site::start(&[ALLOWED, OTHER]).await;
-    let port = site.port();
-    let root = tempfile::TempDir::with_prefix("loopd-test-").expect("a directory");
-    std::fs::write(root.path().join("roots.pem"), &site.certificate).expect("written");
-    let config = format!(
-        "[network]\nallow_addresses = [\"{ALLOWED}:{port}\", \"{OTHER}:{port}\"]\nextra_roots = \"roots.pem\"\n\
-         hosts = {{ \"{ALLOWED}\" = \"127.0.0.1\", \"{OTHER}\" = \"127.0.0.1\" }}\n"
-    );
-    let server = Server::on(root, Options::default().config(&config));
-    let http = server.http();
-    let vault = http.post("/v1/vaults", json!({"display_name": "test"})).await.ok();
-    let vault = vault["id"].as_str().expect("an id");
-    let networking = json!({"type": "limited", "allowed_hosts": [ALLOWED]});
-    let auth = json!({"type": "environment_variable", "secret_name": "SITE_TOKEN", "secret_value": SECRET, "networking": networking});
-    http.post(&format!("/v1/vaults/{vault}/credentials"), json!({"auth": auth})).await.ok();
+    let (site, server) = house(&[ALLOWED, OTHER]).await;
+    let (http, port) = (server.http(), site.port());
+    let (vault, _) = vault(&http, &[variable("SITE_TOKEN", SECRET, &[ALLOWED])]).await;
     // To its host, where it is repeated; to another one through a blind tunnel, and in the clear; and as the room has it.
     let header = "-H \"authorization: Bearer $SITE_TOKEN\"";
     let command = format!(
@@ -244,4 +196,77 @@ async fn a_secret_goes_to_the_host_that_it_is_for_and_nowhere_else() {
     assert_eq!((&told[1]["host"], &told[1]["outcome"]["type"]), (&json!(OTHER), &json!("done")), "{}", told[1]);
     assert_eq!((&told[2]["host"], &told[2]["outcome"]["type"]), (&json!(OTHER), &json!("violation")), "{}", told[2]);
     assert!(said.contains(told[2]["outcome"]["reason"].as_str().expect("a reason")), "{said}");
+}
+
+/// What each of these hosts says to a program that trusts the site, and the proxy where that has something to say.
+fn visits(site: &Site, hosts: &[&str]) -> String {
+    let port = site.port();
+    let visit = |host: &&str| format!("curl -sS --noproxy '*' --cacert all.pem https://{host}:{port}/hello 2>&1");
+    let visits: Vec<String> = hosts.iter().map(visit).collect();
+    prepared(site, &format!("cat \"$CURL_CA_BUNDLE\" site.pem > all.pem\n{}", visits.join("\n")))
+}
+
+#[tokio::test]
+async fn a_wildcard_is_what_lies_below_its_name_and_nothing_else() {
+    if !is_there("curl") {
+        return;
+    }
+    let (below, others) = (["a.site.test", "b.a.site.test"], [ALLOWED, "notsite.test", OTHER]);
+    let all = [&below[..], &others[..]].concat();
+    let (site, server) = house(&all).await;
+    let (http, port) = (server.http(), site.port());
+    let (session, said) = run(&http, limited(&site, &["*.site.test"]), &visits(&site, &all)).await;
+    let told = connections(&http, &session, all.len()).await;
+    for host in below {
+        assert!(said.contains(&format!("hello from {host}:{port}\n")), "{said}");
+        assert_eq!(outcome(&told, host)["type"], "done", "{told:?}");
+    }
+    for host in others {
+        let reason = format!("host `{host}` is not in the environment's allowed_hosts; accepted: `*.site.test`");
+        assert!(said.contains(&reason), "{said}");
+        assert_eq!(*outcome(&told, host), json!({"type": "refused", "reason": reason}));
+    }
+    assert_eq!(site.heads().len(), below.len(), "{:?}", site.heads());
+}
+
+/// The agent has an MCP server, and the room asks it by itself.
+async fn ask_mcp(http: &Http, service: &McpService, networking: Value, other: &str) -> (String, String) {
+    // Programs go to loopback by themselves, unless they are told otherwise: the proxy is to be asked.
+    let command = format!(
+        "unset NO_PROXY no_proxy\ncurl -sS -H 'accept: application/json' {} \
+         -d '{{\"jsonrpc\": \"2.0\", \"id\": 1, \"method\": \"initialize\"}}' 2>&1\ncurl -sS {other} 2>&1",
+        service.url
+    );
+    let mut body = invocation(vec![runs(&command), says("done")]);
+    body["environment"] = json!({"networking": networking});
+    body["tools"] = json!([{"type": "agent_toolset_20260401"}, {"type": "mcp_toolset", "mcp_server_name": "shop"}]);
+    body["mcp_servers"] = json!([{"type": "url", "name": "shop", "url": service.url}]);
+    let (session, given) = results(http, body).await;
+    (session, given.concat())
+}
+
+#[tokio::test]
+async fn hosts_of_mcp_servers_are_reached_where_the_environment_says_so_and_no_other() {
+    if !is_there("curl") {
+        return;
+    }
+    let service = McpService::start(vec![tool("find", json!({}))]).await;
+    let address = service.url.trim_start_matches("http://").trim_end_matches("/mcp");
+    let (host, port) = address.split_once(':').expect("an address");
+    let (site, server) = house_beside(&[ALLOWED], Some(address)).await;
+    let http = server.http();
+    let ports = [443, site.port(), port.parse().expect("a port")];
+    let other = format!("https://{ALLOWED}:{}/hello", site.port());
+    for allows in [true, false] {
+        let networking = json!({"type": "limited", "allow_mcp_servers": allows, "ports": ports});
+        let (session, said) = ask_mcp(&http, &service, networking, &other).await;
+        let told = connections(&http, &session, 2).await;
+        assert_eq!(said.contains("\"serverInfo\""), allows, "{said}");
+        assert_eq!(outcome(&told, host)["type"], if allows { "done" } else { "refused" }, "{told:?}");
+        let accepted = if allows { "MCP servers" } else { "none" };
+        let reason = format!("host `{ALLOWED}` is not in the environment's allowed_hosts; accepted: {accepted}");
+        assert!(said.contains(&reason), "{said}");
+        assert_eq!(*outcome(&told, ALLOWED), json!({"type": "refused", "reason": reason}));
+    }
+    assert!(site.heads().is_empty(), "{:?}", site.heads());
 }

@@ -2,51 +2,16 @@
 //! there for every session after that.
 
 use loopd_tests::http::{Frame, text};
-use loopd_tests::index::Index;
+use loopd_tests::index::{Index, NPM, PIP};
 use loopd_tests::script::{runs, says, script};
 use loopd_tests::server::Options;
-use loopd_tests::{Http, Server, skip};
+use loopd_tests::{Http, Server, has, skip};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
 
 /// Debian's nobody.
 const ORDINARY: u32 = 65534;
-
-/// Packs a wheel and the page that names it, without anything but the standard library.
-const PIP: &str = r#"
-import os, sys, zipfile
-name = "greeting_of_a_test-1.0-py3-none-any.whl"
-info = "greeting_of_a_test-1.0.dist-info/"
-os.makedirs("files"), os.makedirs("simple/greeting-of-a-test")
-with open("simple/greeting-of-a-test/index.html", "w") as page:
-    page.write(f'<!DOCTYPE html><html><body><a href="/files/{name}">{name}</a></body></html>')
-with zipfile.ZipFile("files/" + name, "w") as wheel:
-    wheel.writestr("greeting_of_a_test.py", "WORD = 'hello from a package'\n")
-    wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\nName: greeting-of-a-test\nVersion: 1.0\n")
-    wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-    wheel.writestr(info + "RECORD", "")
-"#;
-
-/// A package of npm with a program, <https://github.com/npm/registry/blob/main/docs/REGISTRY-API.md>.
-const NPM: &str = r##"
-import hashlib, io, json, sys, tarfile
-at = sys.argv[1]
-files = {
-    "package/package.json": json.dumps({"name": "greeting-of-a-test", "version": "1.0.0", "bin": "greet.js"}),
-    "package/greet.js": "#!/usr/bin/env node\nconsole.log('hello from npm')\n",
-}
-with tarfile.open("greeting.tgz", "w:gz") as packed:
-    for name, text in files.items():
-        entry = tarfile.TarInfo(name)
-        entry.size, entry.mode = len(text), 0o755
-        packed.addfile(entry, io.BytesIO(text.encode()))
-shasum = hashlib.sha1(open("greeting.tgz", "rb").read()).hexdigest()
-dist = {"tarball": f"{at}/greeting.tgz", "shasum": shasum}
-version = {"name": "greeting-of-a-test", "version": "1.0.0", "bin": {"greet": "greet.js"}, "dist": dist}
-about = {"name": "greeting-of-a-test", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
-json.dump(about, open("greeting-of-a-test", "w"))
-"##;
 
 /// A gem, and the index that RubyGems makes of it.
 const GEM: &str = r#"
@@ -116,14 +81,6 @@ fn options_for(index: &Index, setting: &str, path: &str) -> Options {
 
 fn has_pip() -> bool {
     has("/usr/bin/python3", &["-m", "pip", "--version"])
-}
-
-fn has(program: &str, arguments: &[&str]) -> bool {
-    let there = Command::new(program).args(arguments).output().is_ok_and(|done| done.status.success());
-    if !there {
-        skip(&format!("`{program} {}` does not work", arguments.join(" ")));
-    }
-    there
 }
 
 async fn run(http: &Http, packages: Value, networking: &str, command: &str) -> Value {

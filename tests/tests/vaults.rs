@@ -9,6 +9,7 @@ use loopd_tests::cli::{loopd, run, run_with};
 use loopd_tests::http::{Http, text, tool_results};
 use loopd_tests::script::{runs, says, script};
 use loopd_tests::server::Options;
+use loopd_tests::vault::{holders, variable, vault};
 use serde_json::{Value, json};
 use service::{Deed, McpService, tool};
 use std::fs::File;
@@ -45,36 +46,8 @@ impl Drop for Logged {
     }
 }
 
-async fn vault(http: &Http, credentials: &[Value]) -> (Value, Vec<Value>) {
-    let vault = http.post("/v1/vaults", json!({"display_name": "v"})).await.ok()["id"].clone();
-    let all = format!("/v1/vaults/{}/credentials", vault.as_str().expect("an id"));
-    let mut made = Vec::new();
-    for auth in credentials {
-        made.push(http.post(&all, json!({"auth": auth})).await.ok());
-    }
-    (vault, made)
-}
-
-fn variable() -> Value {
-    json!({"type": "environment_variable", "secret_name": "API_TOKEN", "secret_value": VARIABLE,
-        "networking": {"type": "limited", "allowed_hosts": ["api.example.com"]}})
-}
-
-/// Every file below a directory that holds the text.
-fn holders(directory: &Path, text: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).expect("listed").map(|e| e.expect("an entry")) {
-        let (path, kind) = (entry.path(), entry.file_type().expect("known"));
-        if kind.is_dir() {
-            found.extend(holders(&path, text));
-        } else if kind.is_file() {
-            let bytes = std::fs::read(&path).expect("readable");
-            if bytes.windows(text.len()).any(|w| w == text.as_bytes()) {
-                found.push(path);
-            }
-        }
-    }
-    found
+fn api_token() -> Value {
+    variable("API_TOKEN", VARIABLE, &["api.example.com"])
 }
 
 #[tokio::test]
@@ -83,7 +56,7 @@ async fn a_secret_is_nowhere_but_where_it_must_go() {
     let directory = tempfile::tempdir().expect("a directory");
     let (server, http) = Logged::start(directory.path());
     let bearer = json!({"type": "static_bearer", "mcp_server_url": service.url, "token": BEARER});
-    let (vault, made) = vault(&http, &[variable(), bearer]).await;
+    let (vault, made) = vault(&http, &[api_token(), bearer]).await;
 
     let echo = json!({"content": [{"type": "text", "text": format!("they said {BEARER} and {VARIABLE}")}]});
     service.then([Deed::Answer(echo)]);
@@ -160,7 +133,7 @@ async fn shown(http: &Http, session: &str) -> String {
 async fn a_master_key_that_is_lost_or_mistaken_is_a_refusal_and_one_that_is_replaced_changes_nothing() {
     let mut server = Server::with(Options::default());
     let http = server.http();
-    let (vault, _) = vault(&http, &[variable()]).await;
+    let (vault, _) = vault(&http, &[api_token()]).await;
     let first = json!({"model": "builtin/shell", "input": "```sh\necho token=$API_TOKEN\n```", "vaults": [vault]});
     let session = http.invoke(first).await["session_id"].as_str().expect("a session").to_owned();
     let before = shown(&http, &session).await;
