@@ -11,6 +11,7 @@
 //! - [`linux`]: a plain Linux host of its own, for what depends on the kernel's settings.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`site`]: a web site that rooms want to reach.
+//! - [`root`]: roots of rooms, put together of this machine's programs.
 //! - [`script`]: system prompts for `builtin/script`.
 //!
 //! One file of tests: `cargo test -p loopd-tests --test invoke`. Tests that cannot run where they stand say so through
@@ -27,6 +28,7 @@ pub mod http;
 pub mod index;
 pub mod linux;
 pub mod provider;
+pub mod root;
 pub mod script;
 pub mod server;
 pub mod site;
