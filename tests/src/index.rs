@@ -1,4 +1,4 @@
-//! A site of files for package managers: what an index of packages is, to whoever asks.
+//! A site of files: what an index of packages is to whoever asks, and a registry that nobody pushes to.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -44,6 +44,32 @@ about = {"name": "greeting-of-a-test", "dist-tags": {"latest": "1.0.0"}, "versio
 json.dump(about, open("greeting-of-a-test", "w"))
 "##;
 
+/// An image as registries have it, <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pull>.
+const IMAGE: &str = r#"
+import gzip, hashlib, io, json, os, sys, tarfile
+repository, tag, tree = sys.argv[1:]
+def name(content):
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+def put(kind, content, *more):
+    os.makedirs(f"v2/{repository}/{kind}", exist_ok=True)
+    for file in [name(content), *more]:
+        open(f"v2/{repository}/{kind}/{file}", "wb").write(content)
+    return {"digest": name(content), "size": len(content)}
+layer = io.BytesIO()
+with tarfile.open(fileobj=layer, mode="w") as packed:
+    packed.add(tree, arcname=".")
+layer = layer.getvalue()
+of = "application/vnd.oci.image."
+config = {"os": "linux", "config": {"Env": ["APP=image"]}, "rootfs": {"type": "layers", "diff_ids": [name(layer)]}}
+manifest = {
+    "schemaVersion": 2,
+    "mediaType": of + "manifest.v1+json",
+    "config": {"mediaType": of + "config.v1+json", **put("blobs", json.dumps(config).encode())},
+    "layers": [{"mediaType": of + "layer.v1.tar+gzip", **put("blobs", gzip.compress(layer, 1))}],
+}
+print(put("manifests", json.dumps(manifest).encode(), tag)["digest"])
+"#;
+
 /// A site of files that remembers what was asked.
 pub struct Index {
     port: u16,
@@ -73,10 +99,28 @@ impl Index {
         Index { port, place, asked, holds }
     }
 
-    /// Runs a program where the files lie.
-    pub fn make(&self, program: &str, arguments: &[&str]) {
+    /// Runs a program where the files lie; answers what it prints.
+    pub fn make(&self, program: &str, arguments: &[&str]) -> String {
         let made = Command::new(program).args(arguments).current_dir(self.place.path()).output().expect("it is there");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        String::from_utf8_lossy(&made.stdout).trim_end().to_owned()
+    }
+
+    /// Where the files lie.
+    pub fn place(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Publishes an image with one layer, which has all that is in `tree`, as a registry that speaks HTTP without TLS. Answers the
+    /// digest of its manifest.
+    pub fn publish(&self, repository: &str, tag: &str, tree: &Path) -> String {
+        let tree = tree.to_str().expect("a path");
+        self.make("python3", &["-c", IMAGE, repository, tag, tree])
+    }
+
+    /// As images' references name the registry.
+    pub fn registry(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
     }
 
     /// As rooms name it.

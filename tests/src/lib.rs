@@ -12,6 +12,7 @@
 //! - [`linux`]: a plain Linux host of its own, for what depends on the kernel's settings.
 //! - [`provider`]: a model provider that misbehaves as told.
 //! - [`site`]: a web site that rooms want to reach.
+//! - [`root`]: roots of rooms, put together of this machine's programs.
 //! - [`script`]: system prompts for `builtin/script`.
 //! - [`vault`]: vaults with credentials, and where a secret lies.
 //!
@@ -30,6 +31,7 @@ pub mod http;
 pub mod index;
 pub mod linux;
 pub mod provider;
+pub mod root;
 pub mod script;
 pub mod server;
 pub mod site;

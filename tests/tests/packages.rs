@@ -5,9 +5,10 @@ use loopd_tests::http::{Frame, text};
 use loopd_tests::index::{Index, NPM, PIP};
 use loopd_tests::script::{runs, says, script};
 use loopd_tests::server::Options;
-use loopd_tests::{Http, Server, has, skip};
+use loopd_tests::{Http, Server, has, root, skip, wheels};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Debian's nobody.
@@ -60,6 +61,88 @@ json.dump({"dl": f"{at}/crates/{{crate}}.crate"}, open("index/config.json", "w")
 json.dump({"name": name, "vers": "1.0.0", "deps": [], "cksum": cksum, "features": {}, "yanked": False}, open(f"index/gr/ee/{name}", "w"))
 "#;
 
+/// A repository with one package, <https://wiki.debian.org/DebianRepository/Format>. `key.gpg` knows who signed it, `other.gpg` does not.
+const APT: &str = r#"
+export GNUPGHOME=$PWD/keys
+trap 'gpgconf --kill all' EXIT
+mkdir -m 700 keys
+for name in key other; do
+    gpg --batch --quiet --passphrase '' --quick-generate-key $name@greeting.test rsa2048 sign never
+    gpg --batch --quiet --export $name@greeting.test > $name.gpg
+done
+mkdir -p pool src/DEBIAN src/usr/bin
+cat > src/DEBIAN/control <<END
+Package: greeting-of-a-test
+Version: 1.0
+Architecture: all
+Maintainer: x <x@greeting.test>
+Description: x
+END
+printf '%s\n' '#!/bin/sh' 'echo hello from apt' > src/usr/bin/greet
+chmod 755 src/usr/bin/greet
+dpkg-deb --root-owner-group -b src pool/greeting.deb
+machine=$(dpkg --print-architecture)
+packages=main/binary-$machine/Packages
+for suite in tested tested-updates; do
+    mkdir -p dists/$suite/main/binary-$machine
+    : > dists/$suite/$packages
+done
+{
+    cat src/DEBIAN/control
+    echo "Filename: pool/greeting.deb"
+    echo "Size: $(stat -c %s pool/greeting.deb)"
+    echo "SHA256: $(sha256sum < pool/greeting.deb | cut -d' ' -f1)"
+} > dists/tested/$packages
+for suite in tested tested-updates; do
+    cd dists/$suite
+    cat > Release <<END
+Suite: $suite
+Codename: $suite
+Architectures: $machine
+Components: main
+Date: $(LC_ALL=C date -u '+%a, %d %b %Y %H:%M:%S UTC')
+SHA256:
+ $(sha256sum < $packages | cut -d' ' -f1) $(stat -c %s $packages) $packages
+END
+    gpg --batch --quiet --local-user key@greeting.test --clearsign -o InRelease Release
+    cd ../..
+done
+"#;
+
+/// What a root must have for packages by apt. Some of it only some versions of apt have.
+const APT_ROOT: [&str; 30] = [
+    "/usr/bin/apt-config",
+    "/usr/bin/apt-get",
+    "/usr/bin/apt-key",
+    "/usr/bin/bash",
+    "/usr/bin/cat",
+    "/usr/bin/chmod",
+    "/usr/bin/cmp",
+    "/usr/bin/cp",
+    "/usr/bin/dpkg",
+    "/usr/bin/dpkg-deb",
+    "/usr/bin/find",
+    "/usr/bin/gpgv",
+    "/usr/bin/grep",
+    "/usr/bin/id",
+    "/usr/bin/ls",
+    "/usr/bin/mkdir",
+    "/usr/bin/mktemp",
+    "/usr/bin/readlink",
+    "/usr/bin/rm",
+    "/usr/bin/sed",
+    "/usr/bin/sh",
+    "/usr/bin/sort",
+    "/usr/bin/sqv",
+    "/usr/bin/tail",
+    "/usr/bin/tar",
+    "/usr/bin/touch",
+    "/usr/lib/apt/methods/gpgv",
+    "/usr/lib/apt/methods/http",
+    "/usr/lib/apt/methods/sqv",
+    "/usr/lib/apt/methods/store",
+];
+
 async fn pip_index() -> Index {
     let index = Index::empty().await;
     index.make("/usr/bin/python3", &["-c", PIP]);
@@ -72,9 +155,13 @@ fn options(index: &Index) -> Options {
 
 /// A server whose packages of one manager come from here.
 fn options_for(index: &Index, setting: &str, path: &str) -> Options {
-    let (host, port, url) = (Index::HOST, index.port(), index.url());
+    options_with(index, &format!("{setting} = \"{}{path}\"", index.url()))
+}
+
+fn options_with(index: &Index, images: &str) -> Options {
+    let (host, port) = (Index::HOST, index.port());
     Options::default().config(&format!(
-        "[images]\n{setting} = \"{url}{path}\"\n\
+        "[images]\n{images}\n\
          [network]\nallow_addresses = [\"{host}:{port}\"]\nhosts = {{ \"{host}\" = \"127.0.0.1\" }}\n"
     ))
 }
@@ -84,8 +171,11 @@ fn has_pip() -> bool {
 }
 
 async fn run(http: &Http, packages: Value, networking: &str, command: &str) -> Value {
+    run_in(http, json!({"networking": {"type": networking}, "packages": packages}), command).await
+}
+
+async fn run_in(http: &Http, environment: Value, command: &str) -> Value {
     let system = script(vec![runs(command), says("{{last_result}}")]);
-    let environment = json!({"networking": {"type": networking}, "packages": packages});
     http.invoke(json!({"model": "builtin/script", "system": system, "input": "go", "environment": environment})).await
 }
 
@@ -276,4 +366,105 @@ async fn cargo_compiles_programs() {
     index.make("/usr/bin/python3", &["-c", CARGO, &index.url()]);
     let packages = json!({"cargo": ["greeting-of-a-test@1.0.0"]});
     finds(&index, ("cargo_index", "/index"), packages, "greet", "hello from a crate").await;
+}
+
+/// A repository of apt's, and a server that allows roots which trust it, or somebody else. The host's own trusts Debian alone.
+struct Debian {
+    index: Index,
+    server: Server,
+    roots: PathBuf,
+}
+
+impl Debian {
+    /// `None`: this is no Debian, which is said.
+    async fn new() -> Option<Self> {
+        if !["apt-get", "dpkg-deb", "gpg", "gpg-agent"].iter().all(|program| has(program, &["--version"])) {
+            return None;
+        }
+        let index = Index::empty().await;
+        index.make("sh", &["-ec", APT]);
+        let place = tempfile::TempDir::with_prefix("loopd-test-").expect("a directory");
+        let roots = place.path().canonicalize().expect("there").join("roots");
+        for keys in ["key", "other"] {
+            lay(&roots.join(keys), &index.place().join(format!("{keys}.gpg")));
+        }
+        let images = format!("apt_mirror = \"{}\"\nallow_directories = [{roots:?}]", index.url());
+        let server = Server::on(place, options_with(&index, &images));
+        Some(Debian { index, server, roots })
+    }
+
+    async fn run(&self, keys: &str, package: &str, command: &str) -> Value {
+        let root = json!({"type": "directory", "path": self.roots.join(keys)});
+        let packages = json!({"apt": [package]});
+        let environment = json!({"root": root, "packages": packages, "networking": {"type": "none"}});
+        run_in(&self.server.http(), environment, command).await
+    }
+}
+
+/// A root of a distribution that calls itself Debian, with nothing installed, and with these keys.
+fn lay(tree: &Path, keys: &Path) {
+    let there: Vec<&str> = APT_ROOT.into_iter().filter(|program| Path::new(program).exists()).collect();
+    fs::create_dir_all(tree).expect("made");
+    root::lay(tree, &there);
+    for table in ["cputable", "tupletable"] {
+        root::put(tree, &Path::new("/usr/share/dpkg").join(table));
+    }
+    for directory in ["usr/share/keyrings", "var/lib/dpkg"] {
+        fs::create_dir_all(tree.join(directory)).expect("made");
+    }
+    fs::write(tree.join("etc/os-release"), "ID=debian\nVERSION_CODENAME=tested\n").expect("written");
+    fs::write(tree.join("var/lib/dpkg/status"), "").expect("written");
+    fs::copy(keys, tree.join("usr/share/keyrings/debian-archive-keyring.gpg")).expect("copied");
+}
+
+#[tokio::test]
+async fn apt_installs_programs() {
+    let Some(debian) = Debian::new().await else { return };
+    let command = "greet; type greet; touch /usr/bin/x";
+    let answer = debian.run("key", "greeting-of-a-test", command).await;
+    let said = text(&answer["output"]);
+    assert!(said.starts_with("hello from apt\ngreet is /usr/bin/greet\n"), "{answer}");
+    assert!(said.contains("Read-only file system"), "{answer}");
+    // Once for all sessions.
+    let asked = debian.index.asked();
+    assert_eq!(asked.iter().filter(|path| path.ends_with(".deb")).count(), 1, "{asked:?}");
+    let again = debian.run("key", "greeting-of-a-test", command).await;
+    assert!(text(&again["output"]).starts_with("hello from apt\n"), "{again}");
+    assert_eq!(debian.index.asked(), asked);
+}
+
+#[tokio::test]
+async fn what_apt_does_not_have_or_does_not_trust_ends_the_turn_and_names_its_log() {
+    let Some(debian) = Debian::new().await else { return };
+    for (keys, package, told) in [
+        ("key", "absent-of-a-test", "Unable to locate package absent-of-a-test"),
+        // Somebody else's signature is none.
+        ("other", "greeting-of-a-test", "is not signed"),
+    ] {
+        let said = debian.run(keys, package, "echo never").await.to_string();
+        assert!(said.contains("packages by apt: exit status 100; its log, `images/logs/"), "{said}");
+        assert!(said.contains(told), "{said}");
+        let logs = debian.server.data().join("images/logs");
+        let log = names(&logs).into_iter().find(|name| said.contains(name.as_str())).expect("it is named");
+        let log = fs::read_to_string(logs.join(log)).expect("it is there");
+        assert!(log.contains(told), "{log}");
+    }
+    assert!(names(&debian.server.data().join("images/layers")).is_empty());
+    assert!(debian.index.asked().iter().all(|path| !path.ends_with(".deb")), "{:?}", debian.index.asked());
+}
+
+#[tokio::test]
+async fn numpy_calculates_from_a_layer_and_from_the_workspace() {
+    let Some(wheels) = wheels().filter(|_| has_pip()) else { return };
+    let index = Index::of_wheels(&wheels).await;
+    let server = Server::with(options(&index));
+    let sum = "(numpy.eye(2)@numpy.ones((2,2))).sum()";
+    let command = format!(
+        "/usr/bin/python3 -c 'import numpy; print({sum})' && \
+         at=$(/usr/bin/python3 -c 'import numpy; print(numpy.__path__[0])') && \
+         mkdir copy && cp -r \"${{at%/*}}\"/numpy* copy && \
+         PYTHONPATH=$PWD/copy /usr/bin/python3 -c 'import numpy; print(numpy.__path__[0], {sum})'"
+    );
+    let answer = run(&server.http(), json!({"pip": ["numpy"]}), "none", &command).await;
+    assert_eq!(text(&answer["output"]), "4.0\n/workspace/copy/numpy 4.0\n", "{answer}");
 }

@@ -1,45 +1,29 @@
 //! Rooms that are made of an image or a directory: asked for through the interface, used by tools, refused when they cannot be.
 
 use loopd_tests::http::text;
+use loopd_tests::index::Index;
 use loopd_tests::script::{runs, says, script};
 use loopd_tests::server::Options;
-use loopd_tests::{Http, Server, archive};
+use loopd_tests::{Http, Server, archive, root};
 use serde_json::{Value, json};
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What a shell tool needs, as on this machine.
-const PROGRAMS: [&str; 3] = ["bash", "cat", "ls"];
+const PROGRAMS: [&str; 3] = ["/usr/bin/bash", "/usr/bin/cat", "/usr/bin/ls"];
 
 /// A server that allows one directory, and that directory.
 fn start() -> (Server, PathBuf) {
-    let root = tempfile::TempDir::with_prefix("loopd-test-").expect("a directory");
-    let allowed = root.path().canonicalize().expect("there").join("roots");
+    let place = tempfile::TempDir::with_prefix("loopd-test-").expect("a directory");
+    let allowed = place.path().canonicalize().expect("there").join("roots");
     fs::create_dir(&allowed).expect("made");
     let config = format!("[images]\nallow_directories = [{:?}]\n", allowed.to_str().expect("text"));
-    (Server::on(root, Options::default().config(&config)), allowed)
+    (Server::on(place, Options::default().config(&config)), allowed)
 }
 
-fn lay(root: &Path, release: &str) {
-    let place = |from: &Path| {
-        let to = root.join("usr").join(from.strip_prefix("/usr").or(from.strip_prefix("/")).expect("absolute"));
-        fs::create_dir_all(to.parent().expect("below the root")).expect("made");
-        fs::copy(from, to).expect("copied");
-    };
-    for program in PROGRAMS {
-        let path = Path::new("/usr/bin").join(program);
-        place(&path);
-        let linked = Command::new("ldd").arg(&path).output().expect("ldd is there");
-        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
-        linked.split_whitespace().filter(|word| word.starts_with('/')).for_each(|library| place(Path::new(library)));
-    }
-    for name in ["bin", "lib", "lib64"] {
-        symlink(format!("usr/{name}"), root.join(name)).expect("linked");
-    }
-    fs::create_dir(root.join("etc")).expect("made");
-    fs::write(root.join("etc/release"), release).expect("written");
+fn lay(tree: &Path, release: &str) {
+    root::lay(tree, &PROGRAMS);
+    fs::write(tree.join("etc/release"), release).expect("written");
 }
 
 async fn environment(http: &Http, root: Value) -> Result<String, String> {
@@ -78,6 +62,65 @@ async fn tools_run_in_an_image_and_in_a_directory() {
         // Also without an environment that has a name.
         let answer = http.invoke(invocation(json!({ "root": root }), "cat /etc/release")).await;
         assert!(text(&answer["output"]).contains(release), "{answer}");
+    }
+}
+
+/// A registry, and a server that asks no other.
+async fn registry() -> (Index, Server) {
+    let registry = Index::empty().await;
+    let at = registry.registry();
+    let config = format!("[images]\nallow_registries = [{at:?}]\nplain_registries = [{at:?}]\n");
+    (registry, Server::with(Options::default().config(&config)))
+}
+
+#[tokio::test]
+async fn tools_run_in_an_image_that_a_registry_has() {
+    let (registry, server) = registry().await;
+    let (http, trees) = (server.http(), tempfile::tempdir().expect("a directory"));
+    for release in ["the first", "the second"] {
+        lay(&trees.path().join(release), release);
+    }
+    let first = registry.publish("team/app", "1", &trees.path().join("the first"));
+    // The tag moves on; what is pinned is what it was.
+    let second = registry.publish("team/app", "1", &trees.path().join("the second"));
+    let at = |rest: &str| json!({"type": "image", "reference": format!("{}/team/app{rest}", registry.registry())});
+    let command = "cat /etc/release; echo; echo ${BASH_VERSION:+bash} of an $APP; ls /usr/bin; echo x > /etc/x; \
+                   echo kept > note; cat note";
+    for (root, release) in [
+        (at(&format!("@{first}")), "the first"),
+        (at(&format!("@{second}")), "the second"),
+        (at(":1"), "the second"),
+        (at(&format!(":1@{first}")), "the first"),
+    ] {
+        let id = environment(&http, root.clone()).await.expect("made");
+        let answer = http.invoke(invocation(json!(id), command)).await;
+        let said = text(&answer["output"]);
+        assert!(said.starts_with(&format!("{release}\nbash of an image\nbash\ncat\nls\n")), "{root}: {answer}");
+        assert!(said.contains("Read-only file system") && said.contains("kept"), "{root}: {answer}");
+    }
+    // What is here is not asked for again.
+    let asked = registry.asked();
+    let again = http.invoke(invocation(json!({"root": at(&format!("@{first}"))}), command)).await;
+    assert!(text(&again["output"]).starts_with("the first\n"), "{again}");
+    assert_eq!(registry.asked(), asked);
+}
+
+#[tokio::test]
+async fn a_registry_that_has_no_such_image_or_another_ends_the_turn_and_says_so() {
+    let (registry, server) = registry().await;
+    let (http, tree) = (server.http(), tempfile::tempdir().expect("a directory"));
+    lay(tree.path(), "of a registry");
+    let digest = registry.publish("app", "1", tree.path());
+    let other = format!("sha256:{}", "0".repeat(64));
+    let manifests = registry.place().join("v2/app/manifests");
+    fs::copy(manifests.join(&digest), manifests.join(&other)).expect("copied");
+    for (name, told) in [
+        (format!("app@{other}"), format!("came with the digest {digest}")),
+        ("app:2".to_owned(), "the registry answered 404".to_owned()),
+    ] {
+        let root = json!({"type": "image", "reference": format!("{}/{name}", registry.registry())});
+        let answer = http.invoke(invocation(json!({ "root": root }), "echo never")).await;
+        assert!(answer.to_string().contains(&told), "{answer}");
     }
 }
 

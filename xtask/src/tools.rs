@@ -8,13 +8,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A program that tests start, how to see that it is there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str, &str); 15] = [
+const PROGRAMS: [(&str, &str, &str); 18] = [
     ("python3", "--version", "python3"),
     ("node", "--version", "nodejs"),
     ("npm", "--version", "npm"),
     ("curl", "--version", "curl"),
     ("git", "--version", "git"),
     ("openssl", "version", "openssl"),
+    // A repository of a test's own is signed; who makes a key needs the agent as well.
+    ("gpg", "--version", "gpg"),
+    ("gpg-agent", "--version", "gpg-agent"),
+    // What rooms compile with; Rust itself is content with any `cc`.
+    ("/usr/bin/gcc", "--version", "gcc"),
     ("ip", "-V", "iproute2"),
     ("javac", "--version", "default-jdk-headless"),
     ("gem", "--version", "ruby"),
@@ -28,6 +33,9 @@ const PROGRAMS: [(&str, &str, &str); 15] = [
     // The first program of a machine that is a plain host.
     ("busybox", "--help", "busybox-static"),
 ];
+
+/// What rooms on the host's root have.
+const ROOMS_PYTHON: &str = "/usr/bin/python3";
 
 /// The kernel that rooms with one of their own have in tests: a package that depends on the newest.
 const GUEST_KERNEL: &str =
@@ -49,7 +57,8 @@ pub fn packages() -> Result<()> {
     if missing.contains(&"python3") || !has_venv() {
         missing.push("python3-venv");
     }
-    if !place::command("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|done| done.status.success()) {
+    // Rooms see the distribution's, whichever comes first in the path.
+    if !place::command(ROOMS_PYTHON).args(["-m", "pip", "--version"]).output().is_ok_and(|done| done.status.success()) {
         missing.push("python3-pip");
     }
     install_packages(&missing)
@@ -142,12 +151,12 @@ pub fn python() -> Result<Python> {
     Ok(Python { program })
 }
 
-/// Wheels that rooms of tests install, in a directory.
+/// Wheels that rooms of tests install, in a directory: for their Python, which compiled ones are made for.
 pub fn wheels() -> Result<PathBuf> {
     let home = place::tools().join("wheels");
     let list = sdk_file("python/wheels.txt");
     install(&home, &list, || {
-        let mut pip = place::command("python3");
+        let mut pip = place::command(ROOMS_PYTHON);
         pip.args([
             "-m",
             "pip",

@@ -17,6 +17,9 @@ use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The host that the world's policy knows nothing of.
+const REFUSED: &str = "refused.example";
+
 /// Whether these programs can be started; says so when not, and insists where all tests must run.
 fn has(test: &str, programs: &[&str]) -> bool {
     let starts = |program: &&&str| {
@@ -63,6 +66,31 @@ print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
 
+const VISIT: &str = r#"
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+)
+
+func main() {
+	client := http.Client{Transport: &http.Transport{Proxy: nil}}
+	for _, url := range os.Args[1:] {
+		answer, fault := client.Get(url)
+		if fault != nil {
+			fmt.Println("none:", fault)
+			continue
+		}
+		body, _ := io.ReadAll(answer.Body)
+		fmt.Println(answer.StatusCode, strings.TrimSpace(string(body)))
+	}
+}
+"#;
+
 impl World {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -87,6 +115,18 @@ impl World {
     /// What was asked for since this was called last.
     fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    /// A program that speaks TLS and asks for names by itself, and looks at no variable for a proxy.
+    fn compiled(&self) -> std::path::PathBuf {
+        let path = self.directory.path();
+        std::fs::write(path.join("visit.go"), VISIT).unwrap();
+        let mut go = Command::new("go");
+        go.args(["build", "-o", "visit", "visit.go"]).current_dir(path).env("GOCACHE", path.join("cache"));
+        go.envs([("GOFLAGS", "-mod=mod"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local"), ("CGO_ENABLED", "0")]);
+        let made = go.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        path.join("visit")
     }
 
     /// Serves an outlet until its room is gone.
@@ -125,6 +165,10 @@ async fn connect(stream: Box<dyn OutletStream>, port: u16, asked: &Mutex<Vec<Str
     asked.lock().unwrap().push(first.clone());
     let answer =
         |text: &str| format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+    if first.contains(REFUSED) {
+        let head = "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 11\r\n\r\n";
+        return stream.write_all(format!("{head}not allowed").as_bytes()).await;
+    }
     if !first.starts_with("CONNECT ") {
         return stream.write_all(answer(&first).as_bytes()).await;
     }
@@ -275,6 +319,31 @@ java -Djavax.net.ssl.trustStore=trust -Djavax.net.ssl.trustStorePassword=changei
     assert!(sum < 4 << 10, "{sum} KiB");
 }
 
+/// Go has a resolver and a TLS of its own, and its programs are often linked with nothing else.
+#[tokio::test]
+async fn a_program_of_gos_that_knows_of_no_proxy_reaches_its_host_and_no_other() {
+    const TEST: &str = "a_program_of_gos_that_knows_of_no_proxy_reaches_its_host_and_no_other";
+    if !has(TEST, &["go", "openssl", "git", "python3"]) {
+        return;
+    }
+    let world = World::new();
+    let visit = world.compiled();
+    let data = tempfile::tempdir().unwrap();
+    let sandbox = NamespaceSandbox::with_authority(data.path(), &world.authority()).unwrap();
+    let mut room = Driven::start(&sandbox, data.path(), Some(&world)).await;
+    std::fs::copy(visit, data.path().join("sessions/sesn_NETWORK/workspace/visit")).unwrap();
+    // By TLS nobody can be told why; in clear the answer is the host's.
+    let command = format!(
+        "for proxy in HTTPS_PROXY HTTP_PROXY https_proxy http_proxy; do unset $proxy; done\n\
+         ./visit https://secure.example/hello http://{REFUSED}/hello https://{REFUSED}/hello"
+    );
+    let said = room.prints(&command).await;
+    let none = format!("200 secret\n403 not allowed\nnone: Get \"https://{REFUSED}/hello\": ");
+    assert!(said.starts_with(&none), "{said}");
+    let asked = ["secure.example:443", "refused.example:80", "refused.example:443"];
+    assert_eq!(world.asked(), asked.map(|host| format!("CONNECT {host} HTTP/1.1")));
+}
+
 fn pss_kib(pid: &str) -> u64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
@@ -339,5 +408,5 @@ fn an_ordinary_user_has_a_way_out_too() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("test result: ok. 3 passed"), "{said}");
+    assert!(said.contains("test result: ok. 4 passed"), "{said}");
 }
