@@ -188,7 +188,7 @@ fn what_may_run_is_what_nobody_has_to_allow_any_more() {
     j.put(tool("c", Permission::Deny));
     let [d, e] = ["d", "e"].map(|name| j.put(tool(name, Permission::Ask)));
     j.put(answered(&request));
-    assert_eq!(j.fold.running(), [a.clone()]);
+    assert_eq!(j.fold.running(), std::slice::from_ref(&a));
     j.put(confirmation(&d, Verdict::Allow));
     j.put(confirmation(&e, Verdict::Deny));
     assert_eq!(j.fold.running(), [a.clone(), d.clone()]);

@@ -111,10 +111,10 @@ mod tests {
     #[tokio::test]
     async fn each_use_is_written_with_the_calls_that_run() {
         let (book, running) = (Arc::new(Book::default()), RunningCalls::default());
-        assert_eq!(asked(held(), &book, running.clone()).await.unwrap(), true);
+        assert!(asked(held(), &book, running.clone()).await.unwrap());
         let call = CallId::parse("call", "sevt_1").unwrap();
         running.set(vec![call.clone()]);
-        assert_eq!(asked(held(), &book, running).await.unwrap(), true);
+        assert!(asked(held(), &book, running).await.unwrap());
         let entries = book.entries.lock();
         let calls: Vec<_> = entries.iter().map(|entry| entry.credential_use.as_ref().unwrap().calls.clone()).collect();
         assert_eq!(calls, [vec![], vec![call]]);
@@ -131,7 +131,7 @@ mod tests {
         let refused = asked(held(), &full, RunningCalls::default()).await.unwrap_err();
         assert!(refused.to_string().contains("the disk is full"), "{refused}");
         let book = Arc::new(Book::default());
-        assert_eq!(asked(None, &book, RunningCalls::default()).await.unwrap(), false);
+        assert!(!asked(None, &book, RunningCalls::default()).await.unwrap());
         assert!(book.entries.lock().is_empty());
     }
 }
