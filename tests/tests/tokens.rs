@@ -201,18 +201,19 @@ async fn a_use_and_a_violation_are_on_record() {
     let uses = uses(&http, &session).await;
     assert_eq!(uses.len(), 2, "{uses:?}");
     let results = [json!({"type": "done"}), json!({"type": "refused", "reason": reason})];
-    for ((used, host), result) in uses.iter().zip([SITE, OTHER]).zip(results) {
+    let events = http.events(&session).await;
+    let calls = events.iter().filter(|e| e["type"] == "agent.tool_use").map(|e| &e["id"]);
+    for (((used, host), result), call) in uses.iter().zip([SITE, OTHER]).zip(results).zip(calls) {
         assert_eq!(used["actor"], json!({"type": "session", "id": session}));
         assert_eq!((&used["action"], &used["resource"]), (&json!("credentials.use"), &made[0]["id"]));
         assert_eq!(used["result"], result);
-        let place = json!({"vault": vault, "credential": made[0]["id"], "host": host, "port": port});
+        let place = json!({"vault": vault, "credential": made[0]["id"], "host": host, "port": port, "calls": [call]});
         assert_eq!(used["credential_use"], place);
     }
     let shown = traced(&server, &session).await;
     assert!(shown.contains(&format!("connect {OTHER}:{port}  error violation")), "{shown}");
     assert!(words(&shown).contains(&words(reason)), "{shown}");
-    let events = json!(http.events(&session).await).to_string();
-    for seen in [json!(uses).to_string(), shown, events, given.concat()] {
+    for seen in [json!(uses).to_string(), shown, json!(events).to_string(), given.concat()] {
         assert!(!seen.contains(SECRET) && !seen.contains(OTHER_SECRET), "{seen}");
     }
 }
