@@ -158,9 +158,9 @@ async fn a_stream_too_many_is_told_when_to_come_back() {
     let made = http.shell("true").await;
     let session = made["session_id"].as_str().expect("a session");
     let open = http.follow(session, 0).await;
-    too_many(&http.get(&format!("/v1/sessions/{session}/events/stream")).await, "streams open");
+    too_many(&http.get(&format!("/v1/sessions/{session}/events/stream")).await, "streams of this workspace are open");
     let second = json!({"model": "builtin/shell", "input": fenced("echo in"), "stream": true});
-    too_many(&http.post("/v1/invoke", second.clone()).await, "streams open");
+    too_many(&http.post("/v1/invoke", second.clone()).await, "streams of this workspace are open");
     http.shell("echo without a stream").await;
     drop(open);
     let answer = let_in(&http, &second).await;

@@ -60,12 +60,13 @@ impl Census {
         let count = counts.get(workspace).copied().unwrap_or_default();
         let Share { turns, sessions } = self.share;
         if runs && count.running >= turns {
-            let text = format!("{turns} turns of this workspace run, as many as it may; try again when one has ended");
+            let text =
+                format!("as many turns of this workspace run as it may have: {turns}; try again when one has ended");
             return Err(ServiceError::Busy(text));
         }
         if lives && count.living >= sessions {
             let text = format!(
-                "{sessions} sessions of this workspace are alive, as many as it may; try again when some are idle"
+                "as many sessions of this workspace are alive as it may have: {sessions}; try again when some are idle"
             );
             return Err(ServiceError::Busy(text));
         }
@@ -137,10 +138,12 @@ mod tests {
         let census = Census::new(Share { turns: 1, sessions: 2 });
         let (a, b) = (workspace("wrkspc_a"), workspace("wrkspc_b"));
         let first = census.admit(&a, true, true).expect("the first turn");
-        assert!(matches!(census.admit(&a, true, true), Err(ServiceError::Busy(told)) if told.contains("1 turns")));
+        assert!(
+            matches!(census.admit(&a, true, true), Err(ServiceError::Busy(told)) if told.contains("as many turns of this workspace run as it may have: 1;"))
+        );
         let second = census.admit(&a, true, false).expect("a session that only rests");
         let told = census.admit(&a, true, false).err().expect("no third session").to_string();
-        assert!(told.contains("2 sessions"), "{told}");
+        assert!(told.contains("sessions of this workspace are alive as it may have: 2;"), "{told}");
         let other = census.admit(&b, true, true).expect("another workspace");
         drop((first, second, other));
         assert!(census.counts.lock().is_empty());

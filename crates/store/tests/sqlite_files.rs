@@ -28,6 +28,34 @@ fn refused(path: &Path) -> StoreError {
     SqliteStore::open(path).err().expect("refused")
 }
 
+/// While one commit is on its way to disk, the writes of other sessions gather for the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_sessions_share_a_commit() {
+    const SESSIONS: usize = 32;
+    let (_directory, path) = place();
+    let (commits, (gate, closed)) = (Arc::new(AtomicI64::new(0)), std::sync::mpsc::channel::<()>());
+    let (counted, closed) = (commits.clone(), std::sync::Mutex::new(closed));
+    let before_commit = move |_: &Connection| {
+        // Nobody sends: the first waits until the gate is gone, and the others find it gone.
+        let _ = closed.lock().expect("whole").recv();
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    };
+    let faults = Faults { before_commit: Some(Arc::new(before_commit)) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_with(&path, faults).expect("opens"));
+    let write = |store: Arc<dyn Store>| {
+        tokio::spawn(async move { Pen::create(&store, session(at(0)), vec![message("a")]).await })
+    };
+    let all: Vec<_> = (0..SESSIONS).map(|_| write(store.clone())).collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(gate);
+    for written in all {
+        written.await.expect("written");
+    }
+    let commits = commits.load(Ordering::SeqCst);
+    assert!(commits < SESSIONS as i64 / 4, "{commits} commits for {SESSIONS} sessions");
+}
+
 #[tokio::test]
 async fn on_a_full_disk_nothing_is_acknowledged_and_space_heals_it() {
     let (_directory, path) = place();

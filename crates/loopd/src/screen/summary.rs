@@ -17,6 +17,10 @@ pub fn summary_line(result: &Value) -> String {
 }
 
 fn stop_words(result: &Value) -> String {
+    // A turn that was interrupted ends as every other one, for its stop reason.
+    if result["status"] == "interrupted" {
+        return "interrupted".to_owned();
+    }
     let reason = &result["stop_reason"];
     let kind = reason["type"].as_str().or_else(|| result["status"].as_str()).unwrap_or("no stop reason");
     match reason["limit"].as_str() {
@@ -38,5 +42,7 @@ mod tests {
             summary_line(&result),
             "limit_reached (steps) · 1 step · 10 (+3 cached) in, 5 out tokens · cost unknown"
         );
+        let result = json!({"status": "interrupted", "stop_reason": {"type": "end_turn"}, "steps": 2, "cost": null});
+        assert_eq!(summary_line(&result), "interrupted · 2 steps · cost unknown");
     }
 }

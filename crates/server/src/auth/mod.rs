@@ -48,7 +48,11 @@ pub async fn admit(State(state): State<ServerState>, mut request: Request, next:
         }
     };
     if let Err(wait_ms) = state.rates.request(&caller.workspace, state.clock.now()) {
-        return ApiError::too_many("this workspace asks too often", wait_ms).into_response();
+        return ApiError::too_many(
+            "this workspace asks more often than it may; try again after what `retry-after` says",
+            wait_ms,
+        )
+        .into_response();
     }
     if let Err(refusal) = may(&caller, route) {
         record.refused(&state, &caller, &refusal);

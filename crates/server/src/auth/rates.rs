@@ -55,7 +55,10 @@ impl Rates {
         let mut usages = self.usages();
         let usage = self.usage(&mut usages, workspace, now);
         if usage.streams >= self.limits.streams {
-            let message = format!("this workspace has {} streams open, as many as it may", usage.streams);
+            let message = format!(
+                "as many streams of this workspace are open as it may have: {}; close one, or try again later",
+                usage.streams
+            );
             return Err(ApiError::too_many(message, 1_000));
         }
         usage.streams += 1;
