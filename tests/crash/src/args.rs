@@ -20,6 +20,9 @@ pub struct Args {
     /// Faults to inject, over all lanes.
     #[arg(long, default_value_t = 200)]
     pub points: u64,
+    /// A run that struck fewer has failed.
+    #[arg(long, default_value_t = 1)]
+    pub at_least: u64,
     /// Sessions at work in each lane when a fault strikes.
     #[arg(long, default_value_t = 6)]
     pub sessions: u64,

@@ -28,6 +28,8 @@ pub struct Session {
     pub id: String,
     pub tag: String,
     pub plan: Plan,
+    /// Its room is to keep what runs in it while the session rests.
+    pub sleeps: bool,
     /// Turns of the plan that were played to their last word. An input that comes late makes two of them one turn of the session.
     pub turns: usize,
     pub seen: Vec<Seen>,
@@ -73,11 +75,12 @@ impl Manner {
 }
 
 impl Session {
-    pub fn new(tag: String, plan: Plan) -> Self {
+    pub fn new(tag: String, plan: Plan, sleeps: bool) -> Self {
         Session {
             id: String::new(),
             tag,
             plan,
+            sleeps,
             turns: 0,
             seen: Vec::new(),
             messages: Vec::new(),
@@ -149,7 +152,7 @@ impl Session {
         let body = match self.id.is_empty() {
             true => json!({"model": "builtin/script", "system": self.plan.script(), "tools": desk.tools, "input": text,
                            "on_unknown_outcome": self.plan.on_unknown_outcome, "background": true, "title": self.tag,
-                           "environment": desk.environment}),
+                           "environment": desk.isolation.environment(self.sleeps)}),
             false => json!({"session": self.id, "input": text, "background": true}),
         };
         let answer = self.post(desk, "/v1/invoke", &body).await?.acknowledged()?;

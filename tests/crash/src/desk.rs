@@ -1,5 +1,6 @@
 //! How a client reaches whichever server serves now.
 
+use crate::room::Isolation;
 use crate::stream::Stream;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -16,8 +17,8 @@ pub struct Desk {
     pub http: reqwest::Client,
     pub url: watch::Receiver<String>,
     pub tools: Value,
-    /// Of new sessions; null: the default one.
-    pub environment: Value,
+    /// Of new sessions.
+    pub isolation: Isolation,
 }
 
 /// What a request came to in the end.

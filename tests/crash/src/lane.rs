@@ -20,9 +20,10 @@ use crate::{evidence, processes, room, verdict};
 use anyhow::{Context, Result, bail};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// A session that has not ended its turn this long after the last fault is stuck.
 const STUCK: Duration = Duration::from_secs(40);
@@ -73,6 +74,9 @@ impl Lane {
         if let Some(guest) = &self.args.guest {
             room::lend_guest(guest, &root.join("data"))?;
         }
+        if let Some(text) = self.args.isolation.configuration() {
+            std::fs::write(root.join("loopd.toml"), text).context("the server's configuration")?;
+        }
         self.sessions.clear();
         self.server = Server::new(self.args.binary.clone(), root, self.args.isolation);
         self.server.start_plain().await
@@ -81,7 +85,7 @@ impl Lane {
     /// Strikes until the lane's points are reached or its time is up, and puts everything away.
     pub async fn run(mut self, points: u64, until: Option<Instant>) -> Result<Report> {
         let began = Instant::now();
-        let kinds = Kind::drawn_from(&self.args.only);
+        let kinds = Kind::drawn_from(&self.args.only, self.args.isolation);
         let mut round = self.args.first_round;
         while self.report.struck() < points && until.is_none_or(|until| Instant::now() < until) {
             let outcome = self.round(round, &kinds).await;
@@ -105,7 +109,7 @@ impl Lane {
 
     async fn round(&mut self, number: u64, kinds: &[(Kind, u64)]) -> Result<()> {
         let mut rng = Rng::of(&[self.args.seed, self.number, number]);
-        let first = Kind::draw(&mut rng, kinds).context("no fault has such a name")?;
+        let first = Kind::first(number, &mut rng, kinds).context("no fault has such a name")?;
         let mut struck = Vec::new();
         if first.needs_new_session() {
             self.sessions.iter_mut().take(1).for_each(Session::give_up);
@@ -119,7 +123,7 @@ impl Lane {
         self.replace_finished(&mut rng, number).await?;
         let second = rng.percent(SECOND_FAULT_PERCENT).then(|| Kind::draw(&mut rng, kinds)).flatten();
         let armed = match first {
-            Kind::FailPoint(point) if matches!(point.during, During::Work | During::Farewell) => {
+            Kind::FailPoint(point) if matches!(point.during, During::Work | During::Rest | During::Farewell) => {
                 // At rest, so that what follows begins with the armed server.
                 self.server.kill().await?;
                 Some((point, self.arm(point, &mut rng).await?))
@@ -162,9 +166,15 @@ impl Lane {
             self.report.sessions += 1;
             let tag = format!("l{}-r{round}-s{}", self.number, self.made);
             let plan = Plan::draw(rng, &tag, &self.args.classes);
-            self.sessions.push(Session::new(tag, plan));
+            self.sessions.push(Session::new(tag, plan, self.next_sleeps()));
         }
         Ok(())
+    }
+
+    /// Every second session of a lane does, and one at least. Not drawn, so that a seed's plans are the same with all rooms.
+    fn next_sleeps(&self) -> bool {
+        let sleepers = self.sessions.iter().filter(|session| session.sleeps).count();
+        2 * sleepers <= self.sessions.len()
     }
 
     fn begin_turns(&mut self, rng: &mut Rng) -> Turns {
@@ -182,8 +192,7 @@ impl Lane {
 
     fn desk(&self) -> Desk {
         let tools = verdict::tools(&self.counter, &self.args.classes);
-        let environment = self.args.isolation.environment();
-        Desk { http: verdict::http(), url: self.server.url(), tools, environment }
+        Desk { http: verdict::http(), url: self.server.url(), tools, isolation: self.args.isolation }
     }
 
     /// In which a fault may strike: until about when half of the sessions are done.
@@ -221,7 +230,8 @@ impl Lane {
             status = self.server.ended() => status?,
             outcome = finish(turns, ended) => {
                 outcome?;
-                return Ok(false);
+                let Some(status) = self.ends_at_rest(point).await? else { return Ok(false) };
+                status
             }
         };
         match (status.signal(), point.during) {
@@ -229,6 +239,17 @@ impl Lane {
             // It said farewell to all without passing the point that often.
             (None, During::Farewell) if status.success() => Ok(false),
             _ => bail!("the server ended with {status} at {}", point.name),
+        }
+    }
+
+    /// The turns are over, and what is passed at rest is yet to come. `None`: it does not come.
+    async fn ends_at_rest(&mut self, point: &FailPoint) -> Result<Option<ExitStatus>> {
+        if point.during != During::Rest {
+            return Ok(None);
+        }
+        match timeout(self.args.isolation.patience(room::IDLE), self.server.ended()).await {
+            Ok(status) => status.map(Some),
+            Err(_) => Ok(None),
         }
     }
 

@@ -56,9 +56,18 @@ impl Report {
     }
 
     /// What was tried at least this often and never struck: a part of the promise that this run says nothing about.
-    pub fn never_struck(&self, tries: u64) -> Vec<&str> {
+    fn never_struck(&self, tries: u64) -> Vec<&str> {
         let never = self.points.iter().filter(|(_, point)| point.struck == 0 && point.tried >= tries);
         never.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// What the run was to do and did not.
+    pub fn gaps(&self, tries: u64, at_least: u64) -> Vec<String> {
+        let never = self.never_struck(tries).into_iter();
+        let never = never.map(|name| format!("{name}: tried at least {tries} times and never struck"));
+        let struck = self.struck();
+        let few = (struck < at_least).then(|| format!("{struck} points were struck, of at least {at_least}"));
+        never.chain(few).collect()
     }
 
     pub fn markdown(&self, command: &str) -> String {
@@ -119,6 +128,9 @@ mod tests {
         assert_eq!((sum.struck(), sum.points["a"].tried, sum.failures.len()), (2, 4, 2));
         assert_eq!((sum.outcomes["once"]["unknown"], sum.never_struck(4)), (4, vec!["b"]));
         assert!(sum.never_struck(5).is_empty());
+        assert!(sum.gaps(5, 2).is_empty());
+        assert_eq!(sum.gaps(5, 3), ["2 points were struck, of at least 3"]);
+        assert_eq!(sum.gaps(4, 2), ["b: tried at least 4 times and never struck"]);
         let text = sum.markdown("crash");
         assert!(text.contains("| a | 4 | 2 | 5 | 5 |") && text.contains("| once | 4 unknown |"), "{text}");
     }

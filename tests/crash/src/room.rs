@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
+/// How long a session keeps its machine while it rests: short, so that a round can outlast it.
+const IDLE_SECONDS: u64 = 2;
+pub const IDLE: Duration = Duration::from_secs(IDLE_SECONDS);
 /// A tar's unit of length.
 const BLOCK: usize = 512;
 
@@ -17,12 +20,22 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// As an environment of `/v1/invoke`; no word of it where the server's default is meant.
-    pub fn environment(self) -> Value {
+    /// As an environment of `/v1/invoke`; no word of it where the server's default is meant. `sleeps`: what runs in the room stays
+    /// while the session rests, where rooms can do that.
+    pub fn environment(self, sleeps: bool) -> Value {
         let limits = json!({"memory_bytes": 128u64 << 20, "disk_bytes": 128u64 << 20, "cpu_millis": 1_000});
+        let hibernation = if sleeps { "memory" } else { "workspace" };
         match self {
             Isolation::Namespaces => Value::Null,
-            Isolation::Microvm => json!({"isolation": "microvm", "limits": limits}),
+            Isolation::Microvm => json!({"isolation": "microvm", "hibernation": hibernation, "limits": limits}),
+        }
+    }
+
+    /// The server's configuration file, where it is to have one.
+    pub fn configuration(self) -> Option<String> {
+        match self {
+            Isolation::Namespaces => None,
+            Isolation::Microvm => Some(format!("room_idle_seconds = {IDLE_SECONDS}\n")),
         }
     }
 

@@ -84,7 +84,7 @@ mod tests {
     use serde_json::json;
 
     fn session(seen: &[(u64, &str)]) -> Session {
-        let mut session = Session::new("t".to_owned(), Plan { turns: Vec::new(), on_unknown_outcome: "ask" });
+        let mut session = Session::new("t".to_owned(), Plan { turns: Vec::new(), on_unknown_outcome: "ask" }, false);
         session.messages.push("hello".to_owned());
         let at = tokio::time::Instant::now();
         session.seen = seen.iter().map(|(seq, id)| Seen { seq: *seq, id: (*id).to_owned(), at }).collect();
