@@ -5,6 +5,7 @@ use crate::http::{free_port, wait_for};
 use crate::process;
 use anyhow::{Context, Result, bail, ensure};
 use loopd_domain::Timestamp;
+use loopd_domain::environment::Accelerator;
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,9 @@ pub struct Event {
     pub content: Value,
     #[serde(default)]
     pub stop_reason: Value,
+    /// Of the machine that a session got.
+    #[serde(default)]
+    pub accelerator: Option<Accelerator>,
 }
 
 #[derive(Deserialize)]
