@@ -3,6 +3,7 @@
 # tries: fill the disk with one large file and with many
 # must: be bounded
 # ends: the call may be stopped with an error that names the limit; after the files are deleted the next call works
+# tells: disk limit of | stopped after
 # bare: would take this machine down where nothing limits it
 
 limit=$((${ATTACK_DISK_MIB:-512} * 2))

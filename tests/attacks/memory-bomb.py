@@ -4,6 +4,7 @@
 # must: be ended by the limit of memory, and leave neighbours alone
 # needs: python3
 # ends: the call ends with an error that names the limit; the next call works, and the neighbour's meanwhile
+# tells: memory limit of | MemoryError
 # bare: would take this machine down where nothing limits it
 
 held = []

@@ -109,7 +109,8 @@ impl Ground {
         let said = last_result(&self.http, session).await;
         match attack.verdict(&said) {
             Some(verdict) => verdict,
-            None if attack.ends.is_some() => Verdict::Held(brief(&said)),
+            None if attack.ends.is_some() && attack.is_told(&said) => Verdict::Held(brief(&said)),
+            None if attack.ends.is_some() => Verdict::Through(format!("the model is told: {}", brief(&said))),
             None => Verdict::Through(format!("no verdict: {}", brief(&said))),
         }
     }

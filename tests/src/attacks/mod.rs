@@ -25,6 +25,8 @@ pub struct Attack {
     pub needs: Option<String>,
     /// It has no verdict of its own; what is looked at afterwards.
     pub ends: Option<String>,
+    /// What its call must be answered with, in one of these ways.
+    pub tells: Vec<String>,
     /// Why it is not tried where nothing limits it.
     pub bare: Option<String>,
     /// Why it is tried in loopd's rooms only.
@@ -76,6 +78,7 @@ fn read(path: &PathBuf) -> Option<Attack> {
         must: need("must"),
         needs: head("needs"),
         ends: head("ends"),
+        tells: head("tells").map(|ways| ways.split(" | ").map(str::to_owned).collect()).unwrap_or_default(),
         bare: head("bare"),
         inside: head("inside"),
         interpreter,
@@ -89,6 +92,11 @@ fn order(class: &str) -> usize {
 }
 
 impl Attack {
+    /// Its call was answered as the model needs it.
+    pub fn is_told(&self, said: &str) -> bool {
+        self.tells.is_empty() || self.tells.iter().any(|way| said.contains(way))
+    }
+
     /// As a command for a shell. What it prints ends with its verdict; see [`Attack::verdict`].
     ///
     /// It works in a directory that [`Attack::directory`] names.
