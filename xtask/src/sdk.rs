@@ -39,7 +39,8 @@ pub fn run(loopd: &Path, kernel: Option<&Path>) -> Result<Tally> {
     }
     files.sort();
     let mut node_tests = server.client(Path::new("node"));
-    node_tests.env("NODE_PATH", &node.modules).args(["--test", "--test-reporter=tap"]).args(files);
+    node_tests.env("LOOPD_BINARY", loopd).env("NODE_PATH", &node.modules);
+    node_tests.args(["--test", "--test-reporter=tap"]).args(files);
     tally += shown(&mut node_tests, Tally::of_tap)?;
     Ok(tally)
 }

@@ -30,6 +30,12 @@ const raw = (path, options = {}) =>
   fetch(url + path, { ...options, headers: { authorization: `Bearer ${key}`, ...options.headers } });
 
 const toolset = { type: 'agent_toolset_20260401' };
+const lookup = {
+  type: 'custom',
+  name: 'lookup',
+  description: 'Looks an order up.',
+  input_schema: { type: 'object', properties: { order: { type: 'string' } }, required: ['order'] },
+};
 const textMessage = (text) => ({ type: 'user.message', content: [{ type: 'text', text }] });
 const bash = (command) => ({ text: 'I run it.', tools: [{ name: 'bash', input: { command } }] });
 
@@ -75,6 +81,6 @@ const said = (events) =>
   events.filter((e) => e.type === 'agent.message').flatMap((e) => e.content).map((block) => block.text).join('');
 
 module.exports = {
-  Anthropic, all, agent, bash, beta, client, ended, idle, key, kinds, raw, said, say, session, spied, textMessage, toolset,
-  until, untilIdle, url,
+  Anthropic, all, agent, bash, beta, client, ended, idle, key, kinds, lookup, raw, said, say, session, spied, textMessage,
+  toolset, until, untilIdle, url,
 };

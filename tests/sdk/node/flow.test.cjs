@@ -4,15 +4,8 @@
 const assert = require('node:assert/strict');
 const { test } = require('node:test');
 const {
-  Anthropic, agent, all, bash, beta, client, ended, idle, said, say, session, textMessage, toolset, until, untilIdle,
+  Anthropic, agent, all, bash, beta, client, ended, idle, lookup, said, say, session, textMessage, toolset, until, untilIdle,
 } = require('./common.cjs');
-
-const lookup = {
-  type: 'custom',
-  name: 'lookup',
-  description: 'Looks an order up.',
-  input_schema: { type: 'object', properties: { order: { type: 'string' } }, required: ['order'] },
-};
 
 test('agent, environment, session, send, stream', async () => {
   const made = await beta.agents.create({ name: 'shell', model: 'builtin/shell', tools: [toolset] });

@@ -5,6 +5,7 @@ The server is given by the environment: LOOPD_URL, and the key that it wants in 
 
 import json
 import os
+import time
 import unittest
 
 import anthropic
@@ -21,10 +22,12 @@ class Spy(httpx2.HTTPTransport):
     def __init__(self, lose: int = 0):
         super().__init__()
         self.sent: list[httpx2.Request] = []
+        self.at: list[float] = []
         self.lose = lose
 
     def handle_request(self, request):
         self.sent.append(request)
+        self.at.append(time.monotonic())
         response = super().handle_request(request)
         if self.lose > 0:
             self.lose -= 1

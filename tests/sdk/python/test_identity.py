@@ -36,6 +36,7 @@ class Identity(unittest.TestCase):
             for _ in range(50):
                 hasty.beta.agents.list()
         self.assertEqual(refused.exception.response.headers["retry-after"], "1")
+        self.assertNotEqual(refused.exception.response.headers.get("x-should-retry"), "false")
         self.assertEqual(refused.exception.body["error"]["type"], "rate_limit_error")
         # As it is made: it waits as it was told, and its caller notices nothing.
         spy = Spy()
@@ -43,6 +44,9 @@ class Identity(unittest.TestCase):
         agents = [patient.beta.agents.create(name=f"a{n}", model="builtin/shell").id for n in range(4)]
         retries = [request.headers["x-stainless-retry-count"] for request in spy.sent]
         self.assertIn("1", retries)
+        # Of its own accord it would come back after half a second at first.
+        waits = [after - before for before, after, retry in zip(spy.at, spy.at[1:], retries[1:]) if retry != "0"]
+        self.assertGreater(min(waits), 0.95, waits)
         self.assertEqual(len(set(agents)), 4)
         self.assertEqual(sum(1 for _ in patient.beta.agents.list()), 4, "what was refused was not done")
 

@@ -72,7 +72,16 @@ class Traps(Case):
         none = client_.beta.sessions.events.list(session.id, created_at_gte=since)
         self.assertIn("created_at%5Bgte%5D=", str(spy.sent[-1].url))
         self.assertEqual(none.data, [])
-        self.assertIn(session.id, [s.id for s in client_.beta.sessions.list(statuses=["idle"], limit=100).data])
+        mine = {"agent_id": session.agent.id}
+        found = client_.beta.sessions.list(**mine, statuses=["idle", "running"])
+        self.assertIn("statuses%5B%5D=idle&statuses%5B%5D=running", str(spy.sent[-1].url))
+        self.assertEqual([s.id for s in found.data], [session.id])
+        self.assertEqual(client_.beta.sessions.list(**mine, statuses=["running"]).data, [])
+        for name in ["statuses[]", "statuses%5B%5D", "statuses"]:
+            path = f"/v1/sessions?agent_id={session.agent.id}&{name}="
+            rows = self.raw("GET", f"{path}running&{name}=idle").json()["data"]
+            self.assertEqual([row["id"] for row in rows], [session.id], name)
+            self.assertEqual(self.raw("GET", f"{path}running&{name}=terminated").json()["data"], [], name)
 
     def test_06_every_field_of_every_object_is_there(self):
         agent = self.agent({"text": "hello"})

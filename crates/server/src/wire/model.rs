@@ -116,6 +116,19 @@ pub struct Model {
     pub display_name: String,
     /// Not known here: the epoch, as the wire format has it for such cases.
     pub created_at: &'static str,
+    /// `active`: what is listed can be used.
+    pub lifecycle: &'static str,
+    /// Not known here: null, as are the line, the limits, the dates and the fallbacks.
+    #[schema(value_type = Option<Object>)]
+    pub capabilities: Value,
+    pub line: Option<String>,
+    pub max_input_tokens: Option<u64>,
+    pub max_tokens: Option<u64>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub deprecated_at: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub retires_at: Option<String>,
+    pub allowed_fallback_models: Option<Vec<String>>,
     /// Played from a script that ships with loopd; no model answers.
     pub scripted: bool,
     /// List price in millionths of a US dollar for a million tokens; null when it is not known.
@@ -126,7 +139,22 @@ pub struct Model {
 pub fn write_row(info: ModelInfo) -> Model {
     let price = info.price.map(|p| json!(p));
     let ModelInfo { id, display_name, scripted, .. } = info;
-    Model { id, kind: "model", display_name, created_at: "1970-01-01T00:00:00Z", scripted, price }
+    Model {
+        id,
+        kind: "model",
+        display_name,
+        created_at: "1970-01-01T00:00:00Z",
+        lifecycle: "active",
+        capabilities: Value::Null,
+        line: None,
+        max_input_tokens: None,
+        max_tokens: None,
+        deprecated_at: None,
+        retires_at: None,
+        allowed_fallback_models: None,
+        scripted,
+        price,
+    }
 }
 
 #[cfg(test)]
