@@ -3,7 +3,7 @@
 //! ```text
 //!  rooms/<session>/link         the VMM's socket: whoever connects has the machine's link
 //!                 /control      the VMM's socket: whoever connects can suspend the machine, or take its link over
-//!                 /token        what a host says at a reset, in hexadecimal
+//!                 /token        what a host says at a reset, in hexadecimal; there once the machine is the session's
 //!                 /made         see [`super::made`]
 //!                 /suspension   see [`super::suspending`]
 //! ```

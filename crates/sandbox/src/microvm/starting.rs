@@ -130,7 +130,6 @@ impl Machines {
         const DOING: &str = "being given its session";
         let failed = |fault: io::Error| talk::failed(DOING, &fault.to_string());
         let token = secrets::token()?;
-        sockets::write_token(place, &token).map_err(failed)?;
         let record = Record {
             kind: KIND,
             epoch: spec.epoch,
@@ -153,6 +152,8 @@ impl Machines {
         if let Err(fault) = talk::ask_within(&mut raised.control, BIND, order, DOING, is_bound).await {
             return Err(with_words(fault, &raised.machine).await);
         }
+        // Not before: a machine without one was nobody's when its host died, and would not answer whoever knew its token.
+        sockets::write_token(place, &token).map_err(failed)?;
         // It came up with more of the processor than it is to have.
         let (machines, number, limits) = (Arc::clone(self), raised.number, of_vmm(&form.shape, &spec.limits));
         let set = tokio::task::spawn_blocking(move || machines.cgroups.limit(number, &limits)).await;

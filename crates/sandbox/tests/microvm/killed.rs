@@ -69,7 +69,7 @@ const MOMENTS: [Moment; 9] = [
         kept: Some(false),
     },
     Moment {
-        name: "it is given its session",
+        name: "it has become its session's",
         step: "starting",
         is_there: |data| place(data, "token").exists(),
         kept: Some(false),
