@@ -9,7 +9,7 @@ use super::meter::Meter;
 use super::monitor::refused;
 use super::raising::{Raised, Stand, with_words};
 use super::vmm::Machine;
-use super::{KIND, Machines, disk, made, secrets, sockets, talk};
+use super::{KIND, Machines, disk, made, secrets, sockets, suspending, talk};
 use crate::room::cgroup::RoomCgroup;
 use crate::room::ending;
 use crate::room::guard::Guard;
@@ -33,6 +33,7 @@ const ANSWER: Duration = Duration::from_millis(MACHINE_ANSWER_MS);
 const BIND: Duration = Duration::from_millis(MACHINE_BIND_MS);
 /// Characters of a guest's name.
 const NAME_CHARS_MAX: usize = 63;
+const TAKEN_OVER: &str = "being taken over";
 
 impl Machines {
     pub(super) async fn start(self: &Arc<Self>, spec: &RoomSpec) -> Result<Room, SandboxError> {
@@ -215,8 +216,15 @@ impl Machines {
         let Some(record) = own(&place, spec.epoch, &path)?.filter(|record| record.kind == KIND) else {
             return Ok(None);
         };
-        let Some(pidfd) = ending::living(&record, &self.boot).map_err(unusable)? else {
-            return self.wake(spec, &place, &files, path).await;
+        let pidfd = match ending::living(&record, &self.boot).map_err(unusable)? {
+            Some(pidfd) if !suspending::is_whole(&place, &files).map_err(unusable)? => pidfd,
+            living => {
+                if living.is_some() {
+                    // Its host went when it was about to end it, or had just done so.
+                    ending::end(&record, &self.boot).await?;
+                }
+                return self.wake(spec, &place, &files, path).await;
+            }
         };
         let form = self.form_of(&place, spec).await?;
         // What is left of a suspension that was cut short.
@@ -237,7 +245,7 @@ impl Machines {
 
     /// The form of the machine that is in a place: of the image that it was started of, whichever is the current one.
     pub(super) async fn form_of(self: &Arc<Self>, place: &Place, spec: &RoomSpec) -> Result<Form, SandboxError> {
-        let noted = made::of(place).map_err(|fault| talk::failed("being taken over", &fault.to_string()))?;
+        let noted = made::of(place).map_err(|fault| talk::failed(TAKEN_OVER, &fault.to_string()))?;
         let Some(shape) = noted else { return self.form(&spec.limits, &spec.root).await };
         let vmm = self.monitor.of(&self.data.path, &shape.kernel).await?;
         Ok(self.formed(vmm, shape, GuestRoot::Base))
@@ -251,14 +259,18 @@ impl Machines {
         record: &Record,
         pidfd: OwnedFd,
     ) -> Result<Raised, SandboxError> {
-        let failed = |fault: io::Error| talk::failed("being taken over", &fault.to_string());
+        let failed = |fault: io::Error| talk::failed(TAKEN_OVER, &fault.to_string());
         let token = sockets::token(place).map_err(failed)?;
         let control = sockets::control(place).map_err(failed)?;
         let listener = sockets::listen_link(place).map_err(failed)?;
-        form.vmm.relink(control, listener).await.map_err(refused)?;
-        let (link, control, state) = self.connect(place, &token, ANSWER).await?;
+        let stood_still = form.vmm.relink(control, listener).await.map_err(refused)?;
+        let (link, mut control, state) = self.connect(place, &token, ANSWER).await?;
         if state != GuestState::Bound {
-            return Err(talk::failed("being taken over", &format!("it is no session's: {state:?}")));
+            return Err(talk::failed(TAKEN_OVER, &format!("it is no session's: {state:?}")));
+        }
+        if stood_still {
+            // Its clock stood, too.
+            talk::wake(&mut control, TAKEN_OVER, 0).await?;
         }
         let machine = watched(pidfd, record.process);
         let doom = super::raising::Doom::spared(RoomCgroup::recorded(record.cgroups.clone()), &machine);

@@ -7,18 +7,19 @@
 //! ```
 //!
 //! INVARIANT: a machine that may have run is never revived again, as its disk has moved on: one that is found `reviving`, and does not live,
-//! has lost its memory. The session's files are on its disk all the same.
+//! has lost its memory. The session's files are on its disk all the same. So a file is there only while its machine has not run since: it is
+//! removed before one that stands still may go on.
 
 use super::form::{BLOCK_BYTES, Form};
 use super::monitor::refused;
 use super::raising::Stand;
 use super::vmm::{Begin, Shape, Vmm};
-use super::{Machines, disk, secrets, sockets, talk};
+use super::{Machines, disk, sockets, talk};
 use crate::room::ending::END_WAIT;
 use crate::room::place::{Place, own};
 use crate::{Room, RoomSpec, SandboxError};
 use loopd_domain::limits::{MACHINE_ANSWER_MS, SUSPENSION_BYTES_MAX};
-use loopd_protocol::guest::{FromGuest, GuestRoot, GuestState, ToGuest};
+use loopd_protocol::guest::{GuestRoot, GuestState, ToGuest};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -78,6 +79,12 @@ impl Suspension {
 /// Whether a session's machine sleeps, as far as its files say.
 pub(super) fn sleeps(files: &Path) -> bool {
     memory(files).exists()
+}
+
+/// Whether all of a machine is written, so that it has not run since.
+pub(super) fn is_whole(place: &Place, files: &Path) -> io::Result<bool> {
+    let is_asleep = Suspension::read(place)?.is_some_and(|suspension| suspension.state == State::Asleep);
+    Ok(is_asleep && sleeps(files))
 }
 
 fn memory(files: &Path) -> PathBuf {
@@ -197,20 +204,25 @@ impl Machines {
         if has_grown {
             form.vmm.regrow(sockets::control(place).map_err(failed)?, disk_bytes).await.map_err(refused)?;
         }
-        let wake = ToGuest::Wake { entropy: secrets::entropy()?, now_ns: secrets::now_ns(), disk_bytes };
-        let is_awake = |said: &FromGuest| matches!(said, FromGuest::Awake).then_some(());
-        talk::ask(&mut raised.control, wake, "being revived", is_awake).await?;
+        talk::wake(&mut raised.control, "being revived", disk_bytes).await?;
         self.forget_suspension(place, files).map_err(failed)?;
         self.open(spec, form, raised, path)
     }
 
-    /// Removes what is left of a suspension. The memory goes last: without its note it is nothing.
+    /// Removes what is left of a suspension. The memory goes last, whole or half written: without its note it is nothing.
     pub(super) fn forget_suspension(&self, place: &Place, files: &Path) -> io::Result<()> {
         place.remove_file(NOTE)?;
-        match fs::remove_file(memory(files)) {
-            Err(fault) if fault.kind() != ErrorKind::NotFound && fault.kind() != ErrorKind::NotADirectory => Err(fault),
-            Ok(()) | Err(_) => Ok(()),
+        let entries = match fs::read_dir(files) {
+            Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().trim_start_matches('.').starts_with(MEMORY) {
+                fs::remove_file(entry.path())?;
+            }
         }
+        Ok(())
     }
 
     /// What a session's machine that sleeps is made of.

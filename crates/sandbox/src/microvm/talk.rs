@@ -1,6 +1,7 @@
 //! What is said with a guest about its machine before somebody attends to it: an order, and the answer to it.
 
 use super::link::Control;
+use super::secrets;
 use crate::SandboxError;
 use loopd_domain::limits::MACHINE_ANSWER_MS;
 use loopd_protocol::guest::{FromGuest, GuestState, ToGuest, VERSION};
@@ -45,6 +46,12 @@ pub(super) async fn ready(control: &mut Control) -> Result<GuestState, SandboxEr
         VERSION => Ok(state),
         other => Err(failed(DOING, &format!("its guest speaks version {other}; accepted: {VERSION}"))),
     }
+}
+
+/// Tells a machine that did not run for a while what it missed: the time, and randomness. Other than 0, `disk_bytes` is what its disk has now.
+pub(super) async fn wake(control: &mut Control, doing: &'static str, disk_bytes: u64) -> Result<(), SandboxError> {
+    let wake = ToGuest::Wake { entropy: secrets::entropy()?, now_ns: secrets::now_ns(), disk_bytes };
+    ask(control, wake, doing, |said| matches!(said, FromGuest::Awake).then_some(())).await
 }
 
 async fn hear<T>(

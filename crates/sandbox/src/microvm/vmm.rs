@@ -85,8 +85,9 @@ pub trait Vmm: Send + Sync {
     /// ends it. When it fails, the machine goes on.
     async fn suspend(&self, machine: &Machine, control: UnixStream, into: PathBuf) -> Result<(), VmmError>;
     /// Cuts off whoever has the link of the machine that takes orders at `control`, and has the VMM listen at `link` from now on. An owner
-    /// who is asleep must not keep the next one out: a VMM has one host at a time.
-    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError>;
+    /// who is asleep must not keep the next one out: a VMM has one host at a time. Answers whether the machine had stood still, as it does
+    /// when its host went in the midst of [`Vmm::suspend`]; it goes on.
+    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<bool, VmmError>;
     /// Tells the guest of the machine that takes orders at `control` that its session's disk has so many bytes, which it has already.
     async fn regrow(&self, control: UnixStream, disk_bytes: u64) -> Result<(), VmmError>;
 }

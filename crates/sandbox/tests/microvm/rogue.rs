@@ -71,7 +71,7 @@ impl Vmm for Pretence {
         Err(VmmError::Failed { doing: "pretending", reason: "not that".to_owned() })
     }
 
-    async fn relink(&self, _: UnixStream, _: OwnedFd) -> Result<(), VmmError> {
+    async fn relink(&self, _: UnixStream, _: OwnedFd) -> Result<bool, VmmError> {
         Err(VmmError::Failed { doing: "pretending", reason: "not that".to_owned() })
     }
 }

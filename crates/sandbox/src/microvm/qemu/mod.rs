@@ -189,13 +189,7 @@ impl Qemu {
         qmp.give("state", file.as_fd()).await?;
         qmp.order("migrate", json!({ "uri": "fd:state" })).await?;
         let written = tokio::time::timeout(Duration::from_millis(MACHINE_SUSPEND_MS), until_written(qmp)).await;
-        match written {
-            Ok(written) => written,
-            Err(_) => {
-                qmp.order("migrate_cancel", Value::Null).await?;
-                Err(qmp.failed(format!("its state is not written within {MACHINE_SUSPEND_MS} ms")))
-            }
-        }
+        written.unwrap_or_else(|_| Err(qmp.failed(format!("its state is not written within {MACHINE_SUSPEND_MS} ms"))))
     }
 }
 
@@ -288,7 +282,7 @@ impl Vmm for Qemu {
                 Ok(())
             }
             Err(fault) => {
-                qmp.order("cont", Value::Null).await?;
+                go_on(&mut qmp).await?;
                 Err(fault)
             }
         }
@@ -299,13 +293,16 @@ impl Vmm for Qemu {
         qmp.order("block_resize", json!({ "node-name": "session", "size": disk_bytes })).await.map(drop)
     }
 
-    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError> {
+    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<bool, VmmError> {
         let mut qmp = Qmp::open(control, RELINKING).await?;
+        // First: a port of a machine that stands still takes no other socket.
+        let stood_still = go_on(&mut qmp).await?;
         qmp.give("link", link.as_fd()).await?;
         let address = json!({ "type": "fd", "data": { "str": "link" } });
         let socket = json!({ "type": "socket", "data": { "addr": address, "server": true, "wait": false } });
         // The one before goes, and with it whoever was connected; the guest sees its host go and another one come.
-        qmp.order("chardev-change", json!({ "id": "link", "backend": socket })).await.map(drop)
+        qmp.order("chardev-change", json!({ "id": "link", "backend": socket })).await?;
+        Ok(stood_still)
     }
 }
 
@@ -387,6 +384,31 @@ async fn until_written(qmp: &mut Qmp) -> Result<(), VmmError> {
         }
         pause = (pause * 2).min(LOOK_EVERY);
     }
+}
+
+/// Has a machine go on that stands still, its state written or half written. Answers whether it stood still.
+async fn go_on(qmp: &mut Qmp) -> Result<bool, VmmError> {
+    let told = qmp.order("query-status", Value::Null).await?;
+    if told.get("running").and_then(Value::as_bool) == Some(true) {
+        return Ok(false);
+    }
+    // While it is being written QEMU refuses `cont`, and that it is cancelled takes a moment.
+    qmp.order("migrate_cancel", Value::Null).await?;
+    let over = async {
+        loop {
+            let told = qmp.order("query-migrate", Value::Null).await?;
+            match told.get("status").and_then(Value::as_str) {
+                None | Some("none" | "completed" | "failed" | "cancelled") => return Ok(()),
+                Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    };
+    match tokio::time::timeout(Duration::from_millis(MACHINE_SUSPEND_MS), over).await {
+        Ok(over) => over?,
+        Err(_) => return Err(qmp.failed(format!("its state is still being written after {MACHINE_SUSPEND_MS} ms"))),
+    }
+    qmp.order("cont", Value::Null).await?;
+    Ok(true)
 }
 
 /// Ends a machine that did not become what it should, and adds its last words to why.

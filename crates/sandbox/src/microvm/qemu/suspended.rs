@@ -31,7 +31,12 @@ impl Draft {
     pub(super) fn complete(self, file: &File) -> io::Result<()> {
         file.sync_all()?;
         fs::rename(&self.path, &self.into)?;
-        sync_parent(&self.into)
+        sync_parent(&self.into).inspect_err(|_| {
+            // Its machine goes on.
+            if let Err(fault) = fs::remove_file(&self.into) {
+                tracing::error!(path = %self.into.display(), %fault, "a suspended machine that goes on stays");
+            }
+        })
     }
 }
 
