@@ -56,8 +56,8 @@ async fn the_probe_tries_everything() {
 async fn no_two_copies_draw_the_same_and_each_knows_the_time() {
     const DRAWS: &str = r#"head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n'; echo; cat /proc/sys/kernel/random/uuid
         cat /proc/sys/kernel/random/boot_id; openssl rand -hex 16
-        python3 -c 'import os, uuid; print(os.getrandom(16).hex(), uuid.uuid4())'
-        python3 -c 'import ssl
+        python3 -c 'import os, ssl, uuid
+print(os.getrandom(16).hex(), uuid.uuid4())
 heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
 client = ssl.create_default_context().wrap_bio(heard, said, server_hostname="tls.test")
 try: client.do_handshake()
