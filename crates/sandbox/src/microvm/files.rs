@@ -92,7 +92,7 @@ impl Machines {
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
         if let Some(place) = Place::find(&path).await.map_err(unusable)?
             && let Some(record) = own(&place, spec.epoch, &path)?.filter(|record| record.kind == KIND)
-            && let Some(pidfd) = ending::living(&record, &self.boot).map_err(unusable)?
+            && let Some(pidfd) = self.left(&place, files, &record).await?
         {
             let form = self.form_of(&place, spec).await?;
             let raised = self.take_over(&form, &place, &record, pidfd).await?;

@@ -216,19 +216,10 @@ impl Machines {
         let Some(record) = own(&place, spec.epoch, &path)?.filter(|record| record.kind == KIND) else {
             return Ok(None);
         };
-        let pidfd = match ending::living(&record, &self.boot).map_err(unusable)? {
-            Some(pidfd) if !suspending::is_whole(&place, &files).map_err(unusable)? => pidfd,
-            living => {
-                if living.is_some() {
-                    // Its host went when it was about to end it, or had just done so.
-                    ending::end(&record, &self.boot).await?;
-                }
-                return self.wake(spec, &place, &files, path).await;
-            }
+        let Some(pidfd) = self.left(&place, &files, &record).await? else {
+            return self.wake(spec, &place, &files, path).await;
         };
         let form = self.form_of(&place, spec).await?;
-        // What is left of a suspension that was cut short.
-        self.forget_suspension(&place, &files).map_err(unusable)?;
         match self.take_over(&form, &place, &record, pidfd).await {
             Ok(raised) => {
                 place.write(&Record { epoch: spec.epoch, ..record }).map_err(unusable)?;
@@ -241,6 +232,25 @@ impl Machines {
                 Ok(None)
             }
         }
+    }
+
+    /// The machine that somebody left, if it lives and does not sleep: it may be taken over.
+    pub(super) async fn left(
+        &self,
+        place: &Place,
+        files: &Path,
+        record: &Record,
+    ) -> Result<Option<OwnedFd>, SandboxError> {
+        let unusable = |source| SandboxError::Directory { path: files.to_owned(), source };
+        let Some(pidfd) = ending::living(record, &self.boot).map_err(unusable)? else { return Ok(None) };
+        if suspending::is_whole(place, files).map_err(unusable)? {
+            // Its host went when it was about to end it, or had just done so.
+            ending::end(record, &self.boot).await?;
+            return Ok(None);
+        }
+        // What is left of a suspension that was cut short.
+        self.forget_suspension(place, files).map_err(unusable)?;
+        Ok(Some(pidfd))
     }
 
     /// The form of the machine that is in a place: of the image that it was started of, whichever is the current one.

@@ -94,6 +94,8 @@ fn memory(files: &Path) -> PathBuf {
 impl Machines {
     pub(super) async fn suspend(self: &Arc<Self>, spec: &RoomSpec, room: Room) -> Result<(), SandboxError> {
         const DOING: &str = "being suspended";
+        // Who wants its files meanwhile would find a machine that nobody holds, and that stands still.
+        let _turn = self.turns.of(&spec.session).await;
         let files = self.data.locate(spec)?;
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
