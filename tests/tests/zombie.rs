@@ -20,6 +20,12 @@ fn server() -> Server {
     Server::with(Options::default().env("LOOPD_LEASE_MS", &LEASE.as_millis().to_string()))
 }
 
+async fn until_told(server: &Server, session: &str, kind: &str) {
+    while !server.http().events(session).await.iter().any(|event| event["type"] == kind) {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A server on the same directory, started on a thread of its own because that waits until it serves.
 async fn succeeded(server: Server) -> (Server, Server) {
     let start = move || {
@@ -42,6 +48,8 @@ async fn its_answer_is_not_written_its_call_not_run_and_no_model_asked() {
     let body = json!({"model": provider.model(), "input": "go", "background": true});
     let session = server.http().invoke(body).await["session_id"].as_str().expect("a session").to_owned();
     provider.asked(1).await;
+    // It is asked while that is being written (ADR 10); one that stops with the database locked is ended by its heir.
+    until_told(&server, &session, "span.model_request_start").await;
     server.signal(Signal::STOP);
     sleep(LEASE + Duration::from_millis(500)).await;
     let (mut server, successor) = succeeded(server).await;
@@ -70,9 +78,7 @@ async fn a_question_that_it_finds_when_it_wakes_is_not_asked() {
     let provider = provider.await;
     let body = json!({"model": provider.model(), "input": "go", "background": true});
     let session = server.http().invoke(body).await["session_id"].as_str().expect("a session").to_owned();
-    while !server.http().events(&session).await.iter().any(|event| event["type"] == "agent.tool_use") {
-        sleep(Duration::from_millis(20)).await;
-    }
+    until_told(&server, &session, "agent.tool_use").await;
     server.signal(Signal::STOP);
     sleep(LEASE + Duration::from_millis(500)).await;
     let (mut server, successor) = succeeded(server).await;
