@@ -315,6 +315,33 @@ async fn who_reads_a_machine_that_nobody_holds_and_who_takes_it_over_wait_for_ea
     room.leave().await;
 }
 
+/// Its host has let go of it then, and it stands still: it must not be woken for its files, nor lose what is being written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_a_machine_that_falls_asleep_waits_and_it_wakes_with_its_memory() {
+    let Some(ground) = Ground::with_test_cell() else { return };
+    let subject = ground.subject();
+    let spec = subject.spec();
+    let sandbox: Arc<dyn loopd_sandbox::Sandbox> = subject.another().into();
+    let mut room = Visitor::greeted(sandbox.start(&spec).await.unwrap()).await;
+    room.tool("echo kept > here; echo remembered > /tmp/memory").await;
+    let suspending = tokio::spawn({
+        let (sandbox, spec) = (Arc::clone(&sandbox), spec.clone());
+        async move { sandbox.suspend(&spec, room.into_room()).await }
+    });
+    let note = ground.data().join("rooms").join(spec.session.as_str()).join("suspension");
+    while !note.exists() {
+        assert!(!suspending.is_finished(), "it sleeps before anybody asked for its files");
+        tokio::time::sleep(std::time::Duration::from_micros(200)).await;
+    }
+    let (from, wanted) = (Arc::clone(&sandbox), spec.clone());
+    let reading = tokio::task::spawn_blocking(move || from.read_files(&wanted, &mut Kept::default()));
+    suspending.await.unwrap().expect("it sleeps");
+    assert_ne!(reading.await.unwrap().expect("read").files, 0);
+    let mut room = Visitor::greeted(sandbox.adopt(&spec).await.unwrap().expect("it wakes")).await;
+    assert_eq!(room.tool("cat here /tmp/memory").await.text, "kept\nremembered\n");
+    room.leave().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_waits_is_given_to_a_new_session_and_goes_with_its_server() {
     let Some(ground) = Ground::with_test_cell() else { return };

@@ -94,8 +94,6 @@ fn memory(files: &Path) -> PathBuf {
 impl Machines {
     pub(super) async fn suspend(self: &Arc<Self>, spec: &RoomSpec, room: Room) -> Result<(), SandboxError> {
         const DOING: &str = "being suspended";
-        // Who wants its files meanwhile would find a machine that nobody holds, and that stands still.
-        let _turn = self.turns.of(&spec.session).await;
         let files = self.data.locate(spec)?;
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
@@ -111,6 +109,7 @@ impl Machines {
         if asked.is_err() || synced.is_err() {
             return Err(talk::failed(DOING, "its disk is not written"));
         }
+        // Held to the end: who wants its files meanwhile would find a machine that nobody holds, and that stands still.
         let Some(place) = Place::find(&path).await.map_err(unusable)? else {
             return Err(talk::failed(DOING, "it has no place any more"));
         };
