@@ -235,7 +235,7 @@ async fn a_later_server_has_the_machine_suspended() {
     let machine = Qemu::adopt(process, pid);
     let control: UnixStream = guest.control().await;
     let into = bench.path("heir.asleep");
-    bench.qemu.suspend(&machine, control, into.clone()).await.unwrap();
+    bench.qemu.suspend(&machine, control, into.clone(), bench.disk("heir")).await.unwrap();
     let mut own = machine.ended.clone();
     timeout(Duration::from_secs(20), own.wait_for(Option::is_some)).await.unwrap().unwrap();
     timeout(Duration::from_secs(20), first.wait_for(Option::is_some)).await.unwrap().unwrap();

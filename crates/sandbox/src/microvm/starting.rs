@@ -273,15 +273,13 @@ impl Machines {
         let token = sockets::token(place).map_err(failed)?;
         let control = sockets::control(place).map_err(failed)?;
         let listener = sockets::listen_link(place).map_err(failed)?;
-        let stood_still = form.vmm.relink(control, listener).await.map_err(refused)?;
+        form.vmm.relink(control, listener).await.map_err(refused)?;
         let (link, mut control, state) = self.connect(place, &token, ANSWER).await?;
         if state != GuestState::Bound {
             return Err(talk::failed(TAKEN_OVER, &format!("it is no session's: {state:?}")));
         }
-        if stood_still {
-            // Its clock stood, too.
-            talk::wake(&mut control, TAKEN_OVER, 0).await?;
-        }
+        // It may have stood still for a while, and whoever had it go on was perhaps killed before it said so.
+        talk::wake(&mut control, TAKEN_OVER, 0).await?;
         let machine = watched(pidfd, record.process);
         let doom = super::raising::Doom::spared(RoomCgroup::recorded(record.cgroups.clone()), &machine);
         Ok(Raised { machine, process: record.process, number: 0, state, link, control, doom })

@@ -8,7 +8,8 @@
 //!
 //! INVARIANT: a machine that may have run is never revived again, as its disk has moved on: one that is found `reviving`, and does not live,
 //! has lost its memory. The session's files are on its disk all the same. So a file is there only while its machine has not run since: it is
-//! removed before one that stands still may go on.
+//! removed before one that stands still may go on. That it runs again is on the host's disk before it does, and a file is not whole before what
+//! the machine wrote to its own disk is on the host's: a power cut must not bring memory and disk of different times together.
 
 use super::form::{BLOCK_BYTES, Form};
 use super::monitor::refused;
@@ -94,6 +95,9 @@ fn memory(files: &Path) -> PathBuf {
 impl Machines {
     pub(super) async fn suspend(self: &Arc<Self>, spec: &RoomSpec, room: Room) -> Result<(), SandboxError> {
         const DOING: &str = "being suspended";
+        // Who wants its files from here on would find a machine that nobody holds, and that stands still. The place's lock would do, but is
+        // not waited for as long as this may take.
+        let _turn = self.turns.of(&spec.session).await;
         let files = self.data.locate(spec)?;
         let path = self.data.place(&spec.session);
         let unusable = |source| SandboxError::Directory { path: path.clone(), source };
@@ -109,7 +113,6 @@ impl Machines {
         if asked.is_err() || synced.is_err() {
             return Err(talk::failed(DOING, "its disk is not written"));
         }
-        // Held to the end: who wants its files meanwhile would find a machine that nobody holds, and that stands still.
         let Some(place) = Place::find(&path).await.map_err(unusable)? else {
             return Err(talk::failed(DOING, "it has no place any more"));
         };
@@ -122,7 +125,7 @@ impl Machines {
         Suspension::of(&shape, &*vmm).write(&place).map_err(unusable)?;
         fail::fail_point!("sandbox::suspension_noted");
         let control = sockets::control(&place).map_err(unusable)?;
-        if let Err(fault) = vmm.suspend(&hold.machine, control, memory(&files)).await {
+        if let Err(fault) = vmm.suspend(&hold.machine, control, memory(&files), disk::of(&files)).await {
             self.forget_suspension(&place, &files).map_err(unusable)?;
             return Err(refused(fault));
         }
@@ -155,6 +158,7 @@ impl Machines {
             }
         };
         Suspension { state: State::Reviving, ..suspension.clone() }.write(place).map_err(unusable)?;
+        place.sync().map_err(unusable)?;
         let form = self.formed(vmm, suspension.grown(spec.limits.disk_bytes), GuestRoot::Base);
         let has_grown = form.shape.disk_bytes > suspension.shape.disk_bytes;
         match self.revive(spec, &form, has_grown, place, files, path.clone()).await {
@@ -213,6 +217,9 @@ impl Machines {
     /// Removes what is left of a suspension. The memory goes last, whole or half written: without its note it is nothing.
     pub(super) fn forget_suspension(&self, place: &Place, files: &Path) -> io::Result<()> {
         place.remove_file(NOTE)?;
+        if sleeps(files) {
+            place.sync()?;
+        }
         let entries = match fs::read_dir(files) {
             Err(fault) if matches!(fault.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
             entries => entries?,
@@ -220,7 +227,10 @@ impl Machines {
         for entry in entries {
             let entry = entry?;
             if entry.file_name().to_string_lossy().trim_start_matches('.').starts_with(MEMORY) {
-                fs::remove_file(entry.path())?;
+                match fs::remove_file(entry.path()) {
+                    Err(fault) if fault.kind() != ErrorKind::NotFound => return Err(fault),
+                    Ok(()) | Err(_) => {}
+                }
             }
         }
         Ok(())

@@ -82,12 +82,18 @@ pub trait Vmm: Send + Sync {
     /// [`Begin::Template`], and ends it.
     async fn freeze(&self, machine: Machine, control: UnixStream, into: PathBuf) -> Result<(), VmmError>;
     /// Writes the machine that takes orders at the socket `control` into a new file, complete or not at all, for [`Begin::Suspended`], and
-    /// ends it. When it fails, the machine goes on.
-    async fn suspend(&self, machine: &Machine, control: UnixStream, into: PathBuf) -> Result<(), VmmError>;
+    /// ends it. What the machine wrote to `disk` is safe before that file is there. When it fails, the machine goes on.
+    async fn suspend(
+        &self,
+        machine: &Machine,
+        control: UnixStream,
+        into: PathBuf,
+        disk: PathBuf,
+    ) -> Result<(), VmmError>;
     /// Cuts off whoever has the link of the machine that takes orders at `control`, and has the VMM listen at `link` from now on. An owner
-    /// who is asleep must not keep the next one out: a VMM has one host at a time. Answers whether the machine had stood still, as it does
-    /// when its host went in the midst of [`Vmm::suspend`]; it goes on.
-    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<bool, VmmError>;
+    /// who is asleep must not keep the next one out: a VMM has one host at a time. A machine that stands still, as it does when its
+    /// host went in the midst of [`Vmm::suspend`], goes on.
+    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError>;
     /// Tells the guest of the machine that takes orders at `control` that its session's disk has so many bytes, which it has already.
     async fn regrow(&self, control: UnixStream, disk_bytes: u64) -> Result<(), VmmError>;
 }

@@ -174,6 +174,11 @@ impl Place {
         Ok(rustix::fs::renameat(&self.directory, &next, &self.directory, name)?)
     }
 
+    /// What was renamed and removed here outlives a power cut.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        Ok(rustix::fs::fsync(&self.directory)?)
+    }
+
     /// Reads such a file, of so many bytes at most.
     pub(crate) fn read_file(&self, name: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
         let file = match rustix::fs::openat(&self.directory, name, READ, Mode::empty()) {

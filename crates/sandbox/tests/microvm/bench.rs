@@ -37,6 +37,7 @@ pub struct Guest {
     pub machine: Option<Machine>,
     link: BufReader<UnixStream>,
     control: PathBuf,
+    disk: PathBuf,
 }
 
 /// `None`: something is missing, and need not be there.
@@ -131,9 +132,13 @@ impl Bench {
         self.start(name, &Begin::Boot).await.unwrap()
     }
 
+    pub fn disk(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.disk"))
+    }
+
     /// A machine with this name's disk, which may be there already.
     pub async fn start(&self, name: &str, begin: &Begin) -> Result<Guest, VmmError> {
-        let disk = self.path(&format!("{name}.disk"));
+        let disk = self.disk(name);
         File::options().create(true).append(true).open(&disk).unwrap().set_len(DISK_BYTES).unwrap();
         self.start_with(name, &disk, begin).await
     }
@@ -155,7 +160,7 @@ impl Bench {
         };
         let machine = self.qemu.start(order, begin).await?;
         let link = BufReader::new(UnixStream::connect(link).await.unwrap());
-        let mut guest = Guest { name: name.to_owned(), machine: Some(machine), link, control };
+        let mut guest = Guest { name: name.to_owned(), machine: Some(machine), link, control, disk: disk.to_owned() };
         if *begin == Begin::Boot {
             assert_eq!(guest.hear().await, "hello");
         }
@@ -166,7 +171,7 @@ impl Bench {
     pub async fn meet(&self, name: &str, machine: Machine) -> Guest {
         let [link, control] = ["link", "control"].map(|what| self.path(&format!("{name}.{what}")));
         let link = BufReader::new(UnixStream::connect(link).await.unwrap());
-        Guest { name: name.to_owned(), machine: Some(machine), link, control }
+        Guest { name: name.to_owned(), machine: Some(machine), link, control, disk: self.disk(name) }
     }
 
     /// A file system with little room, where one can be mounted.
@@ -220,7 +225,7 @@ impl Guest {
 
     pub async fn suspend(&mut self, qemu: &Qemu, into: &Path) -> Result<(), VmmError> {
         let control = self.control().await;
-        qemu.suspend(self.machine.as_ref().unwrap(), control, into.to_owned()).await
+        qemu.suspend(self.machine.as_ref().unwrap(), control, into.to_owned(), self.disk.clone()).await
     }
 
     pub async fn kill(mut self) {

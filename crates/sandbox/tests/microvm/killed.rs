@@ -58,6 +58,7 @@ struct Moment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Nothing,
+    /// At least: QEMU may have been faster than who kills.
     Files,
     /// The machine is the same one, with its memory.
     All,
@@ -174,10 +175,13 @@ async fn whoever_is_killed_leaves_a_session_that_goes_on() {
             (false, false) => Kept::Nothing,
             (false, true) => panic!("{name}: its memory, and none of its files"),
         };
-        assert!(kept == Kept::Either || kept == found, "{name}: {found:?}");
+        let is_more = (kept, found) == (Kept::Files, Kept::All);
+        assert!(kept == Kept::Either || kept == found || is_more, "{name}: {found:?}");
         assert_eq!(draft_bytes(data), 0, "{name}: nothing half written is left");
-        let now = room.tool("date +%s").await.text.trim().parse().unwrap();
-        assert!(seconds().abs_diff(now) <= 1, "{name}: it is {} here and {now} there", seconds());
+        let before = seconds();
+        let there: u64 = room.tool("date +%s").await.text.trim().parse().unwrap();
+        let after = seconds();
+        assert!((before - 1..=after + 1).contains(&there), "{name}: {there}, and here {before} to {after}");
         assert_eq!(room.tool("echo x > more && cat more").await.text, "x\n", "{name}");
         assert_eq!(machines(data).len(), 1, "{name}: no machine lives but this one");
         room.leave().await;

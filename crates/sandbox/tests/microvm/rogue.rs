@@ -63,7 +63,7 @@ impl Vmm for Pretence {
         Ok(())
     }
 
-    async fn suspend(&self, _: &Machine, _: UnixStream, _: PathBuf) -> Result<(), VmmError> {
+    async fn suspend(&self, _: &Machine, _: UnixStream, _: PathBuf, _: PathBuf) -> Result<(), VmmError> {
         Err(VmmError::Failed { doing: "pretending", reason: "not that".to_owned() })
     }
 
@@ -71,7 +71,7 @@ impl Vmm for Pretence {
         Err(VmmError::Failed { doing: "pretending", reason: "not that".to_owned() })
     }
 
-    async fn relink(&self, _: UnixStream, _: OwnedFd) -> Result<bool, VmmError> {
+    async fn relink(&self, _: UnixStream, _: OwnedFd) -> Result<(), VmmError> {
         Err(VmmError::Failed { doing: "pretending", reason: "not that".to_owned() })
     }
 }

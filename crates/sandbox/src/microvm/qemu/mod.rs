@@ -274,15 +274,23 @@ impl Vmm for Qemu {
         frozen
     }
 
-    async fn suspend(&self, machine: &Machine, control: UnixStream, into: PathBuf) -> Result<(), VmmError> {
+    async fn suspend(
+        &self,
+        machine: &Machine,
+        control: UnixStream,
+        into: PathBuf,
+        disk: PathBuf,
+    ) -> Result<(), VmmError> {
         let mut qmp = Qmp::open(control, SUSPENDING).await?;
-        match self.write_suspended(&mut qmp, into).await {
+        match self.write_suspended(&mut qmp, into, disk).await {
             Ok(()) => {
                 end(machine).await;
                 Ok(())
             }
             Err(fault) => {
-                go_on(&mut qmp).await?;
+                if let Err(also) = go_on(&mut qmp).await {
+                    tracing::error!(pid = machine.pid, %also, "a machine that is not suspended stands still");
+                }
                 Err(fault)
             }
         }
@@ -293,16 +301,15 @@ impl Vmm for Qemu {
         qmp.order("block_resize", json!({ "node-name": "session", "size": disk_bytes })).await.map(drop)
     }
 
-    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<bool, VmmError> {
+    async fn relink(&self, control: UnixStream, link: OwnedFd) -> Result<(), VmmError> {
         let mut qmp = Qmp::open(control, RELINKING).await?;
         // First: a port of a machine that stands still takes no other socket.
-        let stood_still = go_on(&mut qmp).await?;
+        go_on(&mut qmp).await?;
         qmp.give("link", link.as_fd()).await?;
         let address = json!({ "type": "fd", "data": { "str": "link" } });
         let socket = json!({ "type": "socket", "data": { "addr": address, "server": true, "wait": false } });
         // The one before goes, and with it whoever was connected; the guest sees its host go and another one come.
-        qmp.order("chardev-change", json!({ "id": "link", "backend": socket })).await?;
-        Ok(stood_still)
+        qmp.order("chardev-change", json!({ "id": "link", "backend": socket })).await.map(drop)
     }
 }
 
@@ -329,12 +336,17 @@ impl Qemu {
         .await
     }
 
-    async fn write_suspended(&self, qmp: &mut Qmp, into: PathBuf) -> Result<(), VmmError> {
+    async fn write_suspended(&self, qmp: &mut Qmp, into: PathBuf, disk: PathBuf) -> Result<(), VmmError> {
         let manifest = self.manifest_of(qmp).await?;
         let (draft, file) =
             blocking(SUSPENDING, move || suspended::Draft::new(&into, &manifest).map_err(at(&into))).await?;
         self.write_state(qmp, &file, true).await?;
-        blocking(SUSPENDING, move || draft.complete(&file)).await
+        blocking(SUSPENDING, move || {
+            // QEMU never does, and nobody writes to it now.
+            File::open(&disk).and_then(|disk| disk.sync_all()).map_err(at(&disk))?;
+            draft.complete(&file)
+        })
+        .await
     }
 }
 
@@ -386,11 +398,11 @@ async fn until_written(qmp: &mut Qmp) -> Result<(), VmmError> {
     }
 }
 
-/// Has a machine go on that stands still, its state written or half written. Answers whether it stood still.
-async fn go_on(qmp: &mut Qmp) -> Result<bool, VmmError> {
+/// Has a machine go on, if it stands still, its state written or half written.
+async fn go_on(qmp: &mut Qmp) -> Result<(), VmmError> {
     let told = qmp.order("query-status", Value::Null).await?;
     if told.get("running").and_then(Value::as_bool) == Some(true) {
-        return Ok(false);
+        return Ok(());
     }
     // While it is being written QEMU refuses `cont`, and that it is cancelled takes a moment.
     qmp.order("migrate_cancel", Value::Null).await?;
@@ -407,8 +419,7 @@ async fn go_on(qmp: &mut Qmp) -> Result<bool, VmmError> {
         Ok(over) => over?,
         Err(_) => return Err(qmp.failed(format!("its state is still being written after {MACHINE_SUSPEND_MS} ms"))),
     }
-    qmp.order("cont", Value::Null).await?;
-    Ok(true)
+    qmp.order("cont", Value::Null).await.map(drop)
 }
 
 /// Ends a machine that did not become what it should, and adds its last words to why.

@@ -19,12 +19,15 @@ pub(super) struct Qmp {
     doing: &'static str,
     /// How long an answer may take.
     patience: Duration,
+    /// An answer did not come in time. It may come yet, and would be taken for that to another order.
+    is_lost: bool,
 }
 
 impl Qmp {
     /// Waits for the greeting, and answers it.
     pub(super) async fn open(stream: UnixStream, doing: &'static str) -> Result<Self, VmmError> {
-        let mut qmp = Qmp { stream: BufReader::new(stream), doing, patience: Duration::from_millis(QMP_ANSWER_MS) };
+        let patience = Duration::from_millis(QMP_ANSWER_MS);
+        let mut qmp = Qmp { stream: BufReader::new(stream), doing, patience, is_lost: false };
         let greeting = qmp.within(Self::line).await?;
         if greeting.get("QMP").is_none() {
             return Err(qmp.failed("QEMU does not greet".to_owned()));
@@ -79,10 +82,16 @@ impl Qmp {
     async fn within<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> io::Result<T>) -> Result<T, VmmError> {
         let (doing, patience) = (self.doing, self.patience);
         let failed = |reason| VmmError::Failed { doing, reason };
+        if self.is_lost {
+            return Err(failed("QEMU did not answer before".to_owned()));
+        }
         match tokio::time::timeout(patience, work(self)).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(fault)) => Err(failed(format!("talking to QEMU: {fault}"))),
-            Err(_) => Err(failed(format!("QEMU does not answer within {} ms", patience.as_millis()))),
+            Err(_) => {
+                self.is_lost = true;
+                Err(failed(format!("QEMU does not answer within {} ms", patience.as_millis())))
+            }
         }
     }
 
